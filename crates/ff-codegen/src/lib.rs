@@ -1,0 +1,108 @@
+//! Variants and templates to Rust source: a pure function from the texts under `kernel-templates/` to generated files.
+//!
+//! Radial functions are written once, as a formula in a TOML file; their derivatives to third order are symbolic, and
+//! host and cube code is rendered from the same straight-line form. Nothing here knows a GPU, runs rustfmt or writes a
+//! file: `cargo xtask codegen` does.
+
+mod differentiate;
+mod error;
+mod expr;
+mod lower;
+mod nearest;
+mod parse;
+mod radial;
+mod render;
+mod simplify;
+mod sources;
+#[cfg(test)]
+mod tests;
+mod variants;
+
+use std::collections::BTreeMap;
+
+use ff_spec::fused_message;
+
+pub use error::CodegenError;
+pub use parse::ParseError;
+pub use render::HEADER_START;
+pub use sources::{Sources, TEMPLATE_ROOT};
+
+use radial::Radial;
+use render::{
+    Header, OpContext, RadialContext, RadialListContext, SharedContext, Templates, VariantContext, content_hash,
+};
+
+/// A file to be formatted and written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GeneratedFile {
+    /// Path from the workspace root, with `/` separators.
+    pub path: String,
+    /// Its text before formatting.
+    pub text: String,
+}
+
+/// Folders that hold nothing but what [`generate`] returns.
+pub const GENERATED_FOLDERS: [&str; 2] = ["crates/ff-kernels/src/generated", "crates/ff-reference/src/generated"];
+
+/// Everything that is generated, sorted by path.
+///
+/// # Errors
+/// [`CodegenError`]: the first source that is missing, malformed or refuses to render.
+pub fn generate(sources: &Sources) -> Result<Vec<GeneratedFile>, CodegenError> {
+    let op = fused_message::OP;
+    let folder = format!("{TEMPLATE_ROOT}/{op}");
+    let templates = Templates::new(sources)?;
+    let radial = Radial::load_all(sources, &folder)?;
+    let variants_path = format!("{folder}/variants.toml");
+    let variants_text = sources.text(&variants_path, "axes and combinations of the variants to render")?;
+    let variants = variants::expand(&variants_path, variants_text, &radial)?;
+
+    let [kernels, reference] = GENERATED_FOLDERS;
+    let mut files = Vec::new();
+    let mut emit = |path: String, text| files.push(GeneratedFile { path, text });
+
+    let radial_template = format!("{folder}/radial_basis.rs.tera");
+    for function in &radial {
+        let header = Header::new(sources, &radial_template, &[&function.path]);
+        let text = templates.render(&header, &RadialContext::new(function))?;
+        emit(format!("{kernels}/{op}/radial/{}.rs", function.name), text);
+    }
+    let radial_paths: Vec<&str> = radial.iter().map(|r| r.path.as_str()).collect();
+    for (template, path) in [
+        ("radial_mod.rs.tera", format!("{kernels}/{op}/radial/mod.rs")),
+        ("radial_data.rs.tera", format!("{reference}/radial_functions.rs")),
+    ] {
+        let mut header = Header::new(sources, &format!("{folder}/{template}"), &radial_paths);
+        header.data = vec![format!("{folder}/bases/*.toml")];
+        emit(path, templates.render(&header, &RadialListContext::new(&radial))?);
+    }
+    let template = format!("{folder}/variant.rs.tera");
+    for variant in &variants {
+        let find = |name: &String| radial.iter().find(|r| r.name == *name);
+        let (basis, cutoff) = match &variant.radial {
+            Some((basis, cutoff)) => (find(basis), find(cutoff)),
+            None => (None, None),
+        };
+        let data: Vec<&str> = [basis, cutoff].into_iter().flatten().map(|r| r.path.as_str()).collect();
+        let header = Header::new(sources, &template, &data);
+        let text = templates.render(&header, &VariantContext::new(variant, basis, cutoff, &header))?;
+        emit(format!("{kernels}/{op}/{}.rs", variant.id()), text);
+    }
+    let header = Header::new(sources, &format!("{folder}/mod.rs.tera"), &[&variants_path]);
+    let context = OpContext { variants: variants.iter().map(fused_message::Variant::id).collect() };
+    emit(format!("{kernels}/{op}/mod.rs"), templates.render(&header, &context)?);
+
+    let shared = format!("{TEMPLATE_ROOT}/_shared");
+    let inputs = sources.0.keys().map(String::as_str);
+    let of_op = inputs.filter(|path| [&folder, &shared].iter().any(|f| path.starts_with(&format!("{f}/"))));
+    let context = SharedContext { hashes: BTreeMap::from([(op, content_hash(sources, of_op))]) };
+    for (template, path) in
+        [("generated_mod", format!("{kernels}/mod.rs")), ("reference_mod", format!("{reference}/mod.rs"))]
+    {
+        let header = Header::new(sources, &format!("{shared}/{template}.rs.tera"), &[]);
+        emit(path, templates.render(&header, &context)?);
+    }
+
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
+}

@@ -1,0 +1,96 @@
+use cubecl::features::AtomicUsage;
+use cubecl::ir::{ElemType, FloatKind, StorageType, Type};
+use cubecl::prelude::*;
+use ff_spec::fused_message::{Inputs, Reduction, Variant};
+use ff_spec::{Atomics, Clock, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Limits, Problem, RuntimeKind};
+
+use crate::fused_message::{self, CubeEntry, CubeLaunch, Registered};
+
+/// A device that CubeCL drives.
+pub struct CubeRuntime<R: Runtime> {
+    client: ComputeClient<R>,
+    device: DeviceId,
+    entry: fn(&Registered) -> CubeEntry<R>,
+}
+
+impl<R: Runtime> CubeRuntime<R> {
+    /// Wraps a client; `identify` fills in what only the API knows: name, arch, driver and whether it is software.
+    pub(crate) fn new(
+        client: ComputeClient<R>,
+        runtime: RuntimeKind,
+        (name, arch, driver, software): (String, String, String, bool),
+        entry: fn(&Registered) -> CubeEntry<R>,
+    ) -> Self {
+        let properties = client.properties();
+        let hardware = &properties.hardware;
+        let float = |kind: FloatKind| ElemType::Float(kind);
+        let adds = |kind: FloatKind| {
+            properties.atomic_type_usage(Type::new(StorageType::Atomic(float(kind)))).contains(AtomicUsage::Add)
+        };
+        let device = DeviceId {
+            runtime,
+            slug: DeviceId::slugify(&format!("{runtime} {name}")),
+            name,
+            arch,
+            driver,
+            software,
+            threads: 0,
+            limits: Limits {
+                max_units_per_cube: hardware.max_units_per_cube,
+                shared_memory: u32::try_from(hardware.max_shared_memory_size).unwrap_or(u32::MAX),
+                plane_size: hardware.plane_size_max,
+            },
+            atomics: Atomics { f32_add: adds(FloatKind::F32), f64_add: adds(FloatKind::F64) },
+            f64: properties.supports_type(float(FloatKind::F64)),
+        };
+        Self { client, device, entry }
+    }
+}
+
+impl<R: Runtime> ff_spec::Runtime for CubeRuntime<R> {
+    fn device(&self) -> &DeviceId {
+        &self.device
+    }
+
+    fn clock(&self) -> Clock {
+        match self.client.properties().timing_method {
+            cubecl::profile::TimingMethod::Device => Clock::Device,
+            cubecl::profile::TimingMethod::System => Clock::Wall,
+        }
+    }
+
+    fn default_config(&self, variant: &Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
+        fused_message::default_config(&self.device, variant, dtype, problem)
+    }
+
+    fn prepare(
+        &self,
+        variant: &Variant,
+        dtype: Dtype,
+        inputs: &Inputs<f64>,
+        config: &LaunchConfig,
+    ) -> Result<Box<dyn Launch>, LaunchError> {
+        let registered = fused_message::find(variant).ok_or_else(|| LaunchError::UnknownVariant(variant.id()))?;
+        let device = &self.device;
+        if dtype == Dtype::F64 && !device.f64 {
+            return Err(LaunchError::Unsupported(format!("{} does not compute in f64", device.name)));
+        }
+        let adds = match dtype {
+            Dtype::F32 => device.atomics.f32_add,
+            Dtype::F64 => device.atomics.f64_add,
+        };
+        if variant.reduction == Reduction::EdgeAtomic && !adds {
+            return Err(LaunchError::Unsupported(format!("{} does not add {dtype} atomically", device.name)));
+        }
+        let entry = (self.entry)(registered);
+        Ok(match dtype {
+            Dtype::F32 => {
+                let inputs = inputs.cast();
+                Box::new(CubeLaunch::<R, f32>::new(&self.client, device, registered, entry, &inputs, config)?)
+            }
+            Dtype::F64 => {
+                Box::new(CubeLaunch::<R, f64>::new(&self.client, device, registered, entry, inputs, config)?)
+            }
+        })
+    }
+}

@@ -1,0 +1,501 @@
+//! The cube pieces of `fused_message`: hand-written `#[cube]` functions that a generated variant composes.
+//!
+//! Units of a cube are laid out as X = channels of one row, Y = rows (`receiver`) or tiles of edges (`edge_atomic`).
+//! The units of one Y load a tile of edges into shared memory, turn distances into filter coefficients together, and
+//! then each unit runs over the tile for its own channels, `unroll` edges at a time, with filter and sums in registers.
+//!
+//! | launch | receiver | edge_atomic |
+//! | --- | --- | --- |
+//! | cube x | channels_per_cube / vector_width | channels_per_cube |
+//! | cube y | rows_per_cube | tiles_per_cube |
+//! | count x, z | rows / rows_per_cube | tiles / tiles_per_cube |
+//! | count y | F / channels_per_cube | F / channels_per_cube |
+
+#![allow(missing_docs, reason = "`#[cube]` expands into items that carry no documentation")]
+
+use cubecl::prelude::*;
+
+use crate::cube::maths;
+
+// Every kernel names its element type and vector width by these two, so that the pieces are compiled once for all of
+// them and not once per kernel.
+cubecl::define_scalar!(pub Real);
+cubecl::define_size!(pub Lanes);
+
+/// What is fixed when a kernel is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CubeConfig {
+    /// Units along X.
+    pub units: usize,
+    /// Rows or tiles of one cube: units along Y.
+    pub groups: usize,
+    /// Edges of one tile.
+    pub edges_per_tile: usize,
+    /// Edges whose filter a unit holds in registers together; divides `edges_per_tile`.
+    pub unroll: usize,
+    /// K.
+    pub n_basis: usize,
+    /// H of an `mlp` filter, else 0.
+    pub hidden: usize,
+    /// Derivatives per node of a `tabulated` filter, else 0.
+    pub order: usize,
+    /// Depth of the filter's last linear map: K, H or 2·order.
+    pub depth: usize,
+    /// σ is tanh rather than the shifted softplus.
+    pub tanh: bool,
+}
+
+impl CubeConfig {
+    /// Edges of all groups: the length of one plane of shared memory.
+    pub fn plane(&self) -> usize {
+        self.groups * self.edges_per_tile
+    }
+
+    /// Where f_c begins; d begins at 0.
+    pub fn f_c(&self) -> usize {
+        self.plane()
+    }
+
+    /// Where the three planes of u begin.
+    pub fn u(&self) -> usize {
+        2 * self.plane()
+    }
+
+    /// Where basis values or Hermite weights begin, [groups, K, edges_per_tile].
+    pub fn basis(&self) -> usize {
+        5 * self.plane()
+    }
+
+    /// Where the hidden layer begins, [groups, H, edges_per_tile].
+    pub fn hidden_layer(&self) -> usize {
+        self.basis() + self.n_basis.max(2 * self.order) * self.plane()
+    }
+
+    /// Filter values that a unit holds at once.
+    pub fn filters(&self, parts: usize) -> usize {
+        parts * self.unroll
+    }
+
+    /// Where parameter `p` of the basis begins in `radial`, after r_c and the cutoff's `cutoffs` parameters.
+    pub fn parameter(&self, cutoffs: usize, p: usize) -> usize {
+        1 + cutoffs + p * self.n_basis
+    }
+
+    /// Floats of shared memory.
+    pub fn floats(&self) -> usize {
+        self.hidden_layer() + self.hidden * self.plane()
+    }
+}
+
+/// Inputs of every `fused_message` kernel; what a variant does not read is one unused element.
+#[derive(CubeLaunch, CubeType)]
+pub struct Inputs<F: Float, N: Size> {
+    /// [n_atoms + 1].
+    pub row_ptr: Array<u32>,
+    /// [n_edges].
+    pub sender: Array<u32>,
+    /// [n_edges, 3], Å.
+    pub edge_vec: Array<F>,
+    /// `x` [n_atoms, F] or `s` [n_atoms, 3F].
+    pub nodes: Array<Vector<F, N>>,
+    /// `mu` [n_atoms, 3, F].
+    pub vectors: Array<Vector<F, N>>,
+    /// `A`, `A2` or `table`: rows of C.
+    pub weights: Array<Vector<F, N>>,
+    /// `b` or `b2` [C].
+    pub bias: Array<Vector<F, N>>,
+    /// `A1` [K, H].
+    pub hidden_weights: Array<F>,
+    /// `b1` [H].
+    pub hidden_bias: Array<F>,
+    /// r_c, the cutoff's parameters, then each of the basis' parameters for k = 1..K.
+    pub radial: Array<F>,
+    /// Atoms.
+    pub n_atoms: u32,
+    /// F in vectors.
+    pub features: u32,
+    /// Segments of the table.
+    pub segments: u32,
+}
+
+/// A tile of edges in shared memory, one slab per group.
+///
+/// Two arrays with computed offsets, so that a kernel's shared memory is what [`CubeConfig::floats`] says and no more.
+#[derive(CubeType)]
+pub struct Tile<F: Float> {
+    /// Planes d (r_c/2 where there is no edge), f_c (0 where there is none), u (three), basis, hidden layer.
+    pub floats: SharedMemory<F>,
+    /// Planes sender, receiver row (`edge_atomic`), first table row (`tabulated`).
+    pub indices: SharedMemory<u32>,
+}
+
+/// The sums of one unit: y, or Δq and the three components of Δμ.
+#[derive(CubeType)]
+pub struct Sums<F: Float, N: Size> {
+    /// [1] or [4].
+    pub value: Array<Vector<F, N>>,
+}
+
+#[cube]
+impl<F: Float> Tile<F> {
+    /// Shared memory for a configuration.
+    pub fn new(#[comptime] config: CubeConfig) -> Tile<F> {
+        Tile::<F> {
+            floats: SharedMemory::<F>::new(comptime!(config.floats())),
+            indices: SharedMemory::<u32>::new(comptime!(3 * config.plane())),
+        }
+    }
+}
+
+/// The slot of edge `e` of this unit's group in every plane.
+#[cube]
+pub fn slot(e: usize, #[comptime] config: CubeConfig) -> usize {
+    UNIT_POS_Y as usize * config.edges_per_tile + e
+}
+
+/// The place of basis value or Hermite weight `k` of edge `e` of this unit's group.
+#[cube]
+pub fn basis_at(k: usize, e: usize, #[comptime] config: CubeConfig) -> usize {
+    let depth = comptime!(config.n_basis.max(2 * config.order));
+    comptime!(config.basis()) + (UNIT_POS_Y as usize * depth + k) * config.edges_per_tile + e
+}
+
+/// The place of hidden unit `h` of edge `e` of this unit's group.
+#[cube]
+pub fn hidden_at(h: usize, e: usize, #[comptime] config: CubeConfig) -> usize {
+    comptime!(config.hidden_layer()) + (UNIT_POS_Y as usize * config.hidden + h) * config.edges_per_tile + e
+}
+
+/// The group of this unit over the whole launch; cubes spread over X and Z, as X alone may be too short.
+#[cube]
+pub fn global_group(#[comptime] config: CubeConfig) -> usize {
+    (CUBE_POS_Z as usize * CUBE_COUNT_X as usize + CUBE_POS_X as usize) * config.groups + UNIT_POS_Y as usize
+}
+
+/// Whether this unit has channels of its own: the last cube of a row reaches past F where F is no multiple of it.
+#[cube]
+pub fn has_channel(features: usize) -> bool {
+    CUBE_POS_Y as usize * CUBE_DIM_X as usize + (UNIT_POS_X as usize) < features
+}
+
+/// The vector of channels of this unit, wrapped into the features for a unit that has none of its own.
+#[cube]
+pub fn channel(features: usize) -> usize {
+    (CUBE_POS_Y as usize * CUBE_DIM_X as usize + UNIT_POS_X as usize) % features
+}
+
+/// Tiles of the longest row of this cube: every unit walks that many, as they synchronise.
+#[cube]
+pub fn tiles_of_cube<F: Float, N: Size>(inputs: &Inputs<F, N>, #[comptime] config: CubeConfig) -> usize {
+    let first = global_group(config) - UNIT_POS_Y as usize;
+    let n_atoms = inputs.n_atoms as usize;
+    let mut longest = 0usize;
+    for r in 0..config.groups {
+        let row = first + r;
+        if row < n_atoms {
+            longest = max(longest, (inputs.row_ptr[row + 1] - inputs.row_ptr[row]) as usize);
+        }
+    }
+    (longest + comptime!(config.edges_per_tile - 1)) / config.edges_per_tile
+}
+
+/// Loads edges `first`.. `end` of the list into this group's slab; slots beyond are made to contribute nothing.
+#[cube]
+pub fn load_tile<F: Float, N: Size>(
+    inputs: &Inputs<F, N>,
+    tile: &mut Tile<F>,
+    first: usize,
+    end: usize,
+    #[comptime] config: CubeConfig,
+) {
+    let r_c = inputs.radial[0];
+    for e in range_stepped(UNIT_POS_X as usize, config.edges_per_tile, config.units) {
+        let at = slot(e, config);
+        let edge = first + e;
+        let mut d = F::new(0.5) * r_c;
+        let mut inside = F::new(0.0);
+        let mut sender = 0u32;
+        let mut x = F::new(0.0);
+        let mut y = F::new(0.0);
+        let mut z = F::new(0.0);
+        if edge < end {
+            let rx = inputs.edge_vec[3 * edge];
+            let ry = inputs.edge_vec[3 * edge + 1];
+            let rz = inputs.edge_vec[3 * edge + 2];
+            let length = F::sqrt(rx * rx + ry * ry + rz * rz);
+            if length < r_c {
+                d = length;
+                inside = F::new(1.0);
+                sender = inputs.sender[edge];
+                if length > F::new(0.0) {
+                    x = rx / length;
+                    y = ry / length;
+                    z = rz / length;
+                }
+            }
+        }
+        tile.floats[at] = d;
+        tile.floats[comptime!(config.f_c()) + at] = inside;
+        tile.floats[comptime!(config.u()) + at] = x;
+        tile.floats[comptime!(config.u() + config.plane()) + at] = y;
+        tile.floats[comptime!(config.u() + 2 * config.plane()) + at] = z;
+        tile.indices[at] = sender;
+    }
+}
+
+/// The receiver of an edge: the last row whose offset does not exceed it.
+#[cube]
+pub fn receiver_of(row_ptr: &Array<u32>, n_atoms: usize, edge: usize) -> u32 {
+    let mut low = 0usize;
+    let mut high = n_atoms;
+    while low + 1 < high {
+        let middle = (low + high) / 2;
+        if row_ptr[middle] as usize <= edge {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    low as u32
+}
+
+/// Fills in the receivers of a tile.
+#[cube]
+pub fn load_receivers<F: Float, N: Size>(
+    inputs: &Inputs<F, N>,
+    tile: &mut Tile<F>,
+    first: usize,
+    end: usize,
+    #[comptime] config: CubeConfig,
+) {
+    for e in range_stepped(UNIT_POS_X as usize, config.edges_per_tile, config.units) {
+        let edge = first + e;
+        if edge < end {
+            tile.indices[comptime!(config.plane()) + slot(e, config)] =
+                receiver_of(&inputs.row_ptr, inputs.n_atoms as usize, edge);
+        }
+    }
+}
+
+/// σ(Φ A₁ + b₁) of a tile.
+#[cube]
+pub fn hidden_layer<F: Float, N: Size>(inputs: &Inputs<F, N>, tile: &mut Tile<F>, #[comptime] config: CubeConfig) {
+    let count = comptime!(config.hidden * config.edges_per_tile);
+    for i in range_stepped(UNIT_POS_X as usize, count, config.units) {
+        let h = i / config.edges_per_tile;
+        let e = i % config.edges_per_tile;
+        let mut x = inputs.hidden_bias[h];
+        for k in 0..config.n_basis {
+            x += tile.floats[basis_at(k, e, config)] * inputs.hidden_weights[k * config.hidden + h];
+        }
+        let at = hidden_at(h, e, config);
+        if comptime!(config.tanh) {
+            tile.floats[at] = maths::tanh::<F>(x);
+        } else {
+            tile.floats[at] = maths::shifted_softplus::<F>(x);
+        }
+    }
+}
+
+/// Hermite weights of a tile and the table row each edge starts at.
+#[cube]
+pub fn hermite_weights<F: Float, N: Size>(inputs: &Inputs<F, N>, tile: &mut Tile<F>, #[comptime] config: CubeConfig) {
+    let r_c = inputs.radial[0];
+    let segments = F::cast_from(inputs.segments);
+    let h = r_c / segments;
+    for e in range_stepped(UNIT_POS_X as usize, config.edges_per_tile, config.units) {
+        let at = slot(e, config);
+        let x = tile.floats[at] / h;
+        let segment = F::floor(min(x, segments - F::new(1.0)));
+        tile.indices[comptime!(2 * config.plane()) + at] = u32::cast_from(segment) * comptime!(config.order as u32);
+        let t = x - segment;
+        let s = F::new(1.0) - t;
+        // Zero for slots without an edge, so that they contribute nothing.
+        let one = tile.floats[comptime!(config.f_c()) + at];
+        let t2 = t * t;
+        let s2 = s * s;
+        if comptime!(config.order == 2) {
+            tile.floats[basis_at(0usize, e, config)] = one * s2 * (F::new(1.0) + t + t);
+            tile.floats[basis_at(1usize, e, config)] = one * h * t * s2;
+            tile.floats[basis_at(2usize, e, config)] = one * t2 * (F::new(1.0) + s + s);
+            tile.floats[basis_at(3usize, e, config)] = F::new(0.0) - one * h * s * t2;
+        } else {
+            let t3 = t2 * t;
+            let s3 = s2 * s;
+            let half = F::new(0.5) * one * h * h;
+            let ends = one * h * t * s3;
+            tile.floats[basis_at(0usize, e, config)] = one * s3 * (F::new(1.0) + F::new(3.0) * t + F::new(6.0) * t2);
+            tile.floats[basis_at(1usize, e, config)] = ends * (F::new(1.0) + F::new(3.0) * t);
+            tile.floats[basis_at(2usize, e, config)] = half * t2 * s3;
+            tile.floats[basis_at(3usize, e, config)] = one * t3 * (F::new(1.0) + F::new(3.0) * s + F::new(6.0) * s2);
+            tile.floats[basis_at(4usize, e, config)] = F::new(0.0) - one * h * s * t3 * (F::new(1.0) + F::new(3.0) * s);
+            tile.floats[basis_at(5usize, e, config)] = half * s2 * t3;
+        }
+    }
+}
+
+/// Part `part` of `parts` of the filter of `unroll` edges from `e` on, for this unit's channels, into `filter`.
+#[cube]
+pub fn apply_filter<F: Float, N: Size>(
+    inputs: &Inputs<F, N>,
+    tile: &Tile<F>,
+    filter: &mut Array<Vector<F, N>>,
+    e: usize,
+    #[comptime] parts: usize,
+    #[comptime] config: CubeConfig,
+) {
+    let features = inputs.features as usize;
+    let columns = features * parts;
+    let c = channel(features);
+    let tabulated = comptime!(config.order > 0);
+    #[unroll]
+    for part in 0..parts {
+        #[unroll]
+        for i in 0..config.unroll {
+            if comptime!(tabulated) {
+                filter[part * config.unroll + i] = Vector::new(F::new(0.0));
+            } else {
+                filter[part * config.unroll + i] = inputs.bias[part * features + c];
+            }
+        }
+    }
+    for k in 0..config.depth {
+        if comptime!(tabulated) {
+            #[unroll]
+            for i in 0..config.unroll {
+                let base = tile.indices[comptime!(2 * config.plane()) + slot(e + i, config)] as usize;
+                let row = (base + k) * columns + c;
+                let weight = Vector::new(tile.floats[basis_at(k, e + i, config)]);
+                #[unroll]
+                for part in 0..parts {
+                    filter[part * config.unroll + i] += weight * inputs.weights[row + part * features];
+                }
+            }
+        } else {
+            #[unroll]
+            for part in 0..parts {
+                let weight = inputs.weights[k * columns + part * features + c];
+                #[unroll]
+                for i in 0..config.unroll {
+                    if comptime!(config.hidden > 0) {
+                        filter[part * config.unroll + i] +=
+                            weight * Vector::new(tile.floats[hidden_at(k, e + i, config)]);
+                    } else {
+                        filter[part * config.unroll + i] +=
+                            weight * Vector::new(tile.floats[basis_at(k, e + i, config)]);
+                    }
+                }
+            }
+        }
+    }
+    if comptime!(!tabulated) {
+        #[unroll]
+        for i in 0..config.unroll {
+            let f_c = Vector::new(tile.floats[comptime!(config.f_c()) + slot(e + i, config)]);
+            #[unroll]
+            for part in 0..parts {
+                filter[part * config.unroll + i] *= f_c;
+            }
+        }
+    }
+}
+
+/// Adds the `cfconv` message of edge slot `at`, whose filter is `filter[i]`.
+#[cube]
+pub fn add_cfconv<F: Float, N: Size>(
+    inputs: &Inputs<F, N>,
+    tile: &Tile<F>,
+    filter: &Array<Vector<F, N>>,
+    sums: &mut Sums<F, N>,
+    at: usize,
+    #[comptime] i: usize,
+    #[comptime] config: CubeConfig,
+) {
+    let _ = config;
+    let features = inputs.features as usize;
+    let from = tile.indices[at] as usize * features + channel(features);
+    sums.value[0] += inputs.nodes[from] * filter[i];
+}
+
+/// Adds the `painn` message of edge slot `at`, whose filter is `filter[i]`, `filter[unroll + i]`, `filter[2·unroll + i]`.
+#[cube]
+pub fn add_painn<F: Float, N: Size>(
+    inputs: &Inputs<F, N>,
+    tile: &Tile<F>,
+    filter: &Array<Vector<F, N>>,
+    sums: &mut Sums<F, N>,
+    at: usize,
+    #[comptime] i: usize,
+    #[comptime] config: CubeConfig,
+) {
+    let features = inputs.features as usize;
+    let from = tile.indices[at] as usize * 3 * features + channel(features);
+    sums.value[0] += inputs.nodes[from] * filter[i];
+    let w_r = inputs.nodes[from + features] * filter[comptime!(config.unroll + i)];
+    let w_mu = inputs.nodes[from + 2 * features] * filter[comptime!(2 * config.unroll + i)];
+    #[unroll]
+    for x in 0..3usize {
+        let u = Vector::new(tile.floats[comptime!(config.u() + x * config.plane()) + at]);
+        sums.value[1 + x] += w_r * u + w_mu * inputs.vectors[from + x * features];
+    }
+}
+
+/// All sums zero.
+#[cube]
+pub fn clear<F: Float, N: Size>(sums: &mut Sums<F, N>, #[comptime] count: usize) {
+    #[unroll]
+    for i in 0..count {
+        sums.value[i] = Vector::new(F::new(0.0));
+    }
+}
+
+/// Writes the sums of one row: the row's only writer.
+#[cube]
+pub fn store_row<F: Float, N: Size>(
+    sums: &Sums<F, N>,
+    out_nodes: &mut Array<Vector<F, N>>,
+    out_vectors: &mut Array<Vector<F, N>>,
+    row: usize,
+    features: usize,
+    #[comptime] count: usize,
+) {
+    let c = channel(features);
+    out_nodes[row * features + c] = sums.value[0];
+    #[unroll]
+    for x in 1..count {
+        out_vectors[(row * 3 + comptime!(x - 1)) * features + c] = sums.value[x];
+    }
+}
+
+/// Adds the sums of one run of edges to its row.
+///
+/// A unit without channels of its own adds zero to another's: Mesa's software Vulkan (22.3) loses the atomics of a whole
+/// cube one of whose planes is idle, and on hardware a spread-out addition of zero costs next to nothing.
+#[cube]
+pub fn add_row<F: Float, N: Size>(
+    sums: &Sums<F, N>,
+    out_nodes: &mut Array<Atomic<Vector<F, N>>>,
+    out_vectors: &mut Array<Atomic<Vector<F, N>>>,
+    row: usize,
+    features: usize,
+    #[comptime] count: usize,
+) {
+    let c = channel(features);
+    let zero = Vector::<F, N>::new(F::new(0.0));
+    let own = has_channel(features);
+    out_nodes[row * features + c].fetch_add(select(own, sums.value[0], zero));
+    #[unroll]
+    for x in 1..count {
+        let to = (row * 3 + comptime!(x - 1)) * features + c;
+        out_vectors[to].fetch_add(select(own, sums.value[x], zero));
+    }
+}
+
+/// Zeroes an output before sums are added to it.
+#[cube(launch_unchecked)]
+pub fn zero<F: Float>(out: &mut Array<F>) {
+    let i = ABSOLUTE_POS;
+    if i < out.len() {
+        out[i] = F::new(0.0);
+    }
+}

@@ -1,0 +1,576 @@
+//! From inputs and a [`LaunchConfig`] to a launch, on host and on a cube runtime.
+
+use std::time::{Duration, Instant};
+
+use cubecl::ir::StorageType;
+use cubecl::prelude::*;
+use cubecl::server::Handle;
+use ff_spec::fused_message::{Activation, Filter, Inputs, Message, Outputs, Reduction, Variant};
+use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, Limits, Problem, RuntimeKind};
+
+use super::cube::{CubeConfig, InputsLaunch, Lanes, Real, zero};
+use super::host::{Call, HostConfig};
+use super::{CubeEntry, HostElement, Registered, shared_memory};
+use crate::digest::digest;
+
+/// Reads parameters out of a configuration and insists that nothing else is in it.
+struct Reader<'a> {
+    config: &'a LaunchConfig,
+    known: &'a [&'a str],
+}
+
+impl Reader<'_> {
+    fn check(&self) -> Result<(), LaunchError> {
+        for name in self.known {
+            if self.config.get(name).is_none_or(|v| v == 0) {
+                return Err(LaunchError::Constraint(format!(
+                    "`{name}` must be set and positive, found `{}`",
+                    self.config
+                )));
+            }
+        }
+        match self.config.0.keys().find(|name| !self.known.contains(&name.as_str())) {
+            Some(name) => {
+                Err(LaunchError::Constraint(format!("unknown parameter `{name}`, expected {}", self.known.join(", "))))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn get(&self, name: &str) -> usize {
+        self.config.get(name).unwrap_or(1) as usize
+    }
+}
+
+/// The host kernel's launch parameters.
+///
+/// # Errors
+/// [`LaunchError::Constraint`] for a missing, zero or unknown parameter.
+pub fn host_config(reduction: Reduction, config: &LaunchConfig) -> Result<HostConfig, LaunchError> {
+    let task = match reduction {
+        Reduction::Receiver => "rows_per_task",
+        Reduction::EdgeAtomic => "tiles_per_task",
+    };
+    let reader = Reader { config, known: &[task, "edges_per_tile", "channel_block"] };
+    reader.check()?;
+    Ok(HostConfig {
+        rows_per_task: reader.get("rows_per_task"),
+        tiles_per_task: reader.get("tiles_per_task"),
+        edges_per_tile: reader.get("edges_per_tile"),
+        channel_block: reader.get("channel_block"),
+    })
+}
+
+/// The cube kernel's compile-time parameters and its vector width.
+///
+/// # Errors
+/// [`LaunchError::Constraint`] for a missing, zero or unknown parameter and for anything the device cannot hold.
+pub fn cube_config<T>(
+    variant: &Variant,
+    dtype: Dtype,
+    inputs: &Inputs<T>,
+    problem: &Problem,
+    limits: &Limits,
+    config: &LaunchConfig,
+) -> Result<(CubeConfig, usize), LaunchError> {
+    let known: &[&str] = match variant.reduction {
+        Reduction::Receiver => &["rows_per_cube", "channels_per_cube", "vector_width", "edges_per_tile", "unroll"],
+        Reduction::EdgeAtomic => &["tiles_per_cube", "channels_per_cube", "edges_per_tile", "unroll"],
+    };
+    let reader = Reader { config, known };
+    reader.check()?;
+    let vector = reader.get("vector_width");
+    let groups = reader.get(known[0]);
+    let channels = reader.get("channels_per_cube");
+    let (edges_per_tile, unroll) = (reader.get("edges_per_tile"), reader.get("unroll"));
+    let refuse = |text: String| Err(LaunchError::Constraint(text));
+    if !channels.is_multiple_of(vector) || !inputs.features.is_multiple_of(vector) {
+        return refuse(format!(
+            "vector_width = {vector} divides neither channels_per_cube = {channels} nor F = {}",
+            inputs.features
+        ));
+    }
+    if !edges_per_tile.is_multiple_of(unroll) {
+        return refuse(format!("unroll = {unroll} does not divide edges_per_tile = {edges_per_tile}"));
+    }
+    let units = channels / vector;
+    if units * groups > limits.max_units_per_cube as usize {
+        return refuse(format!("{} units per cube, the device has {}", units * groups, limits.max_units_per_cube));
+    }
+    let (hidden, order, tanh) = match &inputs.filter {
+        Filter::Linear { .. } => (0, 0, false),
+        Filter::Mlp { hidden, activation, .. } => (*hidden, 0, *activation == Activation::Tanh),
+        Filter::Tabulated { order, .. } => (0, *order, false),
+    };
+    let shared = shared_memory(problem, dtype.size(), groups, edges_per_tile, order);
+    if shared > limits.shared_memory as usize {
+        return refuse(format!("{shared} bytes of shared memory per cube, the device has {}", limits.shared_memory));
+    }
+    let depth = match &inputs.filter {
+        Filter::Linear { .. } => inputs.radial.n_basis,
+        Filter::Mlp { .. } => hidden,
+        Filter::Tabulated { .. } => 2 * order,
+    };
+    let n_basis = inputs.radial.n_basis;
+    Ok((CubeConfig { units, groups, edges_per_tile, unroll, n_basis, hidden, order, depth, tanh }, vector))
+}
+
+/// A configuration that every device can launch: what is used where no table entry applies.
+pub fn default_config(device: &DeviceId, variant: &Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
+    if device.runtime == RuntimeKind::Host {
+        return match variant.reduction {
+            Reduction::Receiver => {
+                LaunchConfig::from([("rows_per_task", 16), ("edges_per_tile", 32), ("channel_block", 64)])
+            }
+            Reduction::EdgeAtomic => {
+                LaunchConfig::from([("tiles_per_task", 16), ("edges_per_tile", 32), ("channel_block", 64)])
+            }
+        };
+    }
+    let order = match variant.filter {
+        ff_spec::fused_message::FilterKind::Tabulated => problem.n_basis as usize / 2,
+        _ => 0,
+    };
+    let mut edges_per_tile = 16;
+    while edges_per_tile > 1
+        && shared_memory(problem, dtype.size(), 1, edges_per_tile, order) > device.limits.shared_memory as usize
+    {
+        edges_per_tile /= 2;
+    }
+    let edges_per_tile = edges_per_tile as u32;
+    let unroll = edges_per_tile.min(4);
+    let channels = problem.features.next_power_of_two().clamp(32, 128);
+    match variant.reduction {
+        Reduction::Receiver => {
+            let vector = [4, 2, 1].into_iter().find(|v| problem.features.is_multiple_of(*v)).unwrap_or(1);
+            LaunchConfig::from([
+                ("rows_per_cube", 1),
+                ("channels_per_cube", channels),
+                ("vector_width", vector),
+                ("edges_per_tile", edges_per_tile),
+                ("unroll", unroll),
+            ])
+        }
+        Reduction::EdgeAtomic => LaunchConfig::from([
+            ("tiles_per_cube", 1),
+            ("channels_per_cube", channels),
+            ("edges_per_tile", edges_per_tile),
+            ("unroll", unroll),
+        ]),
+    }
+}
+
+/// A host kernel with its tensors.
+pub struct HostLaunch<T: HostElement> {
+    registered: &'static Registered,
+    config: HostConfig,
+    inputs: Inputs<T>,
+    outputs: Outputs<T>,
+}
+
+impl<T: HostElement> HostLaunch<T> {
+    /// Takes the tensors over after checking them.
+    ///
+    /// # Errors
+    /// [`LaunchError::Input`] and [`LaunchError::Constraint`].
+    pub fn new(registered: &'static Registered, inputs: Inputs<T>, config: &LaunchConfig) -> Result<Self, LaunchError> {
+        registered.check(&inputs)?;
+        let config = host_config(registered.reduction, config)?;
+        let outputs = inputs.poisoned_outputs();
+        Ok(Self { registered, config, inputs, outputs })
+    }
+
+    /// Runs once and hands the outputs out, widened to nothing: for callers that own their tensors.
+    pub fn into_outputs(mut self) -> Outputs<T> {
+        self.launch();
+        self.outputs
+    }
+
+    fn launch(&mut self) {
+        let call = host_call(self.registered, &self.inputs);
+        T::entry(self.registered)(&call, &self.config, &mut self.outputs);
+    }
+}
+
+/// Borrows checked inputs in the form the host kernels read.
+pub fn host_call<'a, T: HostElement>(registered: &Registered, inputs: &'a Inputs<T>) -> Call<'a, T> {
+    let pair = registered.radial;
+    Call {
+        features: inputs.features,
+        row_ptr: &inputs.row_ptr,
+        sender: &inputs.sender,
+        edge_vec: &inputs.edge_vec,
+        nodes: &inputs.nodes,
+        vectors: &inputs.vectors,
+        r_cut: inputs.radial.r_cut,
+        n_basis: inputs.radial.n_basis,
+        basis: pair
+            .map(|p| p.basis_parameters.iter().map(|(name, _)| inputs.radial.basis[*name].as_slice()).collect())
+            .unwrap_or_default(),
+        cutoff: pair
+            .map(|p| p.cutoff_parameters.iter().map(|(name, _)| inputs.radial.cutoff[*name][0]).collect())
+            .unwrap_or_default(),
+        filter: &inputs.filter,
+    }
+}
+
+impl<T: HostElement> ff_spec::Launch for HostLaunch<T> {
+    fn poison(&mut self) -> Result<(), LaunchError> {
+        let nan = T::from_f64(f64::NAN);
+        self.outputs.nodes.fill(nan);
+        self.outputs.vectors.fill(nan);
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<(), LaunchError> {
+        self.launch();
+        Ok(())
+    }
+
+    fn time(&mut self) -> Result<Duration, LaunchError> {
+        let start = Instant::now();
+        self.launch();
+        Ok(start.elapsed())
+    }
+
+    fn outputs(&mut self) -> Result<Outputs<f64>, LaunchError> {
+        let widen = |v: &[T]| v.iter().map(|x| x.to_f64()).collect();
+        Ok(Outputs { nodes: widen(&self.outputs.nodes), vectors: widen(&self.outputs.vectors) })
+    }
+
+    fn input_digest(&mut self) -> Result<u64, LaunchError> {
+        let mut parts: Vec<&[u8]> =
+            vec![bytemuck::cast_slice(&self.inputs.row_ptr), bytemuck::cast_slice(&self.inputs.sender)];
+        let tensors = self.inputs.tensors();
+        parts.extend(tensors.iter().map(|(_, _, values)| bytemuck::cast_slice::<T, u8>(values)));
+        Ok(digest(&parts))
+    }
+}
+
+/// A buffer on a device with its length in elements.
+pub type Buffer = (Handle, usize);
+
+/// Buffers of one call on a cube runtime.
+struct Buffers {
+    /// In the order of [`super::cube::Inputs`], up to `hidden_bias`.
+    inputs: [Buffer; 9],
+    radial: Buffer,
+    out_nodes: Buffer,
+    out_vectors: Buffer,
+}
+
+/// What a generated launcher needs for one launch.
+pub struct CubeCall<'a, R: Runtime> {
+    /// The device's queue.
+    pub client: &'a ComputeClient<R>,
+    /// Cubes.
+    pub count: CubeCount,
+    /// Units of a cube.
+    pub dim: CubeDim,
+    /// Element type.
+    pub real: StorageType,
+    /// Elements of a vector.
+    pub vector: usize,
+    /// Compile-time parameters.
+    pub config: CubeConfig,
+    buffers: &'a Buffers,
+    scalars: (u32, u32, u32),
+}
+
+impl<R: Runtime> CubeCall<'_, R> {
+    /// The arguments for [`super::cube::Inputs`].
+    pub fn inputs(&self) -> InputsLaunch<Real, Lanes, R> {
+        let [row_ptr, sender, edge_vec, nodes, vectors, weights, bias, hidden_weights, hidden_bias] =
+            &self.buffers.inputs;
+        let (n_atoms, features, segments) = self.scalars;
+        InputsLaunch::new(
+            array(row_ptr, 1),
+            array(sender, 1),
+            array(edge_vec, 1),
+            array(nodes, self.vector),
+            array(vectors, self.vector),
+            array(weights, self.vector),
+            array(bias, self.vector),
+            array(hidden_weights, 1),
+            array(hidden_bias, 1),
+            array(&self.buffers.radial, 1),
+            n_atoms,
+            features,
+            segments,
+        )
+    }
+
+    /// The `y` or `dq` buffer.
+    pub fn out_nodes(&self) -> ArrayArg<R> {
+        array(&self.buffers.out_nodes, self.vector)
+    }
+
+    /// The `dmu` buffer.
+    pub fn out_vectors(&self) -> ArrayArg<R> {
+        array(&self.buffers.out_vectors, self.vector)
+    }
+}
+
+fn array<R: Runtime>((handle, len): &Buffer, vector: usize) -> ArrayArg<R> {
+    // SAFETY: the handle was created with `len` elements, of which whole vectors are claimed.
+    unsafe { ArrayArg::from_raw_parts(handle.clone(), (len / vector).max(1)) }
+}
+
+/// A cube kernel with its buffers on a device.
+pub struct CubeLaunch<R: Runtime, T> {
+    client: ComputeClient<R>,
+    entry: CubeEntry<R>,
+    reduction: Reduction,
+    config: CubeConfig,
+    vector: usize,
+    count: Option<CubeCount>,
+    buffers: Buffers,
+    scalars: (u32, u32, u32),
+    /// Elements of the outputs, before padding to one.
+    lengths: (usize, usize),
+    element: std::marker::PhantomData<T>,
+}
+
+impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
+    /// Uploads checked tensors.
+    ///
+    /// # Errors
+    /// [`LaunchError::Input`], [`LaunchError::Constraint`] and [`LaunchError::Runtime`].
+    pub fn new(
+        client: &ComputeClient<R>,
+        device: &DeviceId,
+        registered: &'static Registered,
+        entry: CubeEntry<R>,
+        inputs: &Inputs<T>,
+        config: &LaunchConfig,
+    ) -> Result<Self, LaunchError> {
+        registered.check(inputs)?;
+        let upload = |values: &[T]| upload(client, values);
+        let no_weights: &[T] = &[];
+        let (weights, bias, hidden_weights, hidden_bias) = match &inputs.filter {
+            Filter::Linear { a, b } => (a.as_slice(), b.as_slice(), no_weights, no_weights),
+            Filter::Mlp { a1, b1, a2, b2, .. } => (a2.as_slice(), b2.as_slice(), a1.as_slice(), b1.as_slice()),
+            Filter::Tabulated { values, .. } => (values.as_slice(), no_weights, no_weights, no_weights),
+        };
+        let tensors = || {
+            [
+                upload_u32(client, &inputs.row_ptr),
+                upload_u32(client, &inputs.sender),
+                upload(&inputs.edge_vec),
+                upload(&inputs.nodes),
+                upload(&inputs.vectors),
+                upload(weights),
+                upload(bias),
+                upload(hidden_weights),
+                upload(hidden_bias),
+            ]
+        };
+        let mut launch = Self::build(client, device, registered, entry, (inputs, inputs.n_edges()), config, tensors)?;
+        ff_spec::Launch::poison(&mut launch)?;
+        Ok(launch)
+    }
+
+    /// Takes tensors that lie in the device's memory already, in the order of [`super::cube::Inputs`]: `row_ptr`,
+    /// `sender`, `edge_vec`, `nodes`, `vectors`, `weights`, `bias`, `hidden_weights`, `hidden_bias`; `None` for one
+    /// without elements. Of `sizes` all but the tensors is read (message, atoms, features, radial parameters, sizes of
+    /// the filter), so its tensors may be empty; `n_edges` is the number of edges.
+    ///
+    /// # Errors
+    /// [`LaunchError::Constraint`].
+    ///
+    /// # Safety
+    /// The buffers belong to `client`, are contiguous and row-major, hold u32 (the first two) or `T`, and have the shapes
+    /// that `sizes` and `n_edges` say. Message, filter and radial parameters of `sizes` passed [`Registered::check`],
+    /// `row_ptr` ascends from 0 to `n_edges`, and every sender is below the number of atoms.
+    pub unsafe fn from_handles(
+        client: &ComputeClient<R>,
+        device: &DeviceId,
+        registered: &'static Registered,
+        entry: CubeEntry<R>,
+        (sizes, n_edges): (&Inputs<T>, usize),
+        tensors: [Option<Buffer>; 9],
+        config: &LaunchConfig,
+    ) -> Result<Self, LaunchError> {
+        let tensors = || tensors.map(|tensor| tensor.unwrap_or_else(|| upload::<R, T>(client, &[])));
+        Self::build(client, device, registered, entry, (sizes, n_edges), config, tensors)
+    }
+
+    fn build(
+        client: &ComputeClient<R>,
+        device: &DeviceId,
+        registered: &'static Registered,
+        entry: CubeEntry<R>,
+        (sizes, n_edges): (&Inputs<T>, usize),
+        config: &LaunchConfig,
+        tensors: impl FnOnce() -> [Buffer; 9],
+    ) -> Result<Self, LaunchError> {
+        let problem = sizes.problem("");
+        let variant = registered.variant();
+        let (config, vector) = cube_config(&variant, T::DTYPE, sizes, &problem, &device.limits, config)?;
+        let call = host_call(registered, sizes);
+        let mut radial = vec![call.r_cut];
+        radial.extend(&call.cutoff);
+        for values in &call.basis {
+            // One value per k, so that the kernel reads every parameter alike.
+            radial.extend((0..call.n_basis).map(|k| if values.len() == 1 { values[0] } else { values[k] }));
+        }
+        let groups = match registered.reduction {
+            Reduction::Receiver => sizes.n_atoms,
+            Reduction::EdgeAtomic => n_edges.div_ceil(config.edges_per_tile),
+        };
+        let cubes = groups.div_ceil(config.groups);
+        let blocks = (sizes.features / vector).div_ceil(config.units);
+        let most = client.properties().hardware.max_cube_count;
+        let along_z = cubes.div_ceil(most.0 as usize);
+        if along_z > most.2 as usize || blocks > most.1 as usize {
+            return Err(LaunchError::Constraint(format!("{cubes} × {blocks} cubes, the device takes {most:?}")));
+        }
+        let count = (cubes * blocks > 0)
+            .then(|| CubeCount::Static(cubes.div_ceil(along_z) as u32, blocks as u32, along_z as u32));
+        let segments = match &sizes.filter {
+            Filter::Tabulated { n_nodes, .. } => n_nodes - 1,
+            _ => 0,
+        };
+        let rows = sizes.n_atoms * sizes.features;
+        let lengths = (rows, if sizes.message == Message::Painn { 3 * rows } else { 0 });
+        let output = |used: usize| match used {
+            0 => upload::<R, T>(client, &[]),
+            used => (client.empty(used * size_of::<T>()), used),
+        };
+        Ok(Self {
+            client: client.clone(),
+            entry,
+            reduction: registered.reduction,
+            config,
+            vector,
+            count,
+            buffers: Buffers {
+                inputs: tensors(),
+                radial: upload(client, &radial),
+                out_nodes: output(lengths.0),
+                out_vectors: output(lengths.1),
+            },
+            scalars: (sizes.n_atoms as u32, (sizes.features / vector) as u32, segments as u32),
+            lengths,
+            element: std::marker::PhantomData,
+        })
+    }
+
+    /// Submits the kernel once, without waiting, and hands over the buffers of `y` or `dq` and of `dmu`.
+    pub fn into_outputs(self) -> (Handle, Handle) {
+        self.submit();
+        (self.buffers.out_nodes.0, self.buffers.out_vectors.0)
+    }
+
+    fn submit(&self) {
+        let Some(count) = &self.count else {
+            // Nothing to sum; rows without edges are zero all the same.
+            self.clear();
+            return;
+        };
+        if self.reduction == Reduction::EdgeAtomic {
+            self.clear();
+        }
+        (self.entry)(&CubeCall {
+            client: &self.client,
+            count: count.clone(),
+            dim: CubeDim::new_2d(self.config.units as u32, self.config.groups as u32),
+            real: T::as_type_native_unchecked().storage_type(),
+            vector: self.vector,
+            config: self.config,
+            buffers: &self.buffers,
+            scalars: self.scalars,
+        });
+    }
+
+    fn clear(&self) {
+        for ((handle, len), used) in
+            [(&self.buffers.out_nodes, self.lengths.0), (&self.buffers.out_vectors, self.lengths.1)]
+        {
+            if used == 0 {
+                continue;
+            }
+            let units = 256;
+            let cubes = len.div_ceil(units);
+            let x = cubes.min(65_535);
+            // SAFETY: every index is checked against the length in the kernel.
+            unsafe {
+                zero::launch_unchecked::<T, R>(
+                    &self.client,
+                    CubeCount::Static(x as u32, cubes.div_ceil(x) as u32, 1),
+                    CubeDim::new_1d(units as u32),
+                    ArrayArg::from_raw_parts(handle.clone(), *len),
+                );
+            }
+        }
+    }
+
+    fn wait(&self) -> Result<(), LaunchError> {
+        cubecl::future::block_on(self.client.sync()).map_err(fault)
+    }
+}
+
+fn fault(error: impl std::fmt::Display) -> LaunchError {
+    // The first line says what happened; the rest is a backtrace of the runtime.
+    let text = error.to_string();
+    let short: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Backtrace")).map(str::trim).collect();
+    LaunchError::Runtime(short.join(": "))
+}
+
+fn upload<R: Runtime, T: CubeElement>(client: &ComputeClient<R>, values: &[T]) -> (Handle, usize) {
+    // A binding of no bytes is refused by every API: four elements stand in, one whole vector.
+    let padding: [T; 4] = std::array::from_fn(|_| bytemuck::Zeroable::zeroed());
+    let values = if values.is_empty() { &padding[..] } else { values };
+    (client.create_from_slice(T::as_bytes(values)), values.len())
+}
+
+fn upload_u32<R: Runtime>(client: &ComputeClient<R>, values: &[u32]) -> (Handle, usize) {
+    upload(client, values)
+}
+
+impl<R: Runtime, T: HostElement + CubeElement + Float> ff_spec::Launch for CubeLaunch<R, T> {
+    fn poison(&mut self) -> Result<(), LaunchError> {
+        let nan = <T as ff_spec::Scalar>::from_f64(f64::NAN);
+        self.buffers.out_nodes = upload(&self.client, &vec![nan; self.lengths.0]);
+        self.buffers.out_vectors = upload(&self.client, &vec![nan; self.lengths.1]);
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<(), LaunchError> {
+        self.submit();
+        self.wait()
+    }
+
+    fn time(&mut self) -> Result<Duration, LaunchError> {
+        self.wait()?;
+        let client = self.client.clone();
+        let this = &*self;
+        let (_, duration) = client.profile(|| this.submit(), "fused_message").map_err(fault)?;
+        let ticks = cubecl::future::block_on(duration.resolve());
+        self.wait()?;
+        Ok(ticks.duration())
+    }
+
+    fn outputs(&mut self) -> Result<Outputs<f64>, LaunchError> {
+        let read = |(handle, _): &(Handle, usize), used: usize| -> Result<Vec<f64>, LaunchError> {
+            if used == 0 {
+                return Ok(Vec::new());
+            }
+            let bytes = self.client.read_one(handle.clone()).map_err(fault)?;
+            Ok(T::from_bytes(&bytes)[..used].iter().map(|x| ff_spec::Scalar::to_f64(*x)).collect())
+        };
+        Ok(Outputs {
+            nodes: read(&self.buffers.out_nodes, self.lengths.0)?,
+            vectors: read(&self.buffers.out_vectors, self.lengths.1)?,
+        })
+    }
+
+    fn input_digest(&mut self) -> Result<u64, LaunchError> {
+        let mut parts = Vec::new();
+        for (handle, _) in self.buffers.inputs.iter().chain([&self.buffers.radial]) {
+            parts.push(self.client.read_one(handle.clone()).map_err(fault)?);
+        }
+        let parts: Vec<&[u8]> = parts.iter().map(|bytes| &bytes[..]).collect();
+        Ok(digest(&parts))
+    }
+}

@@ -1,0 +1,143 @@
+//! `fused_message`: what was rendered, and how a launch configuration becomes a launch.
+
+pub mod cube;
+pub mod host;
+mod launch;
+mod table;
+
+use ff_spec::Problem;
+use ff_spec::fused_message::{FilterKind, InputError, Inputs, Message, Reduction, Variant};
+
+pub use launch::{CubeCall, CubeLaunch, HostLaunch, cube_config, default_config, host_config};
+pub use table::{Tabulation, tabulate};
+
+use crate::host::Element;
+use host::{Call, HostConfig};
+
+/// A host kernel.
+pub type HostEntry<T> = fn(&Call<T>, &HostConfig, &mut ff_spec::fused_message::Outputs<T>);
+
+/// A cube kernel's launcher for one runtime.
+pub type CubeEntry<R> = fn(&CubeCall<R>);
+
+/// Parameters of a radial function in declared order: name, and whether there is one per basis function.
+pub type Parameters = &'static [(&'static str, bool)];
+
+/// Basis and cutoff of a variant.
+#[derive(Clone, Copy)]
+pub struct RadialPair {
+    /// Name of the basis.
+    pub basis: &'static str,
+    /// Its parameters.
+    pub basis_parameters: Parameters,
+    /// φ_k and its first two derivatives: (d, r_c, k, parameters).
+    pub basis_jet: fn(f64, f64, f64, &[f64]) -> [f64; 3],
+    /// Name of the cutoff.
+    pub cutoff: &'static str,
+    /// Its parameters.
+    pub cutoff_parameters: Parameters,
+    /// f_c and its first two derivatives: (d, r_c, parameters).
+    pub cutoff_jet: fn(f64, f64, &[f64]) -> [f64; 3],
+}
+
+/// One rendered variant.
+pub struct Registered {
+    /// [`Variant::id`].
+    pub id: &'static str,
+    /// Message.
+    pub message: Message,
+    /// Filter.
+    pub filter: FilterKind,
+    /// Radial functions, `None` where they are in the table.
+    pub radial: Option<RadialPair>,
+    /// Reduction.
+    pub reduction: Reduction,
+    /// Host kernels.
+    pub host_f32: HostEntry<f32>,
+    /// Host kernels.
+    pub host_f64: HostEntry<f64>,
+    /// Launchers for Vulkan and Metal.
+    pub wgpu: CubeEntry<cubecl::wgpu::WgpuRuntime>,
+    /// Launchers for CUDA.
+    #[cfg(feature = "cuda")]
+    pub cuda: CubeEntry<cubecl::cuda::CudaRuntime>,
+}
+
+impl Registered {
+    /// The variant this is.
+    pub fn variant(&self) -> Variant {
+        Variant {
+            message: self.message,
+            filter: self.filter,
+            radial: self.radial.map(|pair| (pair.basis.to_owned(), pair.cutoff.to_owned())),
+            reduction: self.reduction,
+        }
+    }
+
+    /// Checks inputs against this variant, radial parameters included.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check<T: ff_spec::Scalar>(&self, inputs: &Inputs<T>) -> Result<(), InputError> {
+        inputs.check()?;
+        inputs.check_variant(&self.variant())?;
+        let Some(pair) = &self.radial else { return Ok(()) };
+        for (function, declared, given) in [
+            (pair.basis, pair.basis_parameters, &inputs.radial.basis),
+            (pair.cutoff, pair.cutoff_parameters, &inputs.radial.cutoff),
+        ] {
+            let expected: Vec<(String, usize)> = declared
+                .iter()
+                .map(|(name, per_basis)| ((*name).to_owned(), if *per_basis { inputs.radial.n_basis } else { 1 }))
+                .collect();
+            let matches = given.len() == expected.len()
+                && expected.iter().all(|(name, length)| given.get(name).is_some_and(|v| v.len() == *length));
+            if !matches {
+                let list = |pairs: &mut dyn Iterator<Item = (&str, usize)>| {
+                    pairs.map(|(name, length)| format!("{name}: {length}")).collect::<Vec<_>>().join(", ")
+                };
+                return Err(InputError::RadialParameters {
+                    function: function.to_owned(),
+                    expected: list(&mut expected.iter().map(|(n, l)| (n.as_str(), *l))),
+                    found: list(&mut given.iter().map(|(n, v)| (n.as_str(), v.len()))),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Everything that was rendered.
+pub fn registered() -> &'static [Registered] {
+    crate::generated::fused_message::VARIANTS
+}
+
+/// The rendered form of a variant.
+pub fn find(variant: &Variant) -> Option<&'static Registered> {
+    let id = variant.id();
+    registered().iter().find(|r| r.id == id)
+}
+
+/// The host kernels of a dtype.
+pub trait HostElement: Element {
+    /// This variant's entry.
+    fn entry(registered: &Registered) -> HostEntry<Self>;
+}
+
+impl HostElement for f32 {
+    fn entry(registered: &Registered) -> HostEntry<f32> {
+        registered.host_f32
+    }
+}
+
+impl HostElement for f64 {
+    fn entry(registered: &Registered) -> HostEntry<f64> {
+        registered.host_f64
+    }
+}
+
+/// Bytes of shared memory of one cube.
+pub fn shared_memory(problem: &Problem, element: usize, groups: usize, edges_per_tile: usize, order: usize) -> usize {
+    let floats = 5 + (problem.n_basis as usize).max(2 * order) + problem.hidden as usize;
+    groups * edges_per_tile * (floats * element + 3 * 4)
+}

@@ -1,0 +1,16 @@
+//! Structures and what is made of them: files, built-in problems, neighbour lists and kernel inputs.
+//!
+//! Nothing here knows a GPU; only [`io`] touches files.
+
+pub mod elements;
+pub mod features;
+pub mod io;
+pub mod neighbors;
+pub mod problems;
+mod structure;
+
+pub use features::{FeatureError, MessageSpec, message_inputs, random_linear, random_mlp};
+pub use io::{StructureError, read_structures};
+pub use neighbors::{NeighborError, NeighborList, neighbors};
+pub use problems::{BuiltIn, BuiltInError, builtin};
+pub use structure::Structure;

@@ -1,0 +1,323 @@
+//! `fused_message` on Burn tensors: radial basis, filter, message and scatter in one kernel, for inference.
+//!
+//! Gradients are not registered yet: `Autodiff` backends do not implement [`FusedMessageBackend`], so a program that
+//! asks for them does not compile.
+//!
+//! Shapes and units are those of [`ff_spec::fused_message`]; the maths is in `ops.md`.
+
+mod cube;
+mod flex;
+mod inputs;
+
+use burn::tensor::backend::Backend;
+use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn::tensor::{Tensor, TensorPrimitive};
+use ff_kernels::fused_message::{Registered, cube_config, default_config, find, host_config};
+use ff_spec::fused_message::{InputError, Inputs, Message as MessageKind, OP, Radial, Reduction, Variant};
+use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, Problem, RuntimeKind, TuneKey};
+use ff_tables::{Query, Selection, Table, select};
+
+pub use cube::CubeKernels;
+pub use inputs::{FilterTensors, Graph};
+
+use crate::dtype::{burn_dtype, spec_dtype};
+
+/// A backend that carries the fused kernels: Flex by the host kernels, every `CubeBackend` by the cube kernels.
+pub trait FusedMessageBackend: Backend {
+    /// The device as tuning tables name it. One that cannot be identified has an empty slug and is in no table.
+    fn device_id(device: &Self::Device) -> DeviceId;
+
+    /// Launches the planned kernel and does not wait for it. No intermediate has the size n_edges × F.
+    ///
+    /// # Errors
+    /// [`LaunchError`] for what the device refuses; what it meets later shows where results are read.
+    fn fused_message(inputs: Primitives<Self>, plan: &Plan) -> Result<PrimitiveMessage<Self>, LaunchError>;
+}
+
+/// The tensors of one call; only [`fused_message`] makes them, after checking shapes, dtypes and devices.
+pub struct Primitives<B: Backend> {
+    row_ptr: IntTensor<B>,
+    sender: IntTensor<B>,
+    edge_vec: FloatTensor<B>,
+    nodes: FloatTensor<B>,
+    vectors: Option<FloatTensor<B>>,
+    filter: FilterPrimitives<B>,
+}
+
+/// [`FilterTensors`] without their types.
+enum FilterPrimitives<B: Backend> {
+    Linear { a: FloatTensor<B>, b: FloatTensor<B> },
+    Mlp { a1: FloatTensor<B>, b1: FloatTensor<B>, a2: FloatTensor<B>, b2: FloatTensor<B> },
+    Tabulated { values: FloatTensor<B> },
+}
+
+/// `y` or `dq` [n_atoms, F], and `dmu` [n_atoms, 3, F] (painn).
+pub struct PrimitiveMessage<B: Backend> {
+    /// `y` or `dq`.
+    pub nodes: FloatTensor<B>,
+    /// `dmu`.
+    pub vectors: Option<FloatTensor<B>>,
+}
+
+/// Which kernel a call launches, and how; only [`fused_message`] makes it.
+pub struct Plan {
+    registered: &'static Registered,
+    dtype: Dtype,
+    device: DeviceId,
+    n_edges: usize,
+    /// Everything of the inputs but their tensors, which are empty here.
+    sizes: Inputs<f64>,
+    config: LaunchConfig,
+}
+
+/// What a call is asked to use.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// The kernel variant.
+    pub variant: &'a Variant,
+    /// The tuning tables at hand; none means the default configuration.
+    pub tables: &'a [Table],
+}
+
+/// What a call returns.
+#[derive(Clone, Debug)]
+pub struct Message<B: Backend> {
+    /// `y` (cfconv) or `dq` (painn), [n_atoms, F].
+    pub nodes: Tensor<B, 2>,
+    /// `dmu` [n_atoms, 3, F] (painn).
+    pub vectors: Option<Tensor<B, 3>>,
+    /// The launch configuration that was used.
+    pub config: LaunchConfig,
+    /// How it was found: exact device, same architecture or default, and why.
+    pub selection: Selection,
+}
+
+/// A call that cannot be made.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum OpError {
+    /// A tensor has another shape.
+    #[error("`{tensor}` has shape {found:?}, expected {expected}")]
+    Shape {
+        /// Its name as in `ops.md`.
+        tensor: &'static str,
+        /// Its shape.
+        found: Vec<usize>,
+        /// What it should be, with the names of the sizes.
+        expected: String,
+    },
+    /// A tensor has another dtype.
+    #[error("`{tensor}` is {found}, expected {expected}")]
+    Dtype {
+        /// Its name.
+        tensor: &'static str,
+        /// Its dtype.
+        found: String,
+        /// What it should be.
+        expected: String,
+    },
+    /// A tensor lies on another device than `nodes`.
+    #[error("`{tensor}` is on {found}, expected {expected} as for `nodes`")]
+    Device {
+        /// Its name.
+        tensor: &'static str,
+        /// Its device.
+        found: String,
+        /// The device of `nodes`.
+        expected: String,
+    },
+    /// `mu` is missing or not wanted.
+    #[error("message `{message}` {expected} `mu`, found {found}")]
+    Vectors {
+        /// The message.
+        message: &'static str,
+        /// What it does with `mu`.
+        expected: &'static str,
+        /// What was given.
+        found: &'static str,
+    },
+    /// An index that is no u32.
+    #[error("`{tensor}`[{index}] is {found}, expected an index from 0 to 2³² − 1")]
+    Index {
+        /// Its name.
+        tensor: &'static str,
+        /// Where.
+        index: usize,
+        /// The value.
+        found: i64,
+    },
+    /// The device failed while a tensor was read.
+    #[error("`{tensor}` could not be read: {reason}")]
+    Read {
+        /// Its name.
+        tensor: &'static str,
+        /// What the device said.
+        reason: String,
+    },
+    /// The neighbour list, the radial functions or the variant are wrong.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The kernel cannot be launched here.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+}
+
+/// Messages of all edges of `graph`, summed into their receivers.
+///
+/// `nodes` is `x` [n_atoms, F] (cfconv) or `s` [n_atoms, 3F] (painn), `vectors` is `mu` [n_atoms, 3, F] (painn only).
+/// All floating-point tensors have one dtype, f32 or f64, and lie on one device. `radial` holds r_cut in Å and the
+/// parameters of the radial functions that `options.variant` names; of a tabulated filter r_cut alone. The launch
+/// configuration is the nearest that the tables hold for this device, else for its architecture, else the default.
+/// Finiteness of the tensors is not checked, as that would wait for the device.
+///
+/// # Errors
+/// [`OpError`] for the first thing that does not fit.
+pub fn fused_message<B: FusedMessageBackend>(
+    graph: &Graph<B>,
+    nodes: Tensor<B, 2>,
+    vectors: Option<Tensor<B, 3>>,
+    radial: &Radial<f64>,
+    filter: &FilterTensors<B>,
+    options: &Options<'_>,
+) -> Result<Message<B>, OpError> {
+    let variant = options.variant;
+    let registered = find(variant).ok_or_else(|| LaunchError::UnknownVariant(variant.id()))?;
+    let dtype = spec_dtype(nodes.dtype()).ok_or_else(|| OpError::Dtype {
+        tensor: "nodes",
+        found: format!("{:?}", nodes.dtype()),
+        expected: "f32 or f64".to_owned(),
+    })?;
+    let mut sizes = Inputs::<f64> {
+        message: variant.message,
+        n_atoms: 0,
+        features: 0,
+        row_ptr: vec![0],
+        sender: Vec::new(),
+        edge_vec: Vec::new(),
+        nodes: Vec::new(),
+        vectors: Vec::new(),
+        radial: radial.clone(),
+        filter: filter.sizes(0),
+    };
+    // Without atoms and features every tensor is empty, so this checks all that is no tensor.
+    registered.check(&sizes)?;
+    let (n_atoms, n_edges) = (graph.n_atoms(), graph.n_edges());
+    let [found_atoms, width] = nodes.dims();
+    let parts = variant.message.parts();
+    if found_atoms != n_atoms || !width.is_multiple_of(parts) {
+        let columns = if parts == 1 { "F" } else { "3F" };
+        let expected = format!("[n_atoms = {n_atoms}, {columns}]");
+        return Err(OpError::Shape { tensor: "nodes", found: vec![found_atoms, width], expected });
+    }
+    let features = width / parts;
+    for (what, found) in
+        [("n_atoms × 3F", n_atoms.saturating_mul(3 * features)), ("3 × n_edges", n_edges.saturating_mul(3))]
+    {
+        if found > u32::MAX as usize {
+            return Err(InputError::TooLarge { what, found: found as u64 }.into());
+        }
+    }
+    let context = Context { device: nodes.device(), dtype };
+    graph.check(&context)?;
+    match (&vectors, variant.message) {
+        (None, MessageKind::Cfconv) => {}
+        (Some(vectors), MessageKind::Painn) => {
+            context.float("mu", vectors, [n_atoms, 3, features], "n_atoms, 3, F")?;
+        }
+        (None, MessageKind::Painn) => {
+            return Err(OpError::Vectors { message: "painn", expected: "reads", found: "none" });
+        }
+        (Some(_), MessageKind::Cfconv) => {
+            return Err(OpError::Vectors { message: "cfconv", expected: "does not read", found: "a tensor" });
+        }
+    }
+    let hidden = filter.check(&context, radial.n_basis, width)?;
+    sizes.n_atoms = n_atoms;
+    sizes.features = features;
+    sizes.filter = filter.sizes(hidden);
+
+    let device = B::device_id(&context.device);
+    check_support(&device, dtype, variant)?;
+    let problem = Problem { n_edges: n_edges as u64, ..sizes.problem("") };
+    let query = Query {
+        op: OP,
+        device: &device,
+        template_hash: ff_kernels::generated::FUSED_MESSAGE_TEMPLATE_HASH,
+        key: &TuneKey::new(&variant.family(), dtype, &problem),
+    };
+    let selection = select(options.tables, query, |config| match device.runtime {
+        RuntimeKind::Host => host_config(variant.reduction, config).is_ok(),
+        _ => cube_config(variant, dtype, &sizes, &problem, &device.limits, config).is_ok(),
+    });
+    let config = selection.config.clone().unwrap_or_else(|| default_config(&device, variant, dtype, &problem));
+    let plan = Plan { registered, dtype, device, n_edges, sizes, config };
+    let inputs = Primitives {
+        row_ptr: graph.row_ptr().clone().into_primitive(),
+        sender: graph.sender().clone().into_primitive(),
+        edge_vec: primitive(graph.edge_vec().clone()),
+        nodes: primitive(nodes),
+        vectors: vectors.map(primitive),
+        filter: filter.primitives(),
+    };
+    let message = B::fused_message(inputs, &plan)?;
+    Ok(Message { nodes: tensor(message.nodes), vectors: message.vectors.map(tensor), config: plan.config, selection })
+}
+
+fn check_support(device: &DeviceId, dtype: Dtype, variant: &Variant) -> Result<(), LaunchError> {
+    if dtype == Dtype::F64 && !device.f64 {
+        return Err(LaunchError::Unsupported(format!("{} does not compute in f64", device.name)));
+    }
+    let adds = match dtype {
+        Dtype::F32 => device.atomics.f32_add,
+        Dtype::F64 => device.atomics.f64_add,
+    };
+    if variant.reduction == Reduction::EdgeAtomic && !adds {
+        return Err(LaunchError::Unsupported(format!("{} does not add {dtype} atomically", device.name)));
+    }
+    Ok(())
+}
+
+/// What every tensor of a call must share.
+struct Context<D> {
+    device: D,
+    dtype: Dtype,
+}
+
+impl<D: PartialEq + std::fmt::Debug> Context<D> {
+    /// Checks dtype, device and shape; `names` are those of the sizes in `expected`.
+    fn float<B: Backend<Device = D>, const R: usize>(
+        &self,
+        tensor: &'static str,
+        found: &Tensor<B, R>,
+        expected: [usize; R],
+        names: &str,
+    ) -> Result<(), OpError> {
+        if found.dtype() != burn_dtype(self.dtype) {
+            let (found, expected) = (format!("{:?}", found.dtype()), format!("{} as `nodes`", self.dtype));
+            return Err(OpError::Dtype { tensor, found, expected });
+        }
+        self.device(tensor, &found.device())?;
+        if found.dims() != expected {
+            let expected = format!("[{names}] = {expected:?}");
+            return Err(OpError::Shape { tensor, found: found.dims().to_vec(), expected });
+        }
+        Ok(())
+    }
+
+    fn device(&self, tensor: &'static str, found: &D) -> Result<(), OpError> {
+        if *found == self.device {
+            return Ok(());
+        }
+        Err(OpError::Device { tensor, found: format!("{found:?}"), expected: format!("{:?}", self.device) })
+    }
+}
+
+fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
+    tensor.into_primitive().tensor()
+}
+
+fn tensor<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor};
+use ff_spec::fused_message::{Activation, Filter, InputError};
+
+use super::{Context, FilterPrimitives, OpError, primitive};
+
+/// A neighbour list with its edge vectors: `row_ptr` [n_atoms + 1] and `sender` [n_edges], CSR by receiver, and
+/// `edge_vec` [n_edges, 3] in Å.
+///
+/// The list is checked when it is made, so that no kernel ever reads beyond a tensor.
+#[derive(Clone, Debug)]
+pub struct Graph<B: Backend> {
+    row_ptr: Tensor<B, 1, Int>,
+    sender: Tensor<B, 1, Int>,
+    edge_vec: Tensor<B, 2>,
+}
+
+impl<B: Backend> Graph<B> {
+    /// Reads the list back from its device once and checks it.
+    ///
+    /// # Errors
+    /// [`OpError`] where shapes do not fit together, `row_ptr` does not ascend from 0 to n_edges or a sender is no atom.
+    pub fn new(row_ptr: Tensor<B, 1, Int>, sender: Tensor<B, 1, Int>, edge_vec: Tensor<B, 2>) -> Result<Self, OpError> {
+        let graph = Self { row_ptr, sender, edge_vec };
+        graph.check_shapes()?;
+        let offsets = read("row_ptr", &graph.row_ptr)?;
+        if offsets[0] != 0 {
+            return Err(InputError::RowPtrStart { found: offsets[0] }.into());
+        }
+        if let Some(row) = offsets.windows(2).position(|w| w[0] > w[1]) {
+            return Err(InputError::RowPtrDescends { row, from: offsets[row], to: offsets[row + 1] }.into());
+        }
+        let (n_atoms, n_edges) = (graph.n_atoms(), offsets[graph.n_atoms()] as usize);
+        if n_edges != graph.n_edges() {
+            let expected = format!("[n_edges] = [{n_edges}], the last entry of `row_ptr`");
+            return Err(OpError::Shape { tensor: "sender", found: vec![graph.n_edges()], expected });
+        }
+        let senders = read("sender", &graph.sender)?;
+        match senders.iter().position(|j| *j as usize >= n_atoms) {
+            Some(edge) => Err(InputError::Sender { edge, found: senders[edge], n_atoms }.into()),
+            None => Ok(graph),
+        }
+    }
+
+    /// Takes a list that is known to be right, such as one that was built on the device, without reading it.
+    ///
+    /// # Errors
+    /// [`OpError::Shape`] where shapes do not fit together.
+    ///
+    /// # Safety
+    /// `row_ptr` ascends from 0 to n_edges and every sender is below n_atoms: kernels index with both, unchecked.
+    pub unsafe fn new_unchecked(
+        row_ptr: Tensor<B, 1, Int>,
+        sender: Tensor<B, 1, Int>,
+        edge_vec: Tensor<B, 2>,
+    ) -> Result<Self, OpError> {
+        let graph = Self { row_ptr, sender, edge_vec };
+        graph.check_shapes()?;
+        Ok(graph)
+    }
+
+    /// The same list with other edge vectors [n_edges, 3] in Å, as after a step of dynamics.
+    ///
+    /// # Errors
+    /// [`OpError::Shape`].
+    pub fn with_edge_vec(&self, edge_vec: Tensor<B, 2>) -> Result<Self, OpError> {
+        let graph = Self { edge_vec, ..self.clone() };
+        graph.check_shapes()?;
+        Ok(graph)
+    }
+
+    /// Atoms.
+    pub fn n_atoms(&self) -> usize {
+        self.row_ptr.dims()[0] - 1
+    }
+
+    /// Directed edges.
+    pub fn n_edges(&self) -> usize {
+        self.sender.dims()[0]
+    }
+
+    /// [n_atoms + 1].
+    pub fn row_ptr(&self) -> &Tensor<B, 1, Int> {
+        &self.row_ptr
+    }
+
+    /// [n_edges].
+    pub fn sender(&self) -> &Tensor<B, 1, Int> {
+        &self.sender
+    }
+
+    /// [n_edges, 3], Å.
+    pub fn edge_vec(&self) -> &Tensor<B, 2> {
+        &self.edge_vec
+    }
+
+    fn check_shapes(&self) -> Result<(), OpError> {
+        if self.row_ptr.dims()[0] == 0 {
+            return Err(OpError::Shape { tensor: "row_ptr", found: vec![0], expected: "[n_atoms + 1]".to_owned() });
+        }
+        if self.edge_vec.dims() != [self.n_edges(), 3] {
+            let expected = format!("[n_edges, 3] = [{}, 3]", self.n_edges());
+            return Err(OpError::Shape { tensor: "edge_vec", found: self.edge_vec.dims().to_vec(), expected });
+        }
+        Ok(())
+    }
+
+    /// Checks what a call's other tensors decide: dtype and device.
+    pub(super) fn check(&self, context: &Context<B::Device>) -> Result<(), OpError> {
+        context.float("edge_vec", &self.edge_vec, [self.n_edges(), 3], "n_edges, 3")?;
+        context.device("row_ptr", &self.row_ptr.device())?;
+        context.device("sender", &self.sender.device())
+    }
+}
+
+fn read<B: Backend>(tensor: &'static str, indices: &Tensor<B, 1, Int>) -> Result<Vec<u32>, OpError> {
+    let data = indices.clone().try_into_data().map_err(|error| OpError::Read { tensor, reason: error.to_string() })?;
+    data.iter::<i64>()
+        .enumerate()
+        .map(|(index, found)| u32::try_from(found).map_err(|_| OpError::Index { tensor, index, found }))
+        .collect()
+}
+
+/// The filter's weights; C = F (cfconv) or 3F (painn).
+#[derive(Clone, Debug)]
+pub enum FilterTensors<B: Backend> {
+    /// W = f_c(d)·(Φ(d) A + b).
+    Linear {
+        /// A [K, C].
+        a: Tensor<B, 2>,
+        /// b [C].
+        b: Tensor<B, 1>,
+    },
+    /// W = f_c(d)·(σ(Φ(d) A₁ + b₁) A₂ + b₂).
+    Mlp {
+        /// A₁ [K, H].
+        a1: Tensor<B, 2>,
+        /// b₁ [H].
+        b1: Tensor<B, 1>,
+        /// A₂ [H, C].
+        a2: Tensor<B, 2>,
+        /// b₂ [C].
+        b2: Tensor<B, 1>,
+        /// σ.
+        activation: Activation,
+    },
+    /// Either of the above as Hermite nodes on a uniform grid over [0, r_c].
+    Tabulated {
+        /// [n_nodes, order, C].
+        values: Tensor<B, 3>,
+    },
+}
+
+impl<B: Backend> FilterTensors<B> {
+    /// Checks the tensors for K basis functions and C channels; returns the hidden width, 0 without one.
+    pub(super) fn check(
+        &self,
+        context: &Context<B::Device>,
+        n_basis: usize,
+        channels: usize,
+    ) -> Result<usize, OpError> {
+        match self {
+            Self::Linear { a, b } => {
+                context.float("A", a, [n_basis, channels], "K, C")?;
+                context.float("b", b, [channels], "C")?;
+                Ok(0)
+            }
+            Self::Mlp { a1, b1, a2, b2, .. } => {
+                let hidden = a1.dims()[1];
+                context.float("A1", a1, [n_basis, hidden], "K, H")?;
+                context.float("b1", b1, [hidden], "H")?;
+                context.float("A2", a2, [hidden, channels], "H, C")?;
+                context.float("b2", b2, [channels], "C")?;
+                Ok(hidden)
+            }
+            Self::Tabulated { values } => {
+                let [n_nodes, order, _] = values.dims();
+                context.float("table", values, [n_nodes, order, channels], "n_nodes, order, C")?;
+                Ok(0)
+            }
+        }
+    }
+
+    /// The filter's sizes with empty tensors.
+    pub(super) fn sizes(&self, hidden: usize) -> Filter<f64> {
+        let none = Vec::new;
+        match self {
+            Self::Linear { .. } => Filter::Linear { a: none(), b: none() },
+            Self::Mlp { activation, .. } => {
+                Filter::Mlp { hidden, a1: none(), b1: none(), a2: none(), b2: none(), activation: *activation }
+            }
+            Self::Tabulated { values } => {
+                let [n_nodes, order, _] = values.dims();
+                Filter::Tabulated { order, n_nodes, values: none() }
+            }
+        }
+    }
+
+    pub(super) fn primitives(&self) -> FilterPrimitives<B> {
+        match self.clone() {
+            Self::Linear { a, b } => FilterPrimitives::Linear { a: primitive(a), b: primitive(b) },
+            Self::Mlp { a1, b1, a2, b2, .. } => {
+                FilterPrimitives::Mlp { a1: primitive(a1), b1: primitive(b1), a2: primitive(a2), b2: primitive(b2) }
+            }
+            Self::Tabulated { values } => FilterPrimitives::Tabulated { values: primitive(values) },
+        }
+    }
+}

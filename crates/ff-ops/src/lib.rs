@@ -1,0 +1,11 @@
+//! The fused kernels as operations on Burn tensors, and the unfused compositions they are measured against.
+//!
+//! One module per op: its user function on `Tensor<B, D>`, the backend trait that carries it, and an implementation of
+//! the trait per kind of backend. Nothing here tunes: launch configurations come from `ff-tables`.
+
+mod dtype;
+pub mod fused_message;
+pub mod unfused;
+
+#[cfg(test)]
+mod testing;

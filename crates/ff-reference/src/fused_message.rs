@@ -1,0 +1,513 @@
+//! `fused_message` in f64: radial basis, filter, message and scatter, one edge at a time.
+//!
+//! Shapes and names are those of [`ff_spec::fused_message`]. Distances are in Å.
+
+use ff_spec::fused_message::{Activation, Filter, InputError, Inputs, Message, Outputs, Variant};
+
+use crate::Jet;
+use crate::radial::{self, BoundRadial, RadialError, RadialFunction, RadialKind};
+
+/// What the op computes, and the scale that rounding errors of it are judged by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Oracle {
+    /// The exact result, to f64 rounding.
+    pub outputs: Outputs<f64>,
+    /// For each output element the sum of the |terms| that were summed, with the first-order effect of a rounded
+    /// distance. An implementation in a type of unit roundoff ε is off by a small multiple of ε times this, however
+    /// much of the sum cancels.
+    pub magnitude: Outputs<f64>,
+}
+
+/// Inputs that the oracle cannot compute on.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ReferenceError {
+    /// Wrong tensors.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// Wrong radial functions.
+    #[error(transparent)]
+    Radial(#[from] RadialError),
+    /// A linear or mlp filter without radial functions.
+    #[error("the filter is expanded in a radial basis, but the variant names none")]
+    NoRadial,
+    /// A tabulated filter with radial functions.
+    #[error("a tabulated filter has its radial functions in the table, but the variant names `{basis}` and `{cutoff}`")]
+    SurplusRadial {
+        /// Basis named.
+        basis: String,
+        /// Cutoff named.
+        cutoff: String,
+    },
+    /// A formula or a sum left the range of f64.
+    #[error("`{tensor}`[{index}] of the result is {found}, expected a finite value")]
+    NotFinite {
+        /// Output tensor.
+        tensor: &'static str,
+        /// Flat index.
+        index: usize,
+        /// The value.
+        found: f64,
+    },
+}
+
+/// Computes the op on checked inputs.
+///
+/// Edges with d ≥ r_c contribute exactly nothing; at d = 0 the direction u is zero. Source: SchNet (arXiv 1706.08566)
+/// eq. 2 and PaiNN (arXiv 2102.03150) eqs. 7 and 8, in SchNetPack's split order (q, r, μ).
+///
+/// # Errors
+/// [`ReferenceError`] for inputs that are not the variant's.
+pub fn forward(variant: &Variant, inputs: &Inputs<f64>) -> Result<Oracle, ReferenceError> {
+    inputs.check_variant(variant)?;
+    let mut filter = FilterFunction::new(inputs, variant.radial.as_ref().map(|(b, c)| (b.as_str(), c.as_str())))?;
+    let f = inputs.features;
+    let zeros = || Outputs { nodes: vec![0.0; inputs.n_atoms * f], vectors: vec![0.0; inputs.vectors.len()] };
+    let (mut outputs, mut magnitude) = (zeros(), zeros());
+    let mut w = vec![[0.0; 2]; inputs.channels()];
+    for i in 0..inputs.n_atoms {
+        for e in inputs.row_ptr[i] as usize..inputs.row_ptr[i + 1] as usize {
+            let j = inputs.sender[e] as usize;
+            let r = &inputs.edge_vec[3 * e..3 * e + 3];
+            let d = (r[0] * r[0] + r[1] * r[1] + r[2] * r[2]).sqrt();
+            if d >= inputs.radial.r_cut {
+                continue;
+            }
+            filter.value(d, &mut w);
+            let sender = &inputs.nodes[j * inputs.channels()..][..inputs.channels()];
+            for c in 0..f {
+                let (y, m) = (&mut outputs.nodes[i * f + c], &mut magnitude.nodes[i * f + c]);
+                *y += sender[c] * w[c][0];
+                *m += sender[c].abs() * w[c][1];
+            }
+            if inputs.message == Message::Cfconv {
+                continue;
+            }
+            for (axis, r) in r.iter().enumerate() {
+                let u = if d == 0.0 { 0.0 } else { r / d };
+                for c in 0..f {
+                    let [w_r, m_r] = w[f + c];
+                    let [w_mu, m_mu] = w[2 * f + c];
+                    let (s_r, s_mu) = (sender[f + c], sender[2 * f + c]);
+                    let mu = inputs.vectors[(3 * j + axis) * f + c];
+                    let at = (3 * i + axis) * f + c;
+                    outputs.vectors[at] += s_r * w_r * u + s_mu * w_mu * mu;
+                    // The radial term counts in full on every axis: rounding d turns the direction a little.
+                    magnitude.vectors[at] += s_r.abs() * m_r + s_mu.abs() * m_mu * mu.abs();
+                }
+            }
+        }
+    }
+    for (tensor, values) in [("nodes", &outputs.nodes), ("vectors", &outputs.vectors)] {
+        if let Some(index) = values.iter().position(|v| !v.is_finite()) {
+            return Err(ReferenceError::NotFinite { tensor, index, found: values[index] });
+        }
+    }
+    Ok(Oracle { outputs, magnitude })
+}
+
+/// The filter W(d) ∈ R^C of some inputs, with its formulas compiled.
+#[derive(Clone, Debug)]
+pub struct FilterFunction<'a> {
+    inputs: &'a Inputs<f64>,
+    radial: Option<(BoundRadial, BoundRadial)>,
+    /// Per basis function φ and |φ| + |d φ′|, per hidden unit σ and its magnitude: scratch of [`Self::value`].
+    phi: Vec<[f64; 2]>,
+    hidden: Vec<[f64; 2]>,
+}
+
+impl<'a> FilterFunction<'a> {
+    /// Checks the inputs and compiles the radial functions, given as (basis, cutoff) for all but tabulated filters.
+    ///
+    /// # Errors
+    /// [`ReferenceError`] for malformed inputs and radial functions that do not fit them.
+    pub fn new(inputs: &'a Inputs<f64>, radial: Option<(&str, &str)>) -> Result<Self, ReferenceError> {
+        inputs.check()?;
+        let radial = match (&inputs.filter, radial) {
+            (Filter::Tabulated { .. }, None) => None,
+            (Filter::Tabulated { .. }, Some((basis, cutoff))) => {
+                return Err(ReferenceError::SurplusRadial { basis: basis.to_owned(), cutoff: cutoff.to_owned() });
+            }
+            (_, None) => return Err(ReferenceError::NoRadial),
+            (_, Some((basis, cutoff))) => {
+                let r = &inputs.radial;
+                let bind = |name, kind, parameters| {
+                    RadialFunction::new(radial::find(name, kind)?)?.bind(r.r_cut, r.n_basis, parameters)
+                };
+                Some((bind(basis, RadialKind::Basis, &r.basis)?, bind(cutoff, RadialKind::Cutoff, &r.cutoff)?))
+            }
+        };
+        Ok(Self { inputs, radial, phi: Vec::new(), hidden: Vec::new() })
+    }
+
+    /// W, dW/dd and d²W/dd² of each of the C channels at a distance in Å: zero beyond r_c, and at r_c itself the limit
+    /// from below, which is what a table's last node holds (the curvature of a cutoff function may jump there).
+    pub fn jet(&self, d: f64) -> Vec<[f64; 3]> {
+        let channels = self.inputs.channels();
+        if d > self.inputs.radial.r_cut {
+            return vec![[0.0; 3]; channels];
+        }
+        let (basis, cutoff) = match (&self.inputs.filter, &self.radial) {
+            (Filter::Tabulated { order, n_nodes, values }, _) => {
+                let (start, weights) = hermite(d, self.inputs.radial.r_cut, *order, *n_nodes);
+                return (0..channels)
+                    .map(|c| {
+                        let mut sum = [0.0; 3];
+                        for (n, weight) in weights.iter().enumerate() {
+                            let sample = values[(start + n) * channels + c];
+                            let [w, w1, w2, _] = weight.derivatives();
+                            add_scaled(&mut sum, [w, w1, w2], sample);
+                        }
+                        sum
+                    })
+                    .collect();
+            }
+            (_, Some((basis, cutoff))) => (basis, cutoff),
+            (_, None) => unreachable!("`new` gives every other filter its radial functions"),
+        };
+        let phi: Vec<[f64; 3]> = (1..=self.inputs.radial.n_basis).map(|k| head(basis.jet(d, k))).collect();
+        let raw = match &self.inputs.filter {
+            Filter::Linear { a, b } => affine(&phi, a, b),
+            Filter::Mlp { a1, b1, a2, b2, activation, .. } => {
+                let hidden: Vec<[f64; 3]> = affine(&phi, a1, b1)
+                    .into_iter()
+                    .map(|[z, z1, z2]| {
+                        let [s, s1, s2] = activate(*activation, z);
+                        [s, s1 * z1, s2 * z1 * z1 + s1 * z2]
+                    })
+                    .collect();
+                affine(&hidden, a2, b2)
+            }
+            Filter::Tabulated { .. } => unreachable!("returned above"),
+        };
+        let [f, f1, f2] = head(cutoff.jet(d, 1));
+        raw.into_iter().map(|[g, g1, g2]| [f * g, f1 * g + f * g1, f2 * g + 2.0 * f1 * g1 + f * g2]).collect()
+    }
+
+    /// W and its magnitude in each channel, for d < r_c.
+    ///
+    /// The magnitude counts the cutoff function as 1, its value at 0: its own rounding error does not shrink with it.
+    fn value(&mut self, d: f64, out: &mut [[f64; 2]]) {
+        let channels = out.len();
+        if let Filter::Tabulated { order, n_nodes, values } = &self.inputs.filter {
+            let (start, weights) = hermite(d, self.inputs.radial.r_cut, *order, *n_nodes);
+            let weights: Vec<[f64; 3]> = weights.into_iter().map(|w| head(w.derivatives())).collect();
+            for (c, out) in out.iter_mut().enumerate() {
+                let (mut w, mut slope, mut magnitude) = (0.0, 0.0, 0.0);
+                for (n, weight) in weights.iter().enumerate() {
+                    let sample = values[(start + n) * channels + c];
+                    w += weight[0] * sample;
+                    slope += weight[1] * sample;
+                    magnitude += (weight[0] * sample).abs();
+                }
+                *out = [w, magnitude + (d * slope).abs()];
+            }
+            return;
+        }
+        let Some((basis, cutoff)) = &self.radial else {
+            unreachable!("`new` gives every other filter its radial functions")
+        };
+        self.phi.clear();
+        self.phi.extend((1..=self.inputs.radial.n_basis).map(|k| {
+            let [phi, slope, ..] = basis.jet(d, k);
+            [phi, phi.abs() + (d * slope).abs()]
+        }));
+        match &self.inputs.filter {
+            Filter::Linear { a, b } => affine_magnitude(&self.phi, a, b, out),
+            Filter::Mlp { hidden, a1, b1, a2, b2, activation } => {
+                self.hidden.resize(*hidden, [0.0; 2]);
+                affine_magnitude(&self.phi, a1, b1, &mut self.hidden);
+                for [z, magnitude] in &mut self.hidden {
+                    let [s, s1, _] = activate(*activation, *z);
+                    *z = s;
+                    *magnitude = s1.abs() * *magnitude + s.abs();
+                }
+                affine_magnitude(&self.hidden, a2, b2, out);
+            }
+            Filter::Tabulated { .. } => unreachable!("returned above"),
+        }
+        let f = cutoff.jet(d, 1)[0];
+        for [w, _] in out {
+            *w *= f;
+        }
+    }
+}
+
+fn head([a, b, c, _]: [f64; 4]) -> [f64; 3] {
+    [a, b, c]
+}
+
+fn add_scaled(sum: &mut [f64; 3], x: [f64; 3], scale: f64) {
+    for (s, x) in sum.iter_mut().zip(x) {
+        *s += scale * x;
+    }
+}
+
+/// x A + b for values with two derivatives; A is [x.len(), b.len()].
+fn affine(x: &[[f64; 3]], a: &[f64], b: &[f64]) -> Vec<[f64; 3]> {
+    let mut out: Vec<[f64; 3]> = b.iter().map(|b| [*b, 0.0, 0.0]).collect();
+    for (x, row) in x.iter().zip(a.chunks_exact(b.len().max(1))) {
+        for (out, a) in out.iter_mut().zip(row) {
+            add_scaled(out, *x, *a);
+        }
+    }
+    out
+}
+
+/// x A + b, and beside it magnitude(x) |A| + |b|.
+fn affine_magnitude(x: &[[f64; 2]], a: &[f64], b: &[f64], out: &mut [[f64; 2]]) {
+    for (out, b) in out.iter_mut().zip(b) {
+        *out = [*b, b.abs()];
+    }
+    for ([x, magnitude], row) in x.iter().zip(a.chunks_exact(b.len().max(1))) {
+        for (out, a) in out.iter_mut().zip(row) {
+            out[0] += x * a;
+            out[1] += magnitude * a.abs();
+        }
+    }
+}
+
+/// σ, σ′, σ″.
+fn activate(activation: Activation, x: f64) -> [f64; 3] {
+    match activation {
+        Activation::ShiftedSoftplus => {
+            // Through expm1 there is no cancellation near 0; past 30, where it would soon overflow, e⁻ˣ is below 1e-13
+            // and adds in full.
+            let value =
+                if x < 30.0 { (0.5 * x.exp_m1()).ln_1p() } else { x - std::f64::consts::LN_2 + (-x).exp().ln_1p() };
+            let slope = 1.0 / (1.0 + (-x).exp());
+            [value, slope, slope * (1.0 - slope)]
+        }
+        Activation::Tanh => {
+            let t = x.tanh();
+            let slope = 1.0 - t * t;
+            [t, slope, -2.0 * t * slope]
+        }
+    }
+}
+
+/// Hermite interpolation on a uniform grid over [0, r_c]: the row of the table, counted in samples per channel, at which
+/// the segment of d starts, and the weights of its 2·order samples.
+///
+/// t is the place in the segment and h its width; slopes are weighted by h and curvatures by h². The cubic (order 2)
+/// and quintic (order 3) polynomials are in factored form, which is accurate at both ends.
+fn hermite(d: f64, r_c: f64, order: usize, n_nodes: usize) -> (usize, Vec<Jet>) {
+    let h = r_c / (n_nodes - 1) as f64;
+    let segment = ((d / h).floor() as usize).min(n_nodes - 2);
+    let c = Jet::constant;
+    let t = Jet::variable(d) / c(h) - c(segment as f64);
+    let s = c(1.0) - t;
+    let h = c(h);
+    let weights = if order == 2 {
+        vec![s * s * (c(1.0) + c(2.0) * t), h * t * s * s, t * t * (c(3.0) - c(2.0) * t), -h * t * t * s]
+    } else {
+        let (t3, s3) = (t * t * t, s * s * s);
+        vec![
+            s3 * (c(1.0) + c(3.0) * t + c(6.0) * t * t),
+            h * t * s3 * (c(1.0) + c(3.0) * t),
+            c(0.5) * h * h * t * t * s3,
+            t3 * (c(1.0) + c(3.0) * s + c(6.0) * s * s),
+            -h * t3 * s * (c(1.0) + c(3.0) * s),
+            c(0.5) * h * h * t3 * s * s,
+        ]
+    };
+    (segment * order, weights)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ff_spec::fused_message::{FilterKind, Radial, Reduction};
+
+    use super::*;
+    use crate::radial::default_parameters;
+
+    const R_C: f64 = 4.0;
+
+    /// Numbers of mixed sign and size without a generator: what they are does not matter.
+    fn numbers(n: usize, seed: usize) -> Vec<f64> {
+        (0..n).map(|i| ((i * 7 + seed * 13) as f64 * 0.73).sin()).collect()
+    }
+
+    fn radial(n_basis: usize) -> Radial<f64> {
+        Radial {
+            r_cut: R_C,
+            n_basis,
+            basis: default_parameters("gaussian", RadialKind::Basis, R_C, n_basis).unwrap(),
+            cutoff: BTreeMap::new(),
+        }
+    }
+
+    fn linear(message: Message, features: usize, edges: &[(u32, [f64; 3])]) -> Inputs<f64> {
+        let (n_atoms, n_basis, c) = (2, 3, message.parts() * features);
+        Inputs {
+            message,
+            n_atoms,
+            features,
+            row_ptr: vec![0, edges.len() as u32, edges.len() as u32],
+            sender: edges.iter().map(|e| e.0).collect(),
+            edge_vec: edges.iter().flat_map(|e| e.1).collect(),
+            nodes: numbers(n_atoms * c, 1),
+            vectors: if message == Message::Painn { numbers(n_atoms * 3 * features, 2) } else { Vec::new() },
+            radial: radial(n_basis),
+            filter: Filter::Linear { a: numbers(n_basis * c, 3), b: numbers(c, 4) },
+        }
+    }
+
+    fn variant(message: Message, filter: FilterKind) -> Variant {
+        let radial = (filter != FilterKind::Tabulated).then(|| ("gaussian".to_owned(), "cosine".to_owned()));
+        Variant { message, filter, radial, reduction: Reduction::Receiver }
+    }
+
+    fn with_mlp(mut inputs: Inputs<f64>, activation: Activation) -> Inputs<f64> {
+        let (hidden, k, c) = (5, inputs.radial.n_basis, inputs.channels());
+        inputs.filter = Filter::Mlp {
+            hidden,
+            a1: numbers(k * hidden, 5),
+            b1: numbers(hidden, 6),
+            a2: numbers(hidden * c, 7),
+            b2: numbers(c, 8),
+            activation,
+        };
+        inputs
+    }
+
+    #[test]
+    fn painn_by_hand() {
+        let inputs = linear(Message::Painn, 2, &[(1, [0.0, 1.5, 2.0]), (0, [0.0; 3]), (1, [0.0, 0.0, R_C])]);
+        let Oracle { outputs, magnitude } = forward(&variant(Message::Painn, FilterKind::Linear), &inputs).unwrap();
+        // The edges at d = 2.5 and at d = 0; the one at r_c is no edge.
+        let Filter::Linear { a, b } = &inputs.filter else { panic!("built above") };
+        let w = |d: f64, c: usize| {
+            let sum: f64 = (0..3).map(|k| (-0.5 * (d / 2.0 - k as f64).powi(2)).exp() * a[k * 6 + c]).sum();
+            0.5 * ((std::f64::consts::PI * d / R_C).cos() + 1.0) * (sum + b[c])
+        };
+        let s = |j: usize, c: usize| inputs.nodes[j * 6 + c];
+        let mu = |j: usize, axis: usize, c: usize| inputs.vectors[(j * 3 + axis) * 2 + c];
+        for c in 0..2 {
+            let q = s(1, c) * w(2.5, c) + s(0, c) * w(0.0, c);
+            assert!((outputs.nodes[c] - q).abs() < 1e-14);
+            for (axis, u) in [0.0, 0.6, 0.8].into_iter().enumerate() {
+                let v = s(1, 2 + c) * w(2.5, 2 + c) * u
+                    + s(1, 4 + c) * w(2.5, 4 + c) * mu(1, axis, c)
+                    + s(0, 4 + c) * w(0.0, 4 + c) * mu(0, axis, c);
+                let found = outputs.vectors[axis * 2 + c];
+                assert!((found - v).abs() < 1e-14, "axis {axis} channel {c}: {found}, expected {v}");
+                assert!(magnitude.vectors[axis * 2 + c] >= found.abs());
+            }
+        }
+        assert!(
+            outputs.nodes[2..].iter().chain(&outputs.vectors[6..]).all(|v| *v == 0.0),
+            "the second row has no edge"
+        );
+    }
+
+    #[test]
+    fn edges_from_the_cutoff_on_are_no_edges() {
+        let message = Message::Cfconv;
+        let inside = [(1, [0.3, 0.4, 1.2])];
+        let beyond = [inside[0], (0, [0.0, R_C, 0.0]), (1, [0.0, 0.0, 1.1 * R_C])];
+        let run = |edges: &[_]| forward(&variant(message, FilterKind::Linear), &linear(message, 3, edges)).unwrap();
+        assert_eq!(run(&inside), run(&beyond));
+    }
+
+    #[test]
+    fn magnitudes_bound_values() {
+        for (message, activation) in
+            [(Message::Cfconv, Activation::Tanh), (Message::Painn, Activation::ShiftedSoftplus)]
+        {
+            let inputs = with_mlp(linear(message, 3, &[(1, [1.0, 0.5, 0.2]), (0, [0.0, 3.0, 1.0])]), activation);
+            let Oracle { outputs, magnitude } = forward(&variant(message, FilterKind::Mlp), &inputs).unwrap();
+            for (value, bound) in
+                outputs.nodes.iter().zip(&magnitude.nodes).chain(outputs.vectors.iter().zip(&magnitude.vectors))
+            {
+                assert!(value.abs() <= bound * (1.0 + 1e-12), "{value} above {bound}");
+            }
+        }
+    }
+
+    #[test]
+    fn filter_derivatives_match_differences() {
+        let base = linear(Message::Painn, 2, &[]);
+        let table = sample(&with_mlp(base.clone(), Activation::Tanh), 3, 9);
+        let filters = [
+            base.clone(),
+            with_mlp(base.clone(), Activation::Tanh),
+            with_mlp(base.clone(), Activation::ShiftedSoftplus),
+            table,
+        ];
+        for inputs in &filters {
+            let radial = (inputs.filter.kind() != FilterKind::Tabulated).then_some(("gaussian", "cosine"));
+            let mut filter = FilterFunction::new(inputs, radial).unwrap();
+            let mut values = vec![[0.0; 2]; inputs.channels()];
+            for d in [0.1, 1.3, 2.2, 3.7] {
+                let h = 1e-5;
+                let (at, up, down) = (filter.jet(d), filter.jet(d + h), filter.jet(d - h));
+                filter.value(d, &mut values);
+                for c in 0..inputs.channels() {
+                    assert!((at[c][0] - values[c][0]).abs() < 1e-14, "{:?} channel {c}", inputs.filter.kind());
+                    for n in 0..2 {
+                        let difference = (up[c][n] - down[c][n]) / (2.0 * h);
+                        assert!((difference - at[c][n + 1]).abs() < 1e-7, "{:?} d={d} {n}", inputs.filter.kind());
+                    }
+                }
+            }
+            assert!(filter.jet(R_C).iter().all(|w| w[0].abs() < 1e-15 && w[1].abs() < 1e-15));
+            assert!(filter.jet(1.01 * R_C).iter().flatten().all(|w| *w == 0.0));
+        }
+    }
+
+    /// The same inputs with the filter sampled into a table.
+    fn sample(inputs: &Inputs<f64>, order: usize, n_nodes: usize) -> Inputs<f64> {
+        let filter = FilterFunction::new(inputs, Some(("gaussian", "cosine"))).unwrap();
+        let mut values = Vec::new();
+        for n in 0..n_nodes {
+            let jets = filter.jet(R_C * n as f64 / (n_nodes - 1) as f64);
+            for m in 0..order {
+                values.extend(jets.iter().map(|w| w[m]));
+            }
+        }
+        Inputs { filter: Filter::Tabulated { order, n_nodes, values }, ..inputs.clone() }
+    }
+
+    #[test]
+    fn tables_converge_at_the_order_of_their_segments() {
+        let base = linear(Message::Cfconv, 3, &[]);
+        let exact = FilterFunction::new(&base, Some(("gaussian", "cosine"))).unwrap();
+        for (order, rate) in [(2, 4), (3, 6)] {
+            let error = |n_nodes| {
+                let table = sample(&base, order, n_nodes);
+                let table = FilterFunction::new(&table, None).unwrap();
+                (0..300).map(|i| f64::from(i) / 300.0 * R_C).fold(0.0, |worst: f64, d| {
+                    let (t, e) = (table.jet(d), exact.jet(d));
+                    t.iter().zip(&e).fold(worst, |w, (t, e)| w.max((t[0] - e[0]).abs()))
+                })
+            };
+            let (coarse, fine) = (error(11), error(21));
+            let gain = (coarse / fine).log2();
+            assert!((gain - f64::from(rate)).abs() < 0.5, "order {order}: 2^{gain} from {coarse} to {fine}");
+        }
+    }
+
+    #[test]
+    fn shifted_softplus_is_stable() {
+        let at = |x| activate(Activation::ShiftedSoftplus, x);
+        assert_eq!(at(0.0), [0.0, 0.5, 0.25]);
+        assert!((at(1e-12)[0] / 5e-13 - 1.0).abs() < 1e-12);
+        assert!((at(800.0)[0] - (800.0 - std::f64::consts::LN_2)).abs() < 1e-12);
+        assert!((at(-800.0)[0] + std::f64::consts::LN_2).abs() < 1e-15);
+        assert!((at(30.0 - 1e-9)[0] - at(30.0)[0]).abs() < 2e-9);
+    }
+
+    #[test]
+    fn wrong_inputs_are_named() {
+        let inputs = linear(Message::Cfconv, 2, &[]);
+        let mismatch = forward(&variant(Message::Painn, FilterKind::Linear), &inputs).unwrap_err();
+        assert!(matches!(mismatch, ReferenceError::Input(InputError::Variant { .. })));
+        let mut unknown = variant(Message::Cfconv, FilterKind::Linear);
+        unknown.radial = Some(("gaussian".into(), "cosin".into()));
+        assert!(forward(&unknown, &inputs).unwrap_err().to_string().contains("nearest known is `cosine`"));
+        unknown.radial = None;
+        assert_eq!(forward(&unknown, &inputs), Err(ReferenceError::NoRadial));
+    }
+}

@@ -1,0 +1,34 @@
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One point of a tuning space: a value for every launch parameter of a kernel family.
+///
+/// Ordered by parameter name, so that two equal configurations print, hash and serialise alike.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LaunchConfig(pub BTreeMap<String, u32>);
+
+impl LaunchConfig {
+    /// The value of a parameter, if it is set.
+    pub fn get(&self, name: &str) -> Option<u32> {
+        self.0.get(name).copied()
+    }
+}
+
+impl<const N: usize> From<[(&str, u32); N]> for LaunchConfig {
+    fn from(pairs: [(&str, u32); N]) -> Self {
+        Self(pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
+    }
+}
+
+impl fmt::Display for LaunchConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (name, value)) in self.0.iter().enumerate() {
+            let comma = if i == 0 { "" } else { " " };
+            write!(f, "{comma}{name}={value}")?;
+        }
+        Ok(())
+    }
+}

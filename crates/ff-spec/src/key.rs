@@ -1,0 +1,87 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Dtype;
+
+/// The sizes of one call: what a tuning table is keyed by and what constraints may name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The id of the problem in the catalogue or the file it came from.
+    pub name: String,
+    /// Atoms (rows).
+    pub n_atoms: u64,
+    /// Directed edges.
+    pub n_edges: u64,
+    /// Edges of the longest row.
+    pub max_degree: u64,
+    /// Feature width F.
+    pub features: u32,
+    /// Radial basis functions K; for a tabulated filter the coefficients per edge (4 cubic, 6 quintic).
+    pub n_basis: u32,
+    /// Width of the hidden layer of an `mlp` filter, else 0.
+    pub hidden: u32,
+}
+
+impl Problem {
+    /// Edges per atom; 0 for no atoms.
+    pub fn mean_degree(&self) -> f64 {
+        if self.n_atoms == 0 { 0.0 } else { self.n_edges as f64 / self.n_atoms as f64 }
+    }
+}
+
+/// What a table entry is found by: kernel family, dtype and a problem bucket.
+///
+/// The distance between two keys is per axis in log2, so a table made at powers of two answers for what lies between.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TuneKey {
+    /// The variant family: the variant id without its radial functions (`painn_linear_receiver`).
+    pub family: String,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Atoms.
+    pub n_atoms: u64,
+    /// Mean edges per atom.
+    pub mean_degree: f64,
+    /// Feature width F.
+    pub features: u32,
+    /// Radial basis functions K.
+    pub n_basis: u32,
+}
+
+impl TuneKey {
+    /// The key of a problem.
+    pub fn new(family: &str, dtype: Dtype, problem: &Problem) -> Self {
+        Self {
+            family: family.to_owned(),
+            dtype,
+            n_atoms: problem.n_atoms,
+            mean_degree: problem.mean_degree(),
+            features: problem.features,
+            n_basis: problem.n_basis,
+        }
+    }
+
+    /// Per-axis distance in octaves (n_atoms, mean degree, F, K), or `None` where family or dtype differ.
+    pub fn distance(&self, other: &Self) -> Option<[f64; 4]> {
+        let octaves = |a: f64, b: f64| ((a + 1.0) / (b + 1.0)).log2().abs();
+        (self.family == other.family && self.dtype == other.dtype).then(|| {
+            [
+                octaves(self.n_atoms as f64, other.n_atoms as f64),
+                octaves(self.mean_degree, other.mean_degree),
+                octaves(f64::from(self.features), f64::from(other.features)),
+                octaves(f64::from(self.n_basis), f64::from(other.n_basis)),
+            ]
+        })
+    }
+}
+
+impl fmt::Display for TuneKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {} n_atoms={} degree={:.1} F={} K={}",
+            self.family, self.dtype, self.n_atoms, self.mean_degree, self.features, self.n_basis
+        )
+    }
+}

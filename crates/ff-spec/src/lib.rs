@@ -1,0 +1,22 @@
+//! The nouns of forgefield: pure, serialisable data that every other crate agrees on.
+//!
+//! Nothing here does IO, starts a thread or knows a GPU. See `ARCHITECTURE.md` for who may depend on whom.
+
+mod config;
+mod device;
+mod dtype;
+pub mod fused_message;
+mod key;
+mod launch;
+
+pub use config::LaunchConfig;
+pub use device::{Atomics, DeviceId, Limits, RuntimeKind};
+pub use dtype::{Dtype, Scalar, UnknownDtype};
+pub use key::{Problem, TuneKey};
+pub use launch::{Clock, Launch, LaunchError, Runtime};
+
+/// The version of every JSON document this workspace writes (records, tables, results).
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The families of kernels, by the one name that templates, oracles, spaces, tables and tests share.
+pub const OPS: &[&str] = &[fused_message::OP];

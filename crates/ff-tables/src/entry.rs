@@ -1,0 +1,187 @@
+use std::ops::Deref;
+
+use ff_spec::{Clock, LaunchConfig, Problem, TuneKey};
+use serde::{Deserialize, Serialize};
+
+use crate::Pass;
+
+/// A configuration that could not be told from the chosen one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tie {
+    /// The configuration.
+    pub config: LaunchConfig,
+    /// Its median, ns.
+    pub median_ns: f64,
+    /// Its median absolute deviation, ns.
+    pub spread_ns: f64,
+}
+
+/// What an [`Entry`] says. [`Entry::new`] checks it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EntryFields {
+    /// What the entry is found by.
+    pub key: TuneKey,
+    /// The variant that was timed; its family is the key's.
+    pub variant: String,
+    /// The problem it was timed on.
+    pub problem: Problem,
+    /// The configuration to use.
+    pub config: LaunchConfig,
+    /// Median of the samples, ns.
+    pub median_ns: f64,
+    /// Median absolute deviation of the samples, ns.
+    pub spread_ns: f64,
+    /// How many samples.
+    pub samples: u32,
+    /// What they were measured with.
+    pub clock: Clock,
+    /// The driver at that time; empty on host.
+    pub driver: String,
+    /// Median of the default configuration in the same run, ns; `None` where the default did not pass.
+    pub default_median_ns: Option<f64>,
+    /// Median of the unfused composition on the same runtime, ns; `None` where it was not measured or not verified.
+    pub unfused_median_ns: Option<f64>,
+    /// Configurations that tie with this one.
+    pub ties: Vec<Tie>,
+    /// The numerical pass of this configuration.
+    pub pass: Pass,
+}
+
+/// Fields that contradict each other.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum EntryError {
+    /// The key is not that of the problem.
+    #[error("key `{found}` is not that of its problem, expected `{expected}`")]
+    Key {
+        /// Key of the entry.
+        found: String,
+        /// Key of the problem.
+        expected: String,
+    },
+    /// The variant is not of the key's family.
+    #[error("variant `{variant}` is not of family `{family}`")]
+    Family {
+        /// Variant of the entry.
+        variant: String,
+        /// Family of its key.
+        family: String,
+    },
+    /// The pass is for another dtype.
+    #[error("the recorded pass is for {found}, expected {expected}")]
+    Dtype {
+        /// Dtype of the pass.
+        found: ff_spec::Dtype,
+        /// Dtype of the key.
+        expected: ff_spec::Dtype,
+    },
+    /// A time that cannot have been measured.
+    #[error("`{field}` is {found}, expected a finite number of ns{bound}")]
+    Time {
+        /// Which field.
+        field: &'static str,
+        /// Its value.
+        found: f64,
+        /// Further condition.
+        bound: &'static str,
+    },
+    /// No samples.
+    #[error("no samples, expected at least one")]
+    NoSamples,
+    /// Slower than the default.
+    #[error("median {median_ns} ns is above the default's {default_ns} ns: the default should have been chosen")]
+    SlowerThanDefault {
+        /// Median of the entry.
+        median_ns: f64,
+        /// Median of the default.
+        default_ns: f64,
+    },
+}
+
+/// One line of a table: a configuration that passed the gate, with what it cost.
+///
+/// Read its fields through [`EntryFields`]. There is no way to build one without a [`Pass`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "EntryFields", into = "EntryFields")]
+pub struct Entry(EntryFields);
+
+impl Entry {
+    /// Checks that the fields agree with each other.
+    ///
+    /// # Errors
+    /// The first contradiction.
+    pub fn new(fields: EntryFields) -> Result<Self, EntryError> {
+        let expected = TuneKey::new(&fields.key.family, fields.key.dtype, &fields.problem);
+        if !same_bucket(&fields.key, &expected) {
+            return Err(EntryError::Key { found: fields.key.to_string(), expected: expected.to_string() });
+        }
+        // The variant is `<message>_<filter>[_<basis>_<cutoff>]_<reduction>`, its family the same without the middle.
+        let family_of = |v: &str| v.parse::<ff_spec::fused_message::Variant>().map(|v| v.family());
+        if family_of(&fields.variant).is_ok_and(|family| family != fields.key.family) {
+            return Err(EntryError::Family { variant: fields.variant, family: fields.key.family });
+        }
+        if fields.pass.dtype() != fields.key.dtype {
+            return Err(EntryError::Dtype { found: fields.pass.dtype(), expected: fields.key.dtype });
+        }
+        let times = [("median_ns", Some(fields.median_ns)), ("default_median_ns", fields.default_median_ns)];
+        let times = times.into_iter().chain([("unfused_median_ns", fields.unfused_median_ns)]);
+        let times = times.chain(fields.ties.iter().map(|t| ("ties.median_ns", Some(t.median_ns))));
+        for (field, found) in times.filter_map(|(field, t)| Some((field, t?))) {
+            if !(found.is_finite() && found > 0.0) {
+                return Err(EntryError::Time { field, found, bound: " above 0" });
+            }
+        }
+        for spread in [fields.spread_ns].into_iter().chain(fields.ties.iter().map(|t| t.spread_ns)) {
+            if !(spread.is_finite() && spread >= 0.0) {
+                return Err(EntryError::Time { field: "spread_ns", found: spread, bound: "" });
+            }
+        }
+        if fields.samples == 0 {
+            return Err(EntryError::NoSamples);
+        }
+        match fields.default_median_ns {
+            Some(default_ns) if fields.median_ns > default_ns => {
+                Err(EntryError::SlowerThanDefault { median_ns: fields.median_ns, default_ns })
+            }
+            _ => Ok(Self(fields)),
+        }
+    }
+
+    /// How many times faster than the default configuration.
+    pub fn speedup(&self) -> Option<f64> {
+        Some(self.default_median_ns? / self.median_ns)
+    }
+
+    /// How many times faster than the unfused composition.
+    pub fn unfused_speedup(&self) -> Option<f64> {
+        Some(self.unfused_median_ns? / self.median_ns)
+    }
+}
+
+/// Whether two keys are the same, but for the rounding that a decimal fraction in a file may bring.
+pub(crate) fn same_bucket(a: &TuneKey, b: &TuneKey) -> bool {
+    a.distance(b).is_some_and(|d| d.iter().all(|octaves| *octaves < 1e-9))
+}
+
+impl Deref for Entry {
+    type Target = EntryFields;
+
+    fn deref(&self) -> &EntryFields {
+        &self.0
+    }
+}
+
+impl TryFrom<EntryFields> for Entry {
+    type Error = EntryError;
+
+    fn try_from(fields: EntryFields) -> Result<Self, EntryError> {
+        Self::new(fields)
+    }
+}
+
+impl From<Entry> for EntryFields {
+    fn from(entry: Entry) -> Self {
+        entry.0
+    }
+}

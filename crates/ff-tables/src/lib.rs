@@ -1,0 +1,19 @@
+//! Tuning tables: what was measured on a device, what may be used on it, and which entry a call gets.
+//!
+//! A table lives at `autotune/tables/<device-slug>/<op>.json` and is replaced as a whole ([`Table::save`]), so a reader
+//! sees the old table or the new one and never a part. Its entries are keyed by [`ff_spec::TuneKey`]; [`select`] walks
+//! exact device → same architecture → default.
+//!
+//! An [`Entry`] holds a [`Pass`], and a `Pass` exists only where measured errors lie within [`gate_tolerance`]: neither a
+//! program nor an edited file can put a configuration into a table that the numerical gate has not seen.
+
+mod entry;
+pub mod fs;
+mod pass;
+mod select;
+mod table;
+
+pub use entry::{Entry, EntryError, EntryFields, Tie};
+pub use pass::{Evidence, Pass, PassError, gate_tolerance};
+pub use select::{MAX_OCTAVES, Query, Selection, Step, select};
+pub use table::{Finding, Loaded, MergeError, MergeReport, Table, TableError, Versions, load_all, nearest};

@@ -1,0 +1,156 @@
+use std::fmt;
+
+use ff_spec::{DeviceId, LaunchConfig, TuneKey};
+use serde::{Deserialize, Serialize};
+
+use crate::{Entry, Table};
+
+/// How far a bucket may lie from a call on any one axis, in octaves. Beyond a factor of eight a measurement says little
+/// about which configuration wins, and the default is the safer choice.
+pub const MAX_OCTAVES: f64 = 3.0;
+
+/// How a configuration was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// In a table of this very device.
+    ExactDevice,
+    /// In a table of another device of the same runtime and architecture.
+    SameArchitecture,
+    /// In no table: use the default configuration.
+    Default,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Step::ExactDevice => "exact device",
+            Step::SameArchitecture => "same architecture",
+            Step::Default => "default",
+        })
+    }
+}
+
+/// What is asked of the tables.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    /// The family of kernels.
+    pub op: &'a str,
+    /// Where the call will run.
+    pub device: &'a DeviceId,
+    /// Hash of the templates that the kernels at hand were rendered from.
+    pub template_hash: &'a str,
+    /// The call.
+    pub key: &'a TuneKey,
+}
+
+/// What the tables answer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Selection {
+    /// The configuration; `None` for the default one.
+    pub config: Option<LaunchConfig>,
+    /// How it was found.
+    pub step: Step,
+    /// Distance of the entry from the call in octaves (n_atoms, mean degree, F, K).
+    pub distance: Option<[f64; 4]>,
+    /// The key of the entry.
+    pub key: Option<TuneKey>,
+    /// Why this one, and what was passed over, in one line.
+    pub reason: String,
+}
+
+/// The configuration for a call: nearest bucket of the exact device, else of the same architecture, else the default.
+///
+/// `feasible` says whether a configuration can run on the real shape; the next nearest is taken where it cannot. Never
+/// crossed: software and hardware adapters, runtimes, template hashes, variant families, dtypes.
+pub fn select<'t>(
+    tables: impl IntoIterator<Item = &'t Table>,
+    query: Query<'_>,
+    feasible: impl Fn(&LaunchConfig) -> bool,
+) -> Selection {
+    let mut exact = Vec::new();
+    let mut similar = Vec::new();
+    let mut passed_over = Vec::new();
+    for table in tables.into_iter().filter(|t| t.op == query.op && t.device.runtime == query.device.runtime) {
+        let (theirs, ours) = (&table.device, query.device);
+        let same_device = theirs.slug == ours.slug;
+        let same_arch = !ours.arch.is_empty() && theirs.arch == ours.arch;
+        if !(same_device || same_arch) {
+            continue;
+        }
+        if theirs.software != ours.software {
+            passed_over.push(format!("table of {} is for a {} adapter", theirs.slug, kind(theirs)));
+        } else if table.template_hash != query.template_hash {
+            passed_over.push(format!(
+                "table of {} is for templates {}, expected {}",
+                theirs.slug,
+                short(&table.template_hash),
+                short(query.template_hash)
+            ));
+        } else if same_device {
+            exact.push(table);
+        } else {
+            similar.push(table);
+        }
+    }
+    for (step, tables) in [(Step::ExactDevice, exact), (Step::SameArchitecture, similar)] {
+        let mut candidates: Vec<(f64, [f64; 4], &Table, &Entry)> = tables
+            .iter()
+            .flat_map(|table| table.entries().iter().map(move |entry| (*table, entry)))
+            .filter_map(|(table, entry)| {
+                let distance = entry.key.distance(query.key)?;
+                Some((distance.iter().sum(), distance, table, entry))
+            })
+            .collect();
+        // Equal distances go to the earlier table and entry, which are sorted, so the answer is always the same.
+        candidates.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let (near, far): (Vec<_>, Vec<_>) =
+            candidates.into_iter().partition(|(_, d, ..)| d.iter().all(|octaves| *octaves <= MAX_OCTAVES));
+        let mut infeasible = 0;
+        for (sum, distance, table, entry) in &near {
+            if !feasible(&entry.config) {
+                infeasible += 1;
+                continue;
+            }
+            let mut reason = format!("{step} {}, `{}` at {sum:.2} octaves", table.device.slug, entry.key);
+            if infeasible > 0 {
+                reason.push_str(&format!(", {infeasible} nearer infeasible on this shape"));
+            }
+            return Selection {
+                config: Some(entry.config.clone()),
+                step,
+                distance: Some(*distance),
+                key: Some(entry.key.clone()),
+                reason: join(reason, &passed_over),
+            };
+        }
+        if infeasible > 0 {
+            passed_over.push(format!("{step}: {infeasible} near entries infeasible on this shape"));
+        }
+        if let Some((sum, ..)) = far.first().filter(|_| near.is_empty()) {
+            passed_over.push(format!("{step}: nearest entry at {sum:.2} octaves, more than {MAX_OCTAVES} on one axis"));
+        } else if near.is_empty() && !tables.is_empty() {
+            passed_over.push(format!("{step}: no entry for {} in {}", query.key.family, query.key.dtype));
+        }
+    }
+    let reason = if passed_over.is_empty() { "default: no table for this device" } else { "default" };
+    Selection {
+        config: None,
+        step: Step::Default,
+        distance: None,
+        key: None,
+        reason: join(reason.to_owned(), &passed_over),
+    }
+}
+
+fn kind(device: &DeviceId) -> &'static str {
+    if device.software { "software" } else { "hardware" }
+}
+
+fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}
+
+fn join(reason: String, passed_over: &[String]) -> String {
+    std::iter::once(reason).chain(passed_over.iter().cloned()).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,219 @@
+//! Tables as files and as answers.
+
+use std::fs;
+use std::path::Path;
+
+use ff_spec::{Atomics, Clock, DeviceId, Dtype, LaunchConfig, Limits, Problem, RuntimeKind, TuneKey};
+use ff_tables::{
+    Entry, EntryError, EntryFields, Evidence, Finding, Pass, Query, Step, Table, TableError, Tie, Versions, load_all,
+    select,
+};
+
+fn device(slug: &str, arch: &str, software: bool) -> DeviceId {
+    DeviceId {
+        runtime: RuntimeKind::Vulkan,
+        name: slug.to_owned(),
+        slug: slug.to_owned(),
+        arch: arch.to_owned(),
+        driver: "1.0".to_owned(),
+        software,
+        threads: 0,
+        limits: Limits { max_units_per_cube: 1024, shared_memory: 32768, plane_size: 32 },
+        atomics: Atomics::default(),
+        f64: true,
+    }
+}
+
+fn problem(n_atoms: u64, features: u32) -> Problem {
+    let name = format!("water-{n_atoms}");
+    Problem { name, n_atoms, n_edges: n_atoms * 50 + 1, max_degree: 60, features, n_basis: 20, hidden: 0 }
+}
+
+fn fields(n_atoms: u64, features: u32, rows: u32) -> EntryFields {
+    let problem = problem(n_atoms, features);
+    let evidence = Evidence { rel_error: 1e-7, max_abs_error: 1e-6, cases: 12, seeds: vec![1, 2, 3] };
+    EntryFields {
+        key: TuneKey::new("painn_linear_receiver", Dtype::F32, &problem),
+        variant: "painn_linear_gaussian_cosine_receiver".to_owned(),
+        problem,
+        config: LaunchConfig::from([("rows_per_cube", rows)]),
+        median_ns: 1000.0,
+        spread_ns: 10.0,
+        samples: 20,
+        clock: Clock::Device,
+        driver: "1.0".to_owned(),
+        default_median_ns: Some(1500.0),
+        unfused_median_ns: None,
+        ties: vec![Tie { config: LaunchConfig::from([("rows_per_cube", 9)]), median_ns: 1001.0, spread_ns: 9.5 }],
+        pass: Pass::record(Dtype::F32, evidence, "abc", 1_700_000_000).expect("within tolerance"),
+    }
+}
+
+fn entry(n_atoms: u64, features: u32, rows: u32) -> Entry {
+    Entry::new(fields(n_atoms, features, rows)).expect("consistent")
+}
+
+fn table(device: DeviceId, entries: impl IntoIterator<Item = Entry>) -> Table {
+    let versions = Versions { forgefield: "0.1.0".into(), burn: "0.21.0".into(), cubecl: "0.10.0".into() };
+    let mut table = Table::new("fused_message", device, versions, "hash");
+    entries.into_iter().for_each(|e| table.insert(e));
+    table
+}
+
+fn key(n_atoms: u64, features: u32) -> TuneKey {
+    TuneKey::new("painn_linear_receiver", Dtype::F32, &problem(n_atoms, features))
+}
+
+#[test]
+fn entries_are_consistent_or_refused() {
+    let wrong = |edit: fn(&mut EntryFields)| {
+        let mut fields = fields(64, 128, 1);
+        edit(&mut fields);
+        Entry::new(fields).expect_err("inconsistent")
+    };
+    assert!(matches!(wrong(|f| f.problem.n_atoms = 65), EntryError::Key { .. }));
+    assert!(matches!(
+        wrong(|f| f.variant = "cfconv_linear_gaussian_cosine_receiver".into()),
+        EntryError::Family { .. }
+    ));
+    assert!(matches!(wrong(|f| f.key.dtype = Dtype::F64), EntryError::Dtype { .. }));
+    assert!(matches!(wrong(|f| f.median_ns = f64::NAN), EntryError::Time { field: "median_ns", .. }));
+    assert!(matches!(wrong(|f| f.ties[0].spread_ns = -1.0), EntryError::Time { field: "spread_ns", .. }));
+    assert!(matches!(wrong(|f| f.samples = 0), EntryError::NoSamples));
+    assert!(matches!(wrong(|f| f.median_ns = 1501.0), EntryError::SlowerThanDefault { .. }));
+    assert_eq!(entry(64, 128, 1).speedup(), Some(1.5));
+}
+
+#[test]
+fn a_table_survives_its_file() {
+    let root = tempfile::tempdir().expect("temp dir");
+    // 51/3 and the like: degrees that no short decimal holds.
+    let table = table(device("gpu", "gen-9", false), [entry(4096, 128, 2), entry(3, 128, 1), entry(64, 17, 4)]);
+    let path = Table::path(root.path(), "gpu", "fused_message");
+    table.save(&path).expect("writable");
+    assert_eq!(Table::load(&path).expect("valid"), table);
+    assert_eq!(table.check(Some(&path)), []);
+    assert_eq!(table.entries()[0].key.features, 17, "sorted by key");
+
+    let misplaced = table.check(Some(Path::new("tables/other/fused_message.json")));
+    assert!(matches!(misplaced[..], [Finding::Place { .. }]));
+}
+
+#[test]
+fn malformed_files_say_where_and_what() {
+    let good =
+        serde_json::to_string_pretty(&table(device("gpu", "a", false), [entry(64, 128, 1)])).expect("plain data");
+    let error = |from: &str, to: &str| {
+        let text = good.replacen(from, to, 1);
+        assert_ne!(text, good, "`{from}` is not in the table");
+        Table::parse(&text, Path::new("t.json")).expect_err("malformed")
+    };
+    assert!(matches!(error("\"schema\": 1", "\"schema\": 2"), TableError::Schema { found: 2, .. }));
+    assert!(matches!(error("\"schema\": 1,", ""), TableError::Malformed { .. }));
+    let message = error("\"ties\"", "\"tyes\"").to_string();
+    assert!(message.contains("t.json") && message.contains("tyes") && message.contains("line"), "{message}");
+    match error("\"plane_size\"", "\"plane_sise\": 1, \"plane_size\"") {
+        TableError::UnknownKey { key, .. } => assert_eq!(key, "device.limits.plane_sise"),
+        other => panic!("{other}"),
+    }
+    let message = error("\"rel_error\": 1e-7", "\"rel_error\": 0.1").to_string();
+    assert!(message.contains("expected at most 1e-5"), "{message}");
+    let message = error("\"pass\"", "\"no_pass\"").to_string();
+    assert!(message.contains("no_pass"), "{message}");
+    assert!(matches!(Table::parse(&good[..good.len() / 2], Path::new("t.json")), Err(TableError::Malformed { .. })));
+}
+
+#[test]
+fn loads_what_it_can_and_names_what_it_cannot() {
+    let root = tempfile::tempdir().expect("temp dir");
+    assert!(load_all(&root.path().join("missing"), "fused_message").tables.is_empty());
+    for slug in ["b", "a"] {
+        let path = Table::path(root.path(), slug, "fused_message");
+        table(device(slug, "x", false), [entry(64, 128, 1)]).save(&path).expect("writable");
+    }
+    let broken = Table::path(root.path(), "c", "fused_message");
+    fs::create_dir_all(broken.parent().expect("has one")).expect("writable");
+    fs::write(&broken, "{").expect("writable");
+    let loaded = load_all(root.path(), "fused_message");
+    assert_eq!(loaded.iter().map(|t| t.device.slug.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(loaded.errors.len(), 1);
+}
+
+#[test]
+fn merging_keeps_the_faster() {
+    let mut ours = table(device("gpu", "a", false), [entry(64, 128, 1), entry(128, 128, 1)]);
+    let faster = Entry::new(EntryFields { median_ns: 900.0, ..fields(64, 128, 2) }).expect("consistent");
+    let slower = Entry::new(EntryFields { median_ns: 1100.0, ..fields(128, 128, 2) }).expect("consistent");
+    let theirs = table(device("gpu", "a", false), [faster, slower, entry(256, 128, 2)]);
+    let report = ours.merge(theirs).expect("same device");
+    assert_eq!((report.added, report.replaced, report.kept), (1, 1, 1));
+    assert_eq!(ours.get(&key(64, 128)).and_then(|e| e.config.get("rows_per_cube")), Some(2));
+    assert_eq!(ours.get(&key(128, 128)).and_then(|e| e.config.get("rows_per_cube")), Some(1));
+    assert_eq!(ours.merge(table(device("gpu", "a", true), [])).expect_err("software").what, "device");
+}
+
+#[test]
+fn selection_walks_the_chain() {
+    let here = device("gpu", "gen-9", false);
+    let exact = table(here.clone(), [entry(64, 128, 1), entry(4096, 128, 2)]);
+    let sibling = table(device("other", "gen-9", false), [entry(1024, 64, 4)]);
+    let stranger = table(device("third", "gen-8", false), [entry(1024, 64, 8)]);
+    let tables = [exact, sibling, stranger];
+    let ask = |n_atoms, features, feasible: &dyn Fn(&LaunchConfig) -> bool| {
+        let key = key(n_atoms, features);
+        select(&tables, Query { op: "fused_message", device: &here, template_hash: "hash", key: &key }, feasible)
+    };
+    let rows = |c: Option<LaunchConfig>| c.and_then(|c| c.get("rows_per_cube"));
+
+    let found = ask(2000, 128, &|_| true);
+    assert_eq!((rows(found.config), found.step), (Some(2), Step::ExactDevice));
+    let found = ask(100, 128, &|_| true);
+    assert_eq!((rows(found.config), found.step), (Some(1), Step::ExactDevice));
+    // 100 atoms lie more than three octaves from 4096, so the second nearest is too far and a sibling answers.
+    let found = ask(200, 128, &|c| c.get("rows_per_cube") != Some(1));
+    assert_eq!((rows(found.config), found.step), (Some(4), Step::SameArchitecture));
+    assert!(found.reason.contains("infeasible"), "{}", found.reason);
+    // A feature width that only the sibling is near to.
+    let found = ask(1024, 8, &|_| true);
+    assert_eq!((rows(found.config), found.step), (Some(4), Step::SameArchitecture));
+    assert!(found.distance.is_some_and(|d| d[2] > 2.0 && d[2] <= 3.0));
+    // Too far from everything.
+    let found = ask(1 << 20, 128, &|_| true);
+    assert_eq!((found.config, found.step), (None, Step::Default));
+    assert!(found.reason.contains("octaves"), "{}", found.reason);
+    let found = ask(64, 128, &|_| false);
+    assert_eq!((found.config, found.step), (None, Step::Default));
+}
+
+#[test]
+fn selection_never_crosses_templates_adapters_or_dtypes() {
+    let software = device("llvmpipe", "cpu", true);
+    let hardware = device("llvmpipe", "cpu", false);
+    let tables = [table(software.clone(), [entry(64, 128, 1)])];
+    let near = key(64, 128);
+    let query = |device, template_hash, key| Query { op: "fused_message", device, template_hash, key };
+    assert_eq!(select(&tables, query(&software, "hash", &near), |_| true).step, Step::ExactDevice);
+    let found = select(&tables, query(&hardware, "hash", &near), |_| true);
+    assert_eq!(found.step, Step::Default);
+    assert!(found.reason.contains("software"), "{}", found.reason);
+    let found = select(&tables, query(&software, "new", &near), |_| true);
+    assert_eq!(found.step, Step::Default);
+    assert!(found.reason.contains("templates hash, expected new"), "{}", found.reason);
+    let f64_key = TuneKey { dtype: Dtype::F64, ..near.clone() };
+    assert_eq!(select(&tables, query(&software, "hash", &f64_key), |_| true).step, Step::Default);
+    let other = Query { op: "cell_list", ..query(&software, "hash", &near) };
+    assert_eq!(select(&tables, other, |_| true).reason, "default: no table for this device");
+}
+
+#[test]
+fn the_json_schema_holds() {
+    let schema = include_str!("../../../autotune/schema/table.schema.json");
+    let schema = serde_json::from_str(schema).expect("the schema is JSON");
+    let validator = jsonschema::validator_for(&schema).expect("the schema is one");
+    let table = table(device("gpu", "a", false), [entry(64, 128, 1)]);
+    let mut value = serde_json::to_value(table).expect("plain data");
+    let errors: Vec<String> = validator.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    value["entries"][0].as_object_mut().expect("an entry").remove("pass");
+    assert!(!validator.is_valid(&value), "an entry without a pass is valid");
+}

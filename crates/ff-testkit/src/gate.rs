@@ -1,0 +1,675 @@
+//! The equivalence gate: the one definition of a kernel that computes what it should.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use ff_reference::fused_message::Oracle;
+use ff_spec::fused_message::{Inputs, OP, Outputs, Reduction, Variant};
+use ff_spec::{Dtype, Launch, LaunchConfig, LaunchError, Runtime, RuntimeKind};
+use serde::{Deserialize, Serialize};
+
+use crate::catalogue::{CaseSet, Evaluated, OracleCache, cases};
+use crate::tolerance::{Order, compare};
+
+/// Fewer seeds than this prove nothing about buffers that survive a launch.
+pub const MIN_SEEDS: usize = 3;
+
+/// What the gate says of one launch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "lowercase")]
+pub enum Verdict {
+    /// Right, in all the ways that are checked.
+    Passed {
+        /// ‖out − ref‖/‖ref‖, the largest over tensors and runs.
+        rel_error: f64,
+        /// max |out − ref|.
+        max_abs_error: f64,
+    },
+    /// Wrong in some way.
+    Failed {
+        /// Which.
+        reason: String,
+        /// As of a pass, where outputs could be compared.
+        rel_error: Option<f64>,
+        /// As of a pass, where outputs could be compared.
+        max_abs_error: Option<f64>,
+    },
+    /// The device lacks a type or an atomic that the variant needs.
+    Unsupported {
+        /// Which.
+        reason: String,
+    },
+    /// Not executed: the launch configuration breaks a constraint.
+    Skipped {
+        /// Which.
+        reason: String,
+    },
+}
+
+impl Verdict {
+    /// Whether it is a pass.
+    pub fn passed(&self) -> bool {
+        matches!(self, Verdict::Passed { .. })
+    }
+
+    /// `passed`, `failed`, `unsupported` or `skipped`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Verdict::Passed { .. } => "passed",
+            Verdict::Failed { .. } => "failed",
+            Verdict::Unsupported { .. } => "unsupported",
+            Verdict::Skipped { .. } => "skipped",
+        }
+    }
+
+    /// Why it is no pass.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Verdict::Passed { .. } => None,
+            Verdict::Failed { reason, .. } | Verdict::Unsupported { reason } | Verdict::Skipped { reason } => {
+                Some(reason)
+            }
+        }
+    }
+
+    /// (‖out − ref‖/‖ref‖, max |out − ref|), where outputs were compared and are finite.
+    pub fn errors(&self) -> (Option<f64>, Option<f64>) {
+        let (rel, abs) = match self {
+            Verdict::Passed { rel_error, max_abs_error } => (Some(*rel_error), Some(*max_abs_error)),
+            Verdict::Failed { rel_error, max_abs_error, .. } => (*rel_error, *max_abs_error),
+            _ => (None, None),
+        };
+        // JSON has no NaN, and a missing error is one that could not be computed.
+        (rel.filter(|x| x.is_finite()), abs.filter(|x| x.is_finite()))
+    }
+
+    fn failed(reason: impl Into<String>) -> Self {
+        Verdict::Failed { reason: reason.into(), rel_error: None, max_abs_error: None }
+    }
+}
+
+impl From<LaunchError> for Verdict {
+    fn from(error: LaunchError) -> Self {
+        match error {
+            LaunchError::Unsupported(reason) => Verdict::Unsupported { reason },
+            LaunchError::Constraint(_) => Verdict::Skipped { reason: error.to_string() },
+            other => Verdict::failed(other.to_string()),
+        }
+    }
+}
+
+/// Whether nothing was summed into any output, so that zero is the right answer.
+pub fn is_degenerate(oracle: &Oracle) -> bool {
+    oracle.magnitude.nodes.iter().chain(&oracle.magnitude.vectors).all(|m| *m == 0.0)
+}
+
+/// Whether an all-zero and a constant output would fail against this oracle, as they must for a pass to mean anything.
+/// A degenerate oracle is exempt: there zero is right.
+///
+/// # Errors
+/// What would pass.
+pub fn discriminates(oracle: &Oracle, dtype: Dtype) -> Result<(), String> {
+    if is_degenerate(oracle) {
+        return Ok(());
+    }
+    for (tensor, reference, magnitude) in tensors(&oracle.outputs, &oracle.magnitude) {
+        let mean = reference.iter().sum::<f64>() / reference.len() as f64;
+        for constant in [0.0, 1.0, mean, reference[0]] {
+            if compare(dtype, Order::Forward, &vec![constant; reference.len()], reference, magnitude).passed {
+                return Err(format!("`{tensor}` full of {constant:e} would pass: this case proves nothing"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The tensors of two outputs side by side, those without elements left out.
+fn tensors<'a>(a: &'a Outputs<f64>, b: &'a Outputs<f64>) -> Vec<(&'static str, &'a [f64], &'a [f64])> {
+    [("nodes", &a.nodes[..], &b.nodes[..]), ("vectors", &a.vectors[..], &b.vectors[..])]
+        .into_iter()
+        .filter(|(_, a, b)| !(a.is_empty() && b.is_empty()))
+        .collect()
+}
+
+/// Compares both output tensors with the oracle, to (rel_error, max_abs_error).
+fn compare_outputs(out: &Outputs<f64>, oracle: &Oracle, dtype: Dtype) -> Result<(f64, f64), Verdict> {
+    let (mut rel_error, mut max_abs_error): (f64, f64) = (0.0, 0.0);
+    for (tensor, out, reference, magnitude) in [
+        ("nodes", &out.nodes, &oracle.outputs.nodes, &oracle.magnitude.nodes),
+        ("vectors", &out.vectors, &oracle.outputs.vectors, &oracle.magnitude.vectors),
+    ] {
+        let found = compare(dtype, Order::Forward, out, reference, magnitude);
+        if let Some(reason) = found.reason {
+            return Err(Verdict::Failed {
+                reason: format!("`{tensor}`: {reason}"),
+                rel_error: Some(found.rel_error),
+                max_abs_error: Some(found.max_abs_error),
+            });
+        }
+        rel_error = rel_error.max(found.rel_error);
+        max_abs_error = max_abs_error.max(found.max_abs_error);
+    }
+    Ok((rel_error, max_abs_error))
+}
+
+/// Poisons, checks that this took, and runs.
+fn run_poisoned(launch: &mut dyn Launch) -> Result<Outputs<f64>, Verdict> {
+    launch.poison()?;
+    let poisoned = launch.outputs()?;
+    if poisoned.nodes.iter().chain(&poisoned.vectors).any(|x| !x.is_nan()) {
+        return Err(Verdict::failed("outputs are not all NaN after `poison`, a missing write would not show"));
+    }
+    launch.run()?;
+    Ok(launch.outputs()?)
+}
+
+/// The gate for one prepared launch: poisons the outputs, runs and compares; does so again and, for the reduction that
+/// promises it, expects the same bits; and expects the inputs unchanged throughout. The tuner calls it before and after
+/// timing.
+pub fn check_launch(launch: &mut dyn Launch, variant: &Variant, dtype: Dtype, oracle: &Oracle) -> Verdict {
+    let mut checked = || -> Result<Verdict, Verdict> {
+        discriminates(oracle, dtype).map_err(Verdict::failed)?;
+        let digest = launch.input_digest()?;
+        let first = run_poisoned(launch)?;
+        let (rel_1, abs_1) = compare_outputs(&first, oracle, dtype)?;
+        if launch.input_digest()? != digest {
+            return Err(Verdict::failed("the kernel changed its inputs"));
+        }
+        let second = run_poisoned(launch)?;
+        let (rel_2, abs_2) = compare_outputs(&second, oracle, dtype)?;
+        if launch.input_digest()? != digest {
+            return Err(Verdict::failed("the kernel changed its inputs in its second run"));
+        }
+        if variant.reduction == Reduction::Receiver {
+            for (tensor, first, second) in tensors(&first, &second) {
+                if let Some(index) = (0..first.len()).find(|&i| first[i].to_bits() != second[i].to_bits()) {
+                    return Err(Verdict::failed(format!(
+                        "reduction `receiver` promises the same bits on every run, but `{tensor}`[{index}] is {:e} in \
+                         the first run and {:e} in the second",
+                        first[index], second[index]
+                    )));
+                }
+            }
+        }
+        Ok(Verdict::Passed { rel_error: rel_1.max(rel_2), max_abs_error: abs_1.max(abs_2) })
+    };
+    checked().unwrap_or_else(|verdict| verdict)
+}
+
+/// The gate for one variant, dtype, configuration and set of inputs, which must be rounded to `dtype`.
+pub fn check(
+    runtime: &dyn Runtime,
+    variant: &Variant,
+    dtype: Dtype,
+    config: &LaunchConfig,
+    inputs: &Inputs<f64>,
+    oracle: &Oracle,
+) -> Verdict {
+    match runtime.prepare(variant, dtype, inputs, config) {
+        Ok(mut launch) => check_launch(launch.as_mut(), variant, dtype, oracle),
+        Err(error) => error.into(),
+    }
+}
+
+/// One line of `forgefield verify`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GateRow {
+    /// Op.
+    pub op: String,
+    /// Variant id.
+    pub variant: String,
+    /// Runtime.
+    pub runtime: RuntimeKind,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Derivative order: 0, 1 or 2.
+    pub order: u8,
+    /// Case id.
+    pub case: String,
+    /// Seed of the values.
+    pub seed: u64,
+    /// [`Verdict::name`].
+    pub verdict: String,
+    /// Why it is no pass.
+    pub reason: Option<String>,
+    /// ‖out − ref‖/‖ref‖, where it could be computed.
+    pub rel_error: Option<f64>,
+    /// max |out − ref|, where it could be computed.
+    pub max_abs_error: Option<f64>,
+}
+
+/// All lines of `forgefield verify`, with their counts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GateSummary {
+    /// Passes.
+    pub passed: usize,
+    /// Failures.
+    pub failed: usize,
+    /// Not executed, for the reason in the row.
+    pub skipped: usize,
+    /// Not possible on the device.
+    pub unsupported: usize,
+    /// The rows.
+    pub cases: Vec<GateRow>,
+    /// What makes the whole no pass although no row fails.
+    #[serde(skip)]
+    pub shortfalls: Vec<String>,
+}
+
+impl GateSummary {
+    /// Why this is no pass, if it is none: failures, nothing executed, too few seeds, only cases that prove nothing, or
+    /// an interruption.
+    pub fn failure(&self) -> Option<String> {
+        if self.failed > 0 {
+            return Some(format!("{} of {} cases failed", self.failed, self.passed + self.failed));
+        }
+        if self.passed == 0 {
+            let (skipped, unsupported) = (self.skipped, self.unsupported);
+            return Some(format!("no case was executed ({skipped} skipped, {unsupported} unsupported)"));
+        }
+        (!self.shortfalls.is_empty()).then(|| self.shortfalls.join("; "))
+    }
+
+    fn push(&mut self, row: GateRow) {
+        *match row.verdict.as_str() {
+            "passed" => &mut self.passed,
+            "failed" => &mut self.failed,
+            "skipped" => &mut self.skipped,
+            _ => &mut self.unsupported,
+        } += 1;
+        self.cases.push(row);
+    }
+}
+
+/// What a gate covers.
+#[derive(Clone, Copy, Debug)]
+pub struct GatePlan<'a> {
+    /// Variants.
+    pub variants: &'a [Variant],
+    /// Element types.
+    pub dtypes: &'a [Dtype],
+    /// Cases.
+    pub set: CaseSet,
+    /// Seeds 0, 1, …; fewer than [`MIN_SEEDS`] are no pass.
+    pub seeds: u64,
+}
+
+impl GatePlan<'_> {
+    /// How many rows [`run_gate`] will report for this many runtimes.
+    pub fn rows(&self, runtimes: usize) -> usize {
+        let cases: usize = self.variants.iter().map(|v| cases(OP, v, self.set).len()).sum();
+        runtimes * cases * self.dtypes.len() * self.seeds as usize
+    }
+}
+
+/// Runs the gate on every variant, dtype, case and seed, each with the runtime's default configuration.
+///
+/// Seeds are run one after the other on the same runtime with the same shapes, so that stale buffers show. The first
+/// launch of each shape is also kept while the second one runs, then run again: two launches that live at once must not
+/// share memory. `on_row` sees each row as soon as it is known and may end the gate.
+///
+/// Variants that differ in reduction only follow one another and share an evaluation of the oracle, as runtimes do.
+pub fn run_gate(
+    runtimes: &[&dyn Runtime],
+    plan: &GatePlan<'_>,
+    cache: &mut OracleCache,
+    on_row: &mut dyn FnMut(&GateRow) -> ControlFlow<()>,
+) -> GateSummary {
+    let mut summary = GateSummary::default();
+    // Whether each (runtime, variant, dtype) that was executed was so on a case that can tell right from wrong.
+    let mut telling: HashMap<(usize, &Variant, Dtype), bool> = HashMap::new();
+    let mut variants: Vec<&Variant> = plan.variants.iter().collect();
+    variants.sort();
+    let groups = variants.chunk_by(|a, b| (a.message, a.filter, &a.radial) == (b.message, b.filter, &b.radial));
+    'gate: for (group, &dtype) in groups.flat_map(|g| plan.dtypes.iter().map(move |d| (g, d))) {
+        for case in cases(OP, group[0], plan.set) {
+            let mut first_launches: HashMap<(usize, &Variant), Prepared> = HashMap::new();
+            for seed in 0..plan.seeds {
+                let evaluated = cache.get(&case, group[0], dtype, seed);
+                for (index, &variant) in (0..runtimes.len()).flat_map(|r| group.iter().map(move |v| (r, v))) {
+                    let runtime = runtimes[index];
+                    let (verdict, launch) = match &evaluated {
+                        Ok(evaluated) => {
+                            let earlier = first_launches.remove(&(index, variant));
+                            gate_one(runtime, variant, dtype, case.id, evaluated, earlier)
+                        }
+                        Err(error) => (Verdict::failed(format!("oracle: {error}")), None),
+                    };
+                    if verdict.passed() {
+                        *telling.entry((index, variant, dtype)).or_default() |= !case.degenerate;
+                    }
+                    if let (0, Some(launch), Ok(evaluated)) = (seed, launch, &evaluated) {
+                        first_launches.insert((index, variant), Prepared { launch, evaluated: evaluated.clone() });
+                    }
+                    let (rel_error, max_abs_error) = verdict.errors();
+                    let row = GateRow {
+                        op: OP.to_owned(),
+                        variant: variant.id(),
+                        runtime: runtime.device().runtime,
+                        dtype,
+                        order: Order::Forward.number(),
+                        case: case.id.to_owned(),
+                        seed,
+                        verdict: verdict.name().to_owned(),
+                        reason: verdict.reason().map(str::to_owned),
+                        rel_error,
+                        max_abs_error,
+                    };
+                    let flow = on_row(&row);
+                    summary.push(row);
+                    if flow.is_break() {
+                        summary.shortfalls.push("interrupted before the last case".to_owned());
+                        break 'gate;
+                    }
+                }
+            }
+        }
+    }
+    if plan.seeds < MIN_SEEDS as u64 {
+        summary.shortfalls.push(format!("{} seeds, expected at least {MIN_SEEDS}", plan.seeds));
+    }
+    for ((_, variant, dtype), _) in telling.iter().filter(|(_, telling)| !**telling) {
+        summary.shortfalls.push(format!("`{variant}` in {dtype} ran only on cases where zero is right"));
+    }
+    summary.shortfalls.sort();
+    summary
+}
+
+/// A launch that is kept, and what it should compute.
+struct Prepared {
+    launch: Box<dyn Launch>,
+    evaluated: Arc<Evaluated>,
+}
+
+/// One row, and the launch where it passed. An earlier launch of the same shape is run again after this one.
+fn gate_one(
+    runtime: &dyn Runtime,
+    variant: &Variant,
+    dtype: Dtype,
+    case: &str,
+    evaluated: &Evaluated,
+    earlier: Option<Prepared>,
+) -> (Verdict, Option<Box<dyn Launch>>) {
+    let inputs = &evaluated.inputs;
+    let config = runtime.default_config(variant, dtype, &inputs.problem(case));
+    let mut launch = match runtime.prepare(variant, dtype, inputs, &config) {
+        Ok(launch) => launch,
+        Err(error @ LaunchError::Constraint(_)) => {
+            return (Verdict::failed(format!("the default configuration [{config}]: {error}")), None);
+        }
+        Err(error) => return (error.into(), None),
+    };
+    let mut verdict = check_launch(launch.as_mut(), variant, dtype, &evaluated.oracle);
+    if let Some(Prepared { launch: mut earlier, evaluated }) = earlier
+        && verdict.passed()
+        && let Err(disturbed) =
+            run_poisoned(earlier.as_mut()).and_then(|out| compare_outputs(&out, &evaluated.oracle, dtype))
+    {
+        let reason = disturbed.reason().unwrap_or_default();
+        verdict = Verdict::failed(format!("an earlier launch of the same shape is wrong after this one ran: {reason}"));
+    }
+    let launch = verdict.passed().then_some(launch);
+    (verdict, launch)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use ff_reference::fused_message::forward;
+    use ff_spec::{Clock, DeviceId, Problem};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::generators::{rounded, strategies};
+    use crate::mutants::MutantRuntime;
+
+    fn variant(id: &str) -> Variant {
+        id.parse().unwrap()
+    }
+
+    fn evaluated(variant: &Variant, case: &str) -> Arc<Evaluated> {
+        let case = cases(OP, variant, CaseSet::Full).into_iter().find(|c| c.id == case).unwrap();
+        OracleCache::default().get(&case, variant, Dtype::F64, 0).unwrap()
+    }
+
+    /// A launch that plays back outputs, one per run, the last of them for ever.
+    struct Script {
+        outputs: Vec<Outputs<f64>>,
+        poison_works: bool,
+        poisoned: bool,
+        runs: usize,
+    }
+
+    impl Launch for Script {
+        fn poison(&mut self) -> Result<(), LaunchError> {
+            self.poisoned = self.poison_works;
+            Ok(())
+        }
+        fn run(&mut self) -> Result<(), LaunchError> {
+            self.poisoned = false;
+            self.runs += 1;
+            Ok(())
+        }
+        fn time(&mut self) -> Result<Duration, LaunchError> {
+            Err(LaunchError::Runtime("a script has no clock".to_owned()))
+        }
+        fn outputs(&mut self) -> Result<Outputs<f64>, LaunchError> {
+            let mut out = self.outputs[self.runs.saturating_sub(1).min(self.outputs.len() - 1)].clone();
+            if self.poisoned {
+                out.nodes.iter_mut().chain(&mut out.vectors).for_each(|x| *x = f64::NAN);
+            }
+            Ok(out)
+        }
+        fn input_digest(&mut self) -> Result<u64, LaunchError> {
+            Ok(0)
+        }
+    }
+
+    fn script(outputs: Vec<Outputs<f64>>) -> Script {
+        Script { outputs, poison_works: true, poisoned: false, runs: 0 }
+    }
+
+    #[test]
+    fn the_right_answer_passes_and_its_faults_are_named() {
+        let receiver = variant("painn_linear_gaussian_cosine_receiver");
+        let atomic = variant("painn_linear_gaussian_cosine_edge_atomic");
+        let oracle = &evaluated(&receiver, "small").oracle;
+        let right = oracle.outputs.clone();
+        let judge = |variant: &Variant, mut s: Script| check_launch(&mut s, variant, Dtype::F64, oracle);
+        assert!(judge(&receiver, script(vec![right.clone()])).passed());
+
+        let mut nan = right.clone();
+        nan.vectors[7] = f64::NAN;
+        assert!(judge(&receiver, script(vec![nan.clone()])).reason().unwrap().contains("not finite"));
+        assert!(!judge(&atomic, script(vec![right.clone(), nan])).passed(), "a fault of the second run alone");
+
+        let mut last_bit = right.clone();
+        last_bit.nodes[3] = f64::from_bits(last_bit.nodes[3].to_bits() ^ 1);
+        let runs = || script(vec![right.clone(), last_bit.clone()]);
+        assert!(judge(&receiver, runs()).reason().unwrap().contains("same bits"));
+        assert!(judge(&atomic, runs()).passed(), "atomics may differ in the last bit");
+
+        let deaf = Script { poison_works: false, ..script(vec![right.clone()]) };
+        assert!(judge(&receiver, deaf).reason().unwrap().contains("poison"));
+
+        let mut short = right;
+        short.nodes.pop();
+        assert!(judge(&receiver, script(vec![short])).reason().unwrap().contains("elements"));
+    }
+
+    #[test]
+    fn a_case_that_proves_nothing_is_no_pass() {
+        let variant = variant("cfconv_linear_gaussian_cosine_receiver");
+        let one = Outputs { nodes: vec![2.0], vectors: Vec::new() };
+        let oracle = Oracle { outputs: one.clone(), magnitude: one.clone() };
+        assert!(discriminates(&oracle, Dtype::F32).is_err());
+        assert!(!check_launch(&mut script(vec![one]), &variant, Dtype::F32, &oracle).passed());
+
+        let zero = Outputs { nodes: vec![0.0; 4], vectors: Vec::new() };
+        let degenerate = Oracle { outputs: zero.clone(), magnitude: zero };
+        assert!(is_degenerate(&degenerate) && discriminates(&degenerate, Dtype::F32).is_ok());
+    }
+
+    #[test]
+    fn every_case_discriminates() {
+        for id in [
+            "cfconv_linear_bessel_polynomial_receiver",
+            "painn_mlp_expnorm_cosine_receiver",
+            "painn_tabulated_receiver",
+            "cfconv_tabulated_receiver",
+        ] {
+            let (variant, mut cache) = (variant(id), OracleCache::default());
+            for case in cases(OP, &variant, CaseSet::Full) {
+                let evaluated = cache.get(&case, &variant, Dtype::F32, 0).unwrap();
+                assert_eq!(discriminates(&evaluated.oracle, Dtype::F32), Ok(()), "{id} {}", case.id);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_executed_is_a_failure() {
+        assert!(GateSummary::default().failure().unwrap().contains("no case was executed"));
+        let runtime = MutantRuntime::new(None);
+        let variants = [variant("cfconv_tabulated_receiver")];
+        let plan = GatePlan { variants: &variants, dtypes: &Dtype::ALL, set: CaseSet::Quick, seeds: 3 };
+        let summary = run_gate(&[&runtime], &plan, &mut OracleCache::default(), &mut |_| ControlFlow::Continue(()));
+        assert_eq!((summary.passed, summary.failed), (0, 0));
+        assert_eq!(summary.unsupported, summary.cases.len());
+        assert_eq!(summary.unsupported, plan.rows(1));
+        assert!(summary.failure().is_some());
+    }
+
+    /// A runtime whose launches all use the memory of the one prepared last.
+    struct Sharing {
+        inner: MutantRuntime,
+        last: Shared,
+    }
+
+    type Shared = Rc<RefCell<Option<Box<dyn Launch>>>>;
+
+    struct SharingLaunch(Shared);
+
+    impl SharingLaunch {
+        fn with<R>(&self, f: impl FnOnce(&mut Box<dyn Launch>) -> R) -> R {
+            f(self.0.borrow_mut().as_mut().expect("`prepare` filled it"))
+        }
+    }
+
+    impl Launch for SharingLaunch {
+        fn poison(&mut self) -> Result<(), LaunchError> {
+            self.with(|last| last.poison())
+        }
+        fn run(&mut self) -> Result<(), LaunchError> {
+            self.with(|last| last.run())
+        }
+        fn time(&mut self) -> Result<Duration, LaunchError> {
+            self.with(|last| last.time())
+        }
+        fn outputs(&mut self) -> Result<Outputs<f64>, LaunchError> {
+            self.with(|last| last.outputs())
+        }
+        fn input_digest(&mut self) -> Result<u64, LaunchError> {
+            self.with(|last| last.input_digest())
+        }
+    }
+
+    impl Runtime for Sharing {
+        fn device(&self) -> &DeviceId {
+            self.inner.device()
+        }
+        fn clock(&self) -> Clock {
+            self.inner.clock()
+        }
+        fn default_config(&self, variant: &Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
+            self.inner.default_config(variant, dtype, problem)
+        }
+        fn prepare(
+            &self,
+            variant: &Variant,
+            dtype: Dtype,
+            inputs: &Inputs<f64>,
+            config: &LaunchConfig,
+        ) -> Result<Box<dyn Launch>, LaunchError> {
+            *self.last.borrow_mut() = Some(self.inner.prepare(variant, dtype, inputs, config)?);
+            Ok(Box::new(SharingLaunch(self.last.clone())))
+        }
+    }
+
+    #[test]
+    fn launches_that_share_memory_are_caught() {
+        let runtime = Sharing { inner: MutantRuntime::new(None), last: Shared::default() };
+        let variants = [variant("painn_linear_gaussian_cosine_receiver")];
+        let plan = GatePlan { variants: &variants, dtypes: &[Dtype::F32], set: CaseSet::Quick, seeds: 3 };
+        let summary = run_gate(&[&runtime], &plan, &mut OracleCache::default(), &mut |_| ControlFlow::Continue(()));
+        assert!(summary.failed > 0);
+        for row in summary.cases.iter().filter(|row| row.verdict == "failed") {
+            assert!(row.seed == 1 && row.reason.as_ref().unwrap().contains("earlier launch"), "{row:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Whatever the inputs, a right kernel passes, or the gate says that these inputs prove nothing.
+        #[test]
+        fn a_right_kernel_is_not_refused((mut variant, inputs) in strategies::inputs()) {
+            variant.reduction = Reduction::Receiver;
+            for dtype in Dtype::ALL {
+                let inputs = rounded(&inputs, dtype);
+                let oracle = forward(&variant, &inputs).unwrap();
+                let verdict =
+                    check(&MutantRuntime::new(None), &variant, dtype, &LaunchConfig::default(), &inputs, &oracle);
+                let excused = verdict.reason().is_some_and(|r| r.contains("proves nothing"));
+                let lacking = matches!(verdict, Verdict::Unsupported { .. });
+                prop_assert!(verdict.passed() || excused || lacking, "{verdict:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn too_few_seeds_and_interruptions_are_failures() {
+        let runtime = MutantRuntime::new(None);
+        let variants = [variant("cfconv_linear_gaussian_cosine_receiver")];
+        let plan = GatePlan { variants: &variants, dtypes: &[Dtype::F32], set: CaseSet::Quick, seeds: 2 };
+        let mut cache = OracleCache::default();
+        let few = run_gate(&[&runtime], &plan, &mut cache, &mut |_| ControlFlow::Continue(()));
+        assert!(few.failed == 0 && few.failure().unwrap().contains("2 seeds"));
+        let plan = GatePlan { seeds: 3, ..plan };
+        let cut = run_gate(&[&runtime], &plan, &mut cache, &mut |_| ControlFlow::Break(()));
+        assert_eq!(cut.cases.len(), 1);
+        assert!(cut.failure().unwrap().contains("interrupted"));
+    }
+
+    #[test]
+    fn rows_are_the_json_of_verify() {
+        let runtime = MutantRuntime::new(None);
+        let variants = [variant("cfconv_linear_gaussian_cosine_receiver")];
+        let plan = GatePlan { variants: &variants, dtypes: &[Dtype::F32], set: CaseSet::Quick, seeds: 3 };
+        let summary = run_gate(&[&runtime], &plan, &mut OracleCache::default(), &mut |_| ControlFlow::Continue(()));
+        let json = serde_json::to_value(&summary).unwrap();
+        let keys = |v: &serde_json::Value| v.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        assert_eq!(keys(&json), ["passed", "failed", "skipped", "unsupported", "cases"]);
+        assert_eq!(
+            keys(&json["cases"][0]),
+            [
+                "op",
+                "variant",
+                "runtime",
+                "dtype",
+                "order",
+                "case",
+                "seed",
+                "verdict",
+                "reason",
+                "rel_error",
+                "max_abs_error"
+            ]
+        );
+        assert_eq!(json["cases"][0]["verdict"], "passed");
+        assert_eq!(json["cases"][0]["order"], 0);
+    }
+}

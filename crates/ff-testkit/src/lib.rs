@@ -1,0 +1,8 @@
+//! What every kernel is judged by: one tolerance function, one generator per domain object, one catalogue of cases, one
+//! gate, and the faults that prove the gate can fail.
+
+pub mod catalogue;
+pub mod gate;
+pub mod generators;
+pub mod mutants;
+pub mod tolerance;

@@ -1,0 +1,424 @@
+//! Faults on purpose: a gate is worth what it catches.
+//!
+//! [`MutantRuntime`] is a kernel simple enough to be right by inspection, with each fault built in where such a fault
+//! would be made. [`mutate`] puts the same faults around any runtime.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use ff_reference::fused_message::ReferenceError;
+use ff_reference::radial::{BoundRadial, RadialFunction, RadialKind, find};
+use ff_spec::fused_message::{Filter, FilterKind, Inputs, Message, Outputs, Reduction, Variant};
+use ff_spec::{
+    Atomics, Clock, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Limits, Problem, Runtime, RuntimeKind,
+};
+
+/// A fault that a gate must catch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mutation {
+    /// An edge is left out.
+    DroppedEdge,
+    /// The last row is not written.
+    MissingWrite,
+    /// A channel gets what belongs to its neighbour.
+    WrongChannelOffset,
+    /// The cutoff is not where it should be.
+    OffByOneCutoff,
+    /// What the first launch of the same shape left in memory is used: wrong from the second seed on.
+    StaleBufferRead,
+    /// An input is written to.
+    InputOverwritten,
+    /// Everything is zero.
+    ZeroOutput,
+}
+
+impl Mutation {
+    /// All mutations.
+    pub const ALL: [Mutation; 7] = [
+        Mutation::DroppedEdge,
+        Mutation::MissingWrite,
+        Mutation::WrongChannelOffset,
+        Mutation::OffByOneCutoff,
+        Mutation::StaleBufferRead,
+        Mutation::InputOverwritten,
+        Mutation::ZeroOutput,
+    ];
+}
+
+/// What launches have the same shape by: variant, dtype, atoms, edges, features, basis functions.
+type Shape = (String, Dtype, usize, usize, usize, usize);
+
+fn shape(variant: &Variant, dtype: Dtype, inputs: &Inputs<f64>) -> Shape {
+    (variant.id(), dtype, inputs.n_atoms, inputs.n_edges(), inputs.features, inputs.radial.n_basis)
+}
+
+/// The first launch's leftovers by shape, shared between a runtime and its launches.
+type Leftovers = Rc<RefCell<HashMap<Shape, Vec<f64>>>>;
+
+/// A scalar kernel for linear filters with reduction `receiver`, in f64 with its results rounded, with or without a
+/// fault.
+#[derive(Debug)]
+pub struct MutantRuntime {
+    mutation: Option<Mutation>,
+    device: DeviceId,
+    leftovers: Leftovers,
+}
+
+impl MutantRuntime {
+    /// A runtime whose every launch has the fault; a right one for `None`.
+    pub fn new(mutation: Option<Mutation>) -> Self {
+        let device = DeviceId {
+            runtime: RuntimeKind::Host,
+            name: "scalar".to_owned(),
+            slug: "scalar".to_owned(),
+            arch: "scalar".to_owned(),
+            driver: String::new(),
+            software: true,
+            threads: 1,
+            limits: Limits { max_units_per_cube: 1, shared_memory: 0, plane_size: 1 },
+            atomics: Atomics::default(),
+            f64: true,
+        };
+        Self { mutation, device, leftovers: Leftovers::default() }
+    }
+}
+
+impl Runtime for MutantRuntime {
+    fn device(&self) -> &DeviceId {
+        &self.device
+    }
+
+    fn clock(&self) -> Clock {
+        Clock::Wall
+    }
+
+    fn default_config(&self, _: &Variant, _: Dtype, _: &Problem) -> LaunchConfig {
+        LaunchConfig::default()
+    }
+
+    fn prepare(
+        &self,
+        variant: &Variant,
+        dtype: Dtype,
+        inputs: &Inputs<f64>,
+        _: &LaunchConfig,
+    ) -> Result<Box<dyn Launch>, LaunchError> {
+        inputs.check()?;
+        inputs.check_variant(variant)?;
+        let Some((basis, cutoff)) = &variant.radial else {
+            return Err(LaunchError::Unsupported("a tabulated filter".to_owned()));
+        };
+        if (variant.filter, variant.reduction) != (FilterKind::Linear, Reduction::Receiver) {
+            return Err(LaunchError::Unsupported("other than a linear filter with reduction `receiver`".to_owned()));
+        }
+        let bound = |name, kind, parameters| -> Result<BoundRadial, ReferenceError> {
+            Ok(RadialFunction::new(find(name, kind)?)?.bind(inputs.radial.r_cut, inputs.radial.n_basis, parameters)?)
+        };
+        let unreadable = |e: ReferenceError| LaunchError::Compile(e.to_string());
+        let basis = bound(basis, RadialKind::Basis, &inputs.radial.basis).map_err(unreadable)?;
+        let cutoff = bound(cutoff, RadialKind::Cutoff, &inputs.radial.cutoff).map_err(unreadable)?;
+        let mut inputs = crate::generators::rounded(inputs, dtype);
+        let outputs = inputs.poisoned_outputs();
+        if self.mutation == Some(Mutation::StaleBufferRead) {
+            let key = shape(variant, dtype, &inputs);
+            inputs.nodes = self.leftovers.borrow_mut().entry(key).or_insert(inputs.nodes).clone();
+        }
+        Ok(Box::new(ScalarLaunch { mutation: self.mutation, dtype, inputs, basis, cutoff, outputs }))
+    }
+}
+
+struct ScalarLaunch {
+    mutation: Option<Mutation>,
+    dtype: Dtype,
+    inputs: Inputs<f64>,
+    basis: BoundRadial,
+    cutoff: BoundRadial,
+    outputs: Outputs<f64>,
+}
+
+impl ScalarLaunch {
+    fn has(&self, mutation: Mutation) -> bool {
+        self.mutation == Some(mutation)
+    }
+
+    /// W(d), or `None` from the cutoff on.
+    fn filter(&self, d: f64) -> Option<Vec<f64>> {
+        let skin = if self.has(Mutation::OffByOneCutoff) { 1.2 } else { 1.0 };
+        if d >= self.inputs.radial.r_cut * skin {
+            return None;
+        }
+        let Filter::Linear { a, b } = &self.inputs.filter else { unreachable!("`prepare` takes linear filters only") };
+        let mut w = b.clone();
+        for k in 0..self.inputs.radial.n_basis {
+            let phi = self.basis.jet(d, k + 1)[0];
+            for (w, a) in w.iter_mut().zip(&a[k * b.len()..]) {
+                *w += phi * a;
+            }
+        }
+        let f = self.cutoff.jet(d, 1)[0];
+        w.iter_mut().for_each(|w| *w *= f);
+        if self.has(Mutation::WrongChannelOffset) && !w.is_empty() {
+            w.rotate_left(1);
+        }
+        Some(w)
+    }
+
+    fn row(&self, i: usize) -> (Vec<f64>, Vec<f64>) {
+        let (inputs, f) = (&self.inputs, self.inputs.features);
+        let (mut y, mut v) = (vec![0.0; f], vec![0.0; 3 * f]);
+        let dropped = usize::from(self.has(Mutation::DroppedEdge));
+        let end = (inputs.row_ptr[i + 1] as usize).saturating_sub(dropped);
+        for e in inputs.row_ptr[i] as usize..end {
+            let r = &inputs.edge_vec[3 * e..3 * e + 3];
+            let d = r.iter().map(|x| x * x).sum::<f64>().sqrt();
+            let Some(w) = self.filter(d) else { continue };
+            let j = inputs.sender[e] as usize;
+            let s = &inputs.nodes[j * w.len()..];
+            for c in 0..f {
+                y[c] += s[c] * w[c];
+                if inputs.message == Message::Painn {
+                    for axis in 0..3 {
+                        let u = if d == 0.0 { 0.0 } else { r[axis] / d };
+                        let mu = inputs.vectors[(3 * j + axis) * f + c];
+                        v[axis * f + c] += s[f + c] * w[f + c] * u + s[2 * f + c] * w[2 * f + c] * mu;
+                    }
+                }
+            }
+        }
+        (y, v)
+    }
+}
+
+impl Launch for ScalarLaunch {
+    fn poison(&mut self) -> Result<(), LaunchError> {
+        self.outputs = self.inputs.poisoned_outputs();
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<(), LaunchError> {
+        let f = self.inputs.features;
+        let rows = self.inputs.n_atoms - usize::from(self.has(Mutation::MissingWrite) && self.inputs.n_atoms > 0);
+        let (zero, dtype) = (self.has(Mutation::ZeroOutput), self.dtype);
+        let round = move |x: f64| match dtype {
+            _ if zero => 0.0,
+            Dtype::F32 => f64::from(x as f32),
+            Dtype::F64 => x,
+        };
+        for i in 0..rows {
+            let (y, v) = self.row(i);
+            self.outputs.nodes[i * f..][..f].iter_mut().zip(y).for_each(|(out, y)| *out = round(y));
+            if self.inputs.message == Message::Painn {
+                self.outputs.vectors[3 * i * f..][..3 * f].iter_mut().zip(v).for_each(|(out, v)| *out = round(v));
+            }
+        }
+        if self.has(Mutation::InputOverwritten)
+            && let Some(x) = self.inputs.edge_vec.last_mut()
+        {
+            *x = -*x;
+        }
+        Ok(())
+    }
+
+    fn time(&mut self) -> Result<Duration, LaunchError> {
+        let start = Instant::now();
+        self.run()?;
+        Ok(start.elapsed())
+    }
+
+    fn outputs(&mut self) -> Result<Outputs<f64>, LaunchError> {
+        Ok(self.outputs.clone())
+    }
+
+    fn input_digest(&mut self) -> Result<u64, LaunchError> {
+        let mut hasher = DefaultHasher::new();
+        (&self.inputs.row_ptr, &self.inputs.sender).hash(&mut hasher);
+        for (_, _, values) in self.inputs.tensors() {
+            values.iter().for_each(|x| x.to_bits().hash(&mut hasher));
+        }
+        Ok(hasher.finish())
+    }
+}
+
+/// Puts a fault around every launch of a runtime, from the outside: through its inputs, its outputs or its digest.
+pub fn mutate(runtime: Box<dyn Runtime>, mutation: Mutation) -> Box<dyn Runtime> {
+    Box::new(Mutated { inner: runtime, mutation, leftovers: Leftovers::default() })
+}
+
+struct Mutated {
+    inner: Box<dyn Runtime>,
+    mutation: Mutation,
+    leftovers: Leftovers,
+}
+
+impl Runtime for Mutated {
+    fn device(&self) -> &DeviceId {
+        self.inner.device()
+    }
+
+    fn clock(&self) -> Clock {
+        self.inner.clock()
+    }
+
+    fn default_config(&self, variant: &Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
+        self.inner.default_config(variant, dtype, problem)
+    }
+
+    fn prepare(
+        &self,
+        variant: &Variant,
+        dtype: Dtype,
+        inputs: &Inputs<f64>,
+        config: &LaunchConfig,
+    ) -> Result<Box<dyn Launch>, LaunchError> {
+        let changed = changed_inputs(inputs, self.mutation);
+        let inner = self.inner.prepare(variant, dtype, changed.as_ref().unwrap_or(inputs), config)?;
+        Ok(Box::new(MutatedLaunch {
+            inner,
+            mutation: self.mutation,
+            features: inputs.features,
+            shape: shape(variant, dtype, inputs),
+            leftovers: self.leftovers.clone(),
+            runs: 0,
+            poisoned: false,
+        }))
+    }
+}
+
+/// Inputs from which a right kernel computes what a faulty one would from the given ones; `None` for a fault that is
+/// not in the inputs.
+fn changed_inputs(inputs: &Inputs<f64>, mutation: Mutation) -> Option<Inputs<f64>> {
+    let mut changed = inputs.clone();
+    match mutation {
+        Mutation::DroppedEdge => {
+            let r_c = inputs.radial.r_cut;
+            // An edge whose absence matters: neither beyond the cutoff nor so near it that nothing is missed.
+            let near = |r: &[f64]| r.iter().map(|x| x * x).sum::<f64>() < 0.64 * r_c * r_c;
+            let edge = inputs.edge_vec.chunks_exact(3).rposition(near)?;
+            changed.edge_vec[3 * edge..][..3].copy_from_slice(&[2.0 * r_c, 0.0, 0.0]);
+        }
+        Mutation::OffByOneCutoff => changed.radial.r_cut *= 1.02,
+        _ => return None,
+    }
+    Some(changed)
+}
+
+struct MutatedLaunch {
+    inner: Box<dyn Launch>,
+    mutation: Mutation,
+    features: usize,
+    shape: Shape,
+    leftovers: Leftovers,
+    runs: u64,
+    poisoned: bool,
+}
+
+impl Launch for MutatedLaunch {
+    fn poison(&mut self) -> Result<(), LaunchError> {
+        self.poisoned = true;
+        self.inner.poison()
+    }
+
+    fn run(&mut self) -> Result<(), LaunchError> {
+        (self.poisoned, self.runs) = (false, self.runs + 1);
+        self.inner.run()
+    }
+
+    fn time(&mut self) -> Result<Duration, LaunchError> {
+        (self.poisoned, self.runs) = (false, self.runs + 1);
+        self.inner.time()
+    }
+
+    fn outputs(&mut self) -> Result<Outputs<f64>, LaunchError> {
+        let mut out = self.inner.outputs()?;
+        if self.poisoned {
+            return Ok(out);
+        }
+        let f = self.features;
+        match self.mutation {
+            Mutation::MissingWrite => {
+                let start = out.nodes.len().saturating_sub(f);
+                out.nodes[start..].fill(f64::NAN);
+            }
+            Mutation::WrongChannelOffset => {
+                out.nodes.chunks_exact_mut(f.max(1)).for_each(|row| row.rotate_left(1));
+            }
+            Mutation::ZeroOutput => out.nodes.iter_mut().chain(&mut out.vectors).for_each(|x| *x = 0.0),
+            Mutation::StaleBufferRead => {
+                let mut leftovers = self.leftovers.borrow_mut();
+                out.nodes = leftovers.entry(self.shape.clone()).or_insert(out.nodes).clone();
+            }
+            Mutation::DroppedEdge | Mutation::OffByOneCutoff | Mutation::InputOverwritten => {}
+        }
+        Ok(out)
+    }
+
+    fn input_digest(&mut self) -> Result<u64, LaunchError> {
+        let digest = self.inner.input_digest()?;
+        Ok(if self.mutation == Mutation::InputOverwritten { digest ^ self.runs } else { digest })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use ff_spec::fused_message::InputError;
+
+    use super::*;
+    use crate::catalogue::{CaseSet, OracleCache};
+    use crate::gate::{GatePlan, GateSummary, run_gate};
+
+    const VARIANTS: [&str; 2] = ["cfconv_linear_gaussian_cosine_receiver", "painn_linear_bessel_polynomial_receiver"];
+
+    fn gate(runtime: &dyn Runtime, cache: &mut OracleCache, set: CaseSet, dtypes: &[Dtype]) -> GateSummary {
+        let variants = VARIANTS.map(|id| id.parse().unwrap());
+        let plan = GatePlan { variants: &variants, dtypes, set, seeds: 3 };
+        run_gate(&[runtime], &plan, cache, &mut |_| ControlFlow::Continue(()))
+    }
+
+    #[test]
+    fn the_right_kernel_passes_everything() {
+        let summary = gate(&MutantRuntime::new(None), &mut OracleCache::default(), CaseSet::Full, &[Dtype::F32]);
+        let failure = summary.cases.iter().find(|row| row.verdict != "passed");
+        assert_eq!(summary.failure(), None, "{failure:?}");
+        assert_eq!(summary.passed, summary.cases.len());
+    }
+
+    #[test]
+    fn every_fault_is_caught_in_every_variant_and_dtype() {
+        let mut cache = OracleCache::default();
+        for mutation in Mutation::ALL {
+            let inside: Box<dyn Runtime> = Box::new(MutantRuntime::new(Some(mutation)));
+            let around = mutate(Box::new(MutantRuntime::new(None)), mutation);
+            for (place, runtime) in [("inside", inside), ("around", around)] {
+                let summary = gate(runtime.as_ref(), &mut cache, CaseSet::Quick, &Dtype::ALL);
+                assert!(summary.failure().is_some(), "{mutation:?} {place} went unnoticed");
+                for variant in VARIANTS {
+                    for dtype in Dtype::ALL {
+                        let caught = summary
+                            .cases
+                            .iter()
+                            .any(|r| r.variant == variant && r.dtype == dtype && r.verdict == "failed");
+                        assert!(caught, "{mutation:?} {place} went unnoticed in {variant} {dtype}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_fault_does_not_hide_what_the_runtime_lacks() {
+        let runtime = mutate(Box::new(MutantRuntime::new(None)), Mutation::ZeroOutput);
+        let variant: Variant = "cfconv_tabulated_receiver".parse().unwrap();
+        let case = &crate::catalogue::cases(ff_spec::fused_message::OP, &variant, CaseSet::Quick)[0];
+        let inputs = case.inputs(&variant, Dtype::F32, 0).unwrap();
+        let refused = runtime.prepare(&variant, Dtype::F32, &inputs, &LaunchConfig::default()).err();
+        assert!(matches!(refused, Some(LaunchError::Unsupported(_))), "{refused:?}");
+        let wrong = Inputs { sender: vec![99; inputs.n_edges()], ..inputs };
+        let refused = runtime.prepare(&variant, Dtype::F32, &wrong, &LaunchConfig::default()).err();
+        assert!(matches!(refused, Some(LaunchError::Input(InputError::Sender { .. }))), "{refused:?}");
+    }
+}

@@ -1,0 +1,165 @@
+//! The one place that says how close is close enough.
+
+use ff_spec::Dtype;
+
+/// Which derivative is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Order {
+    /// The op itself.
+    Forward,
+    /// Its vector-Jacobian product.
+    First,
+    /// The vector-Jacobian product of that.
+    Second,
+}
+
+impl Order {
+    /// 0, 1 or 2, as on the command line and in results.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+}
+
+/// ‖out − ref‖/‖ref‖ that is allowed; also rtol and atol of the elementwise rule.
+///
+/// About 10⁴ units in the last place of f64 and 10² of f32, and a digit more per derivative taken: what correct kernels
+/// with different orders of summation reach on rows of thousands of edges.
+pub fn tolerance(dtype: Dtype, order: Order) -> f64 {
+    match (dtype, order) {
+        (Dtype::F64, Order::Forward) => 1e-12,
+        (Dtype::F64, Order::First) => 1e-11,
+        (Dtype::F64, Order::Second) => 1e-10,
+        (Dtype::F32, Order::Forward | Order::First) => 1e-5,
+        (Dtype::F32, Order::Second) => 1e-4,
+    }
+}
+
+/// How one tensor compares with its reference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Comparison {
+    /// Whether it is close enough, by both rules.
+    pub passed: bool,
+    /// ‖out − ref‖/‖ref‖; 0 for 0/0, infinite or NaN where the output is.
+    pub rel_error: f64,
+    /// max |out − ref|.
+    pub max_abs_error: f64,
+    /// The element that is furthest off in units of what it is allowed; `None` for empty or equal tensors.
+    pub worst_index: Option<usize>,
+    /// Why it did not pass.
+    pub reason: Option<String>,
+}
+
+/// Compares a tensor with its reference: ‖out − ref‖ ≤ tol·‖ref‖ and, for each element,
+/// |out − ref| ≤ tol·|ref| + tol·magnitude, where `magnitude` is the sum of the |terms| that were summed.
+///
+/// Anything but finite numbers fails, and so does a tensor of another length.
+pub fn compare(dtype: Dtype, order: Order, out: &[f64], reference: &[f64], magnitude: &[f64]) -> Comparison {
+    let tol = tolerance(dtype, order);
+    let failed = |rel_error, max_abs_error, worst_index, reason| Comparison {
+        passed: false,
+        rel_error,
+        max_abs_error,
+        worst_index,
+        reason: Some(reason),
+    };
+    if out.len() != reference.len() || magnitude.len() != reference.len() {
+        let reason = format!("{} elements, expected {}", out.len(), reference.len());
+        return failed(f64::INFINITY, f64::INFINITY, None, reason);
+    }
+    if let Some(index) = out.iter().position(|x| !x.is_finite()) {
+        let count = out.iter().filter(|x| !x.is_finite()).count();
+        let reason = format!(
+            "{count} of {} elements are not finite; [{index}] is {}, expected {:e}",
+            out.len(),
+            out[index],
+            reference[index]
+        );
+        return failed(f64::NAN, f64::NAN, Some(index), reason);
+    }
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
+    let error_norm = norm(&mut out.iter().zip(reference).map(|(o, r)| o - r));
+    let reference_norm = norm(&mut reference.iter().copied());
+    let rel_error = if error_norm == 0.0 { 0.0 } else { error_norm / reference_norm };
+    let mut max_abs_error: f64 = 0.0;
+    let (mut worst_index, mut worst) = (None, 0.0);
+    for (index, ((o, r), m)) in out.iter().zip(reference).zip(magnitude).enumerate() {
+        let error = (o - r).abs();
+        max_abs_error = max_abs_error.max(error);
+        if error > 0.0 {
+            let excess = error / (tol * r.abs() + tol * m);
+            if excess > worst {
+                (worst_index, worst) = (Some(index), excess);
+            }
+        }
+    }
+    if let Some(index) = worst_index
+        && worst > 1.0
+    {
+        let (o, r, m) = (out[index], reference[index], magnitude[index]);
+        let reason = format!(
+            "[{index}] is {o:e}, expected {r:e}: {worst:.2e} times what is allowed ({tol:e} of the value and of its \
+             summed magnitude {m:e})"
+        );
+        return failed(rel_error, max_abs_error, worst_index, reason);
+    }
+    if rel_error > tol {
+        let reason = format!("relative error {rel_error:.3e} in the norm, expected at most {tol:e}");
+        return failed(rel_error, max_abs_error, worst_index, reason);
+    }
+    Comparison { passed: true, rel_error, max_abs_error, worst_index, reason: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn close_passes_and_far_fails() {
+        let reference = [1.0, -2.0, 0.5];
+        let magnitude = [1.0, 2.0, 0.5];
+        for dtype in Dtype::ALL {
+            for order in [Order::Forward, Order::First, Order::Second] {
+                let tol = tolerance(dtype, order);
+                let off = |by: f64| reference.map(|r| r * (1.0 + by * tol));
+                assert!(compare(dtype, order, &reference, &reference, &magnitude).passed);
+                assert!(compare(dtype, order, &off(0.5), &reference, &magnitude).passed);
+                assert!(!compare(dtype, order, &off(4.0), &reference, &magnitude).passed);
+            }
+        }
+    }
+
+    #[test]
+    fn cancellation_is_judged_by_what_was_summed() {
+        // 1 + 1e-9 − 1 in f32 may come out as 0; nothing was summed that would excuse the same error in the third.
+        let (reference, magnitude) = ([1e-9, 1.0], [2.0, 1.0]);
+        assert!(compare(Dtype::F32, Order::Forward, &[0.0, 1.0], &reference, &magnitude).passed);
+        let exact = compare(Dtype::F32, Order::Forward, &[0.0, 1.0], &reference, &[1e-9, 1.0]);
+        assert!(!exact.passed);
+        assert_eq!(exact.worst_index, Some(0));
+    }
+
+    #[test]
+    fn the_norm_rule_holds_where_no_element_is_far() {
+        // Every element within its summed magnitude, but nothing right at all.
+        let far = compare(Dtype::F32, Order::Forward, &[1e-6; 4], &[-1e-6; 4], &[1.0; 4]);
+        assert!(!far.passed && far.rel_error == 2.0);
+        assert!(far.reason.unwrap().contains("norm"));
+    }
+
+    #[test]
+    fn what_is_not_a_number_fails() {
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let found = compare(Dtype::F64, Order::Forward, &[0.0, bad], &[0.0, 1.0], &[0.0, f64::INFINITY]);
+            assert!(!found.passed);
+            assert_eq!(found.worst_index, Some(1));
+        }
+        assert!(!compare(Dtype::F64, Order::Forward, &[0.0], &[0.0, 1.0], &[0.0, 1.0]).passed);
+    }
+
+    #[test]
+    fn nothing_expected_allows_nothing() {
+        assert!(compare(Dtype::F32, Order::Forward, &[0.0], &[0.0], &[0.0]).passed);
+        assert!(compare(Dtype::F32, Order::Forward, &[], &[], &[]).passed);
+        assert!(!compare(Dtype::F32, Order::Forward, &[1e-30], &[0.0], &[0.0]).passed);
+    }
+}

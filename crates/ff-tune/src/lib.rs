@@ -1,0 +1,25 @@
+//! The tuner: which configurations there are, what they cost, whether they are right, and what is kept of it.
+//!
+//! [`space`] enumerates configurations, [`measure`] times them fairly, [`records`] keeps every sample and verdict, and
+//! [`tune`] puts them together: gate, time, gate again, record, rewrite the table. Kernels are seen through
+//! [`ff_spec::Runtime`] and [`ff_spec::Launch`] alone, and the numerical gate through [`Verifier`], so that the whole
+//! search runs in tests without a device. This crate never prints; [`Event`]s say what happens.
+
+mod constraint;
+mod gate;
+pub mod measure;
+pub mod records;
+pub mod space;
+#[cfg(test)]
+mod testing;
+mod tune;
+#[cfg(test)]
+mod tune_tests;
+mod verify;
+
+pub use gate::GateVerifier;
+pub use measure::{Policy, Timing};
+pub use records::{Record, RecordError, RecordWriter, Stage, Verdict};
+pub use space::{Explanation, Space, SpaceError, Spaces, Target};
+pub use tune::{Baseline, BaselineFn, Budget, Event, Outcome, ProblemOutcome, Request, Scored, Task, TuneError, tune};
+pub use verify::{Refusal, Verifier};

@@ -1,0 +1,923 @@
+//! The search over one device: gate, time, gate again, record, and rewrite the table after every problem.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use ff_spec::fused_message::{self, Inputs, Variant};
+use ff_spec::{Dtype, Launch, LaunchConfig, LaunchError, Problem, Runtime, SCHEMA_VERSION, TuneKey};
+use ff_tables::{Entry, EntryFields, Evidence, Pass, Table, TableError, Tie, Versions, gate_tolerance};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use serde::Serialize;
+
+use crate::measure::{Contender, Fate, Limits, Policy, Timing, interleave};
+use crate::records::{Record, RecordError, RecordWriter, Stage, Verdict, identity};
+use crate::space::{Explanation, SpaceError, Spaces, Target};
+use crate::verify::{Refusal, Verifier, guarded};
+
+/// The part of a problem's time that goes to screening; the rest is for the finals.
+const SCREEN_SHARE: f64 = 0.7;
+
+/// One variant on one problem in one dtype.
+pub struct Task<'a> {
+    /// The variant.
+    pub variant: Variant,
+    /// Hash of its kernel source, as rendered.
+    pub kernel_hash: String,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Name of the problem.
+    pub problem: String,
+    /// Makes the tensors. They are made when the task begins and dropped when it ends: large problems need not all be in
+    /// memory at once.
+    pub inputs: Box<dyn Fn() -> Inputs<f64> + 'a>,
+}
+
+/// When a search ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Budget {
+    /// When every configuration has been tried.
+    Exhaustive,
+    /// After this many configurations of each task, the default among them.
+    Evaluations(usize),
+    /// After this time, shared evenly among the tasks that are left. The default is always measured.
+    Time(Duration),
+}
+
+/// What to tune and where to put it.
+pub struct Request<'a> {
+    /// The spaces of [`fused_message::OP`].
+    pub spaces: &'a Spaces,
+    /// In the order in which they are done.
+    pub tasks: Vec<Task<'a>>,
+    /// When to end.
+    pub budget: Budget,
+    /// How to measure.
+    pub policy: Policy,
+    /// Seed of the order in which configurations are tried.
+    pub seed: u64,
+    /// Whether what stands in the records under the same identity is taken from there.
+    pub resume: bool,
+    /// The folder that holds `<device-slug>/<op>.json`.
+    pub tables: PathBuf,
+    /// For the table.
+    pub versions: Versions,
+    /// For the table.
+    pub template_hash: String,
+    /// For the records: what compiles the kernels.
+    pub compiler: String,
+}
+
+/// A measured composition of separate operations that computes the same.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Baseline {
+    /// Its samples, ns.
+    pub samples_ns: Vec<u64>,
+    /// Its error against the oracle. A ratio to a wrong result is not stated.
+    pub rel_error: f64,
+}
+
+/// Times the unfused composition on the same runtime; `None` where there is none.
+pub type BaselineFn<'a> = dyn Fn(&Variant, Dtype, &Inputs<f64>) -> Option<Baseline> + 'a;
+
+/// What happens, for whoever shows it.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Something that a reader of the log should know.
+    Note(String),
+    /// A task begins.
+    Begin {
+        /// Index of the task.
+        index: usize,
+        /// Number of tasks.
+        total: usize,
+        /// Its variant.
+        variant: &'a Variant,
+        /// Its dtype.
+        dtype: Dtype,
+        /// Its problem.
+        problem: &'a Problem,
+        /// Configurations that will be tried, the default among them.
+        configs: usize,
+        /// What the constraints removed; `None` where the space is empty.
+        space: Option<&'a Explanation>,
+    },
+    /// A configuration is done.
+    Measured {
+        /// How many are done.
+        done: usize,
+        /// Of how many.
+        total: usize,
+        /// The configuration.
+        config: &'a LaunchConfig,
+        /// What came of it.
+        verdict: Verdict,
+        /// Why.
+        reason: Option<&'a str>,
+        /// What it cost.
+        timing: Option<Timing>,
+        /// The best median so far, ns.
+        best_ns: Option<f64>,
+    },
+    /// The finals begin.
+    Finals {
+        /// How many configurations take part.
+        configs: usize,
+    },
+    /// A task has ended; its table entry, if any, is on disk.
+    End(&'a ProblemOutcome),
+}
+
+/// A configuration that passed the gate before and after it was timed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Scored {
+    /// The configuration.
+    pub config: LaunchConfig,
+    /// What it cost.
+    pub timing: Timing,
+    /// Its numerical pass.
+    pub pass: Pass,
+}
+
+/// What came of one task.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProblemOutcome {
+    /// The variant.
+    pub variant: Variant,
+    /// Element type.
+    pub dtype: Dtype,
+    /// The problem.
+    pub problem: Problem,
+    /// The default configuration, where it passed.
+    pub default: Option<Scored>,
+    /// The chosen one: the lowest median, or the default where that ties with it.
+    pub best: Option<Scored>,
+    /// Configurations that tie with the chosen one.
+    pub ties: Vec<Scored>,
+    /// The unfused composition, where it was measured and right.
+    pub unfused: Option<Timing>,
+    /// Configurations by verdict.
+    pub counts: BTreeMap<Verdict, usize>,
+    /// How many of them were taken from earlier records.
+    pub reused: usize,
+    /// What the constraints removed.
+    pub space: Option<Explanation>,
+    /// What kept this task from being done in full: unsupported, an empty space, a stop.
+    pub notes: Vec<String>,
+}
+
+impl ProblemOutcome {
+    /// How many times faster the chosen configuration is than the default.
+    pub fn ratio(&self) -> Option<f64> {
+        Some(self.default.as_ref()?.timing.median_ns / self.best.as_ref()?.timing.median_ns)
+    }
+
+    /// How many times faster the chosen configuration is than the unfused composition.
+    pub fn unfused_ratio(&self) -> Option<f64> {
+        Some(self.unfused?.median_ns / self.best.as_ref()?.timing.median_ns)
+    }
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// Each task that was begun.
+    pub problems: Vec<ProblemOutcome>,
+    /// Whether the stop flag ended the run.
+    pub stopped: bool,
+    /// Where the table is, where there is one.
+    pub table: Option<PathBuf>,
+}
+
+/// What ends a run. What was recorded and written before it is kept.
+#[derive(Debug, thiserror::Error)]
+pub enum TuneError {
+    /// Nothing to do.
+    #[error("no variant, dtype and problem to tune, expected at least one")]
+    NoTasks,
+    /// The tables cannot go there. Nothing was measured.
+    #[error("cannot write tuning tables to {}: {source}", path.display())]
+    Output {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A table cannot be read or written.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// A record cannot be written.
+    #[error(transparent)]
+    Records(#[from] RecordError),
+    /// The space has no place for a task, or a constraint has no value.
+    #[error(transparent)]
+    Space(#[from] SpaceError),
+}
+
+/// Tunes every task in turn.
+///
+/// For each: the default configuration first, then the space in an order that the seed decides (what the table holds for
+/// this problem goes first), screened in batches beside the default; the best are then measured again beside it. A
+/// configuration is gated before it is timed and again after; one that fails costs its own row. The table is replaced
+/// after each task. Raising `stop` ends the run between two launches and keeps what was measured.
+///
+/// # Errors
+/// [`TuneError`]: what can be known beforehand (output, spaces, an unreadable table) before anything is measured.
+pub fn tune(
+    runtime: &dyn Runtime,
+    request: &Request<'_>,
+    verifier: &mut dyn Verifier,
+    baseline: Option<&BaselineFn<'_>>,
+    records: &mut RecordWriter,
+    on_event: &mut dyn FnMut(Event<'_>),
+    stop: &AtomicBool,
+) -> Result<Outcome, TuneError> {
+    if request.tasks.is_empty() {
+        return Err(TuneError::NoTasks);
+    }
+    let device = runtime.device();
+    for task in &request.tasks {
+        request.spaces.get(Target::of(device.runtime), task.variant.reduction)?;
+    }
+    let path = Table::path(&request.tables, &device.slug, fused_message::OP);
+    let folder = request.tables.join(&device.slug);
+    ff_tables::fs::ensure_writable(&folder).map_err(|source| TuneError::Output { path: folder.clone(), source })?;
+    if let Some(torn) = records.torn() {
+        on_event(Event::Note(format!("{}: {torn}", records.path().display())));
+    }
+    if device.software {
+        on_event(Event::Note(format!(
+            "{} is a software adapter: its timings are kept as such and never used on hardware",
+            device.name
+        )));
+    }
+    let table = open_table(runtime, request, &path, on_event)?;
+    let reuse = if request.resume { index(records.existing()) } else { HashMap::new() };
+    let mut search =
+        Search { runtime, request, verifier, baseline, records, on_event, stop, table, reuse, gated: HashMap::new() };
+    let end = match request.budget {
+        Budget::Time(time) => Some(Instant::now() + time),
+        Budget::Exhaustive | Budget::Evaluations(_) => None,
+    };
+    let mut outcome = Outcome { problems: Vec::new(), stopped: false, table: None };
+    for (index, task) in request.tasks.iter().enumerate() {
+        if search.stopped() {
+            break;
+        }
+        let share = end.map(|end| {
+            let left = u32::try_from(request.tasks.len() - index).unwrap_or(u32::MAX);
+            end.saturating_duration_since(Instant::now()) / left
+        });
+        let (problem, entry) = search.task(index, task, share)?;
+        if let Some(entry) = entry {
+            search.table.insert(entry);
+            search.table.save(&path)?;
+        }
+        search.records.sync()?;
+        (search.on_event)(Event::End(&problem));
+        outcome.problems.push(problem);
+    }
+    outcome.stopped = search.stopped();
+    outcome.table = path.is_file().then_some(path);
+    Ok(outcome)
+}
+
+/// The table to go on with: the one on disk where it is for these templates and this kind of device, else a new one.
+fn open_table(
+    runtime: &dyn Runtime,
+    request: &Request<'_>,
+    path: &Path,
+    on_event: &mut dyn FnMut(Event<'_>),
+) -> Result<Table, TuneError> {
+    let device = runtime.device();
+    let mut new = Table::new(fused_message::OP, device.clone(), request.versions.clone(), &request.template_hash);
+    if !path.exists() {
+        return Ok(new);
+    }
+    let old = Table::load(path)?;
+    // Entries carry their own driver; table-wide fields say what the latest run had.
+    match new.merge(old) {
+        Ok(_) => {}
+        Err(error) => {
+            on_event(Event::Note(format!("{} will be replaced with the first new entry: {error}", path.display())))
+        }
+    }
+    Ok(new)
+}
+
+/// The latest screening and the latest final record of each identity.
+fn index(records: &[Record]) -> HashMap<(String, Stage), Record> {
+    records.iter().map(|r| ((r.identity(), r.stage), r.clone())).collect()
+}
+
+/// A configuration that cannot be timed further, with its verdict.
+struct Failure {
+    verdict: Verdict,
+    reason: String,
+    evidence: Option<Evidence>,
+    /// True where no configuration of this variant can do better.
+    hopeless: bool,
+}
+
+impl From<LaunchError> for Failure {
+    fn from(error: LaunchError) -> Self {
+        let (verdict, hopeless) = match &error {
+            LaunchError::Unsupported(_) | LaunchError::UnknownVariant(_) | LaunchError::Input(_) => {
+                (Verdict::Constraint, true)
+            }
+            LaunchError::Constraint(_) => (Verdict::Constraint, false),
+            LaunchError::Compile(_) => (Verdict::Compile, false),
+            LaunchError::Runtime(_) => (Verdict::Runtime, false),
+        };
+        Self { verdict, reason: error.to_string(), evidence: None, hopeless }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Fault(error) => error.into(),
+            Refusal::Wrong { reason, evidence } => {
+                Self { verdict: Verdict::Correctness, reason, evidence, hopeless: false }
+            }
+        }
+    }
+}
+
+/// The verdict on what the gate measured, derived here and not taken from the verifier.
+fn judged(task: &Task<'_>, evidence: Evidence) -> Result<Pass, Failure> {
+    Pass::record(task.dtype, evidence.clone(), &task.kernel_hash, unix_time()).map_err(|error| Failure {
+        verdict: Verdict::Correctness,
+        reason: error.to_string(),
+        evidence: Some(evidence),
+        hopeless: false,
+    })
+}
+
+fn unix_time() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// What a record says beside what it is about.
+struct Line {
+    stage: Stage,
+    samples_ns: Vec<u64>,
+    verdict: Verdict,
+    reason: Option<String>,
+    evidence: Option<Evidence>,
+}
+
+impl Line {
+    fn correct(stage: Stage, samples_ns: Vec<u64>, evidence: Option<Evidence>) -> Self {
+        Self { stage, samples_ns, verdict: Verdict::Correct, reason: None, evidence }
+    }
+}
+
+/// A gated launch on the device.
+struct Prepared {
+    config: LaunchConfig,
+    launch: Box<dyn Launch>,
+    evidence: Evidence,
+}
+
+/// What a task has come to so far.
+struct Progress<'t> {
+    task: &'t Task<'t>,
+    inputs: Inputs<f64>,
+    problem: Problem,
+    default: LaunchConfig,
+    done: usize,
+    total: usize,
+    counts: BTreeMap<Verdict, usize>,
+    reused: usize,
+    screened: Vec<Scored>,
+    notes: Vec<String>,
+    /// Whether the verifier knows this problem, once it has been asked.
+    announced: Option<bool>,
+}
+
+impl Progress<'_> {
+    fn best_ns(&self) -> Option<f64> {
+        self.screened.iter().map(|s| s.timing.median_ns).reduce(f64::min)
+    }
+
+    /// How many may be measured beside the default: as many as are wanted and as the tensors leave room for.
+    fn rivals(&self, wanted: usize, policy: &Policy) -> usize {
+        let inputs: usize = self.inputs.tensors().iter().map(|(_, _, values)| values.len()).sum();
+        let outputs = self.inputs.n_atoms * self.inputs.features + self.inputs.vectors.len();
+        let indices = (self.inputs.n_atoms + self.inputs.n_edges()) * size_of::<u32>();
+        let each = ((inputs + outputs) * self.task.dtype.size() + indices).max(1) as u64;
+        let room = usize::try_from(policy.memory / each).unwrap_or(usize::MAX);
+        wanted.min(room.saturating_sub(1)).max(1)
+    }
+}
+
+struct Search<'a> {
+    runtime: &'a dyn Runtime,
+    request: &'a Request<'a>,
+    verifier: &'a mut dyn Verifier,
+    baseline: Option<&'a BaselineFn<'a>>,
+    records: &'a mut RecordWriter,
+    on_event: &'a mut dyn FnMut(Event<'_>),
+    stop: &'a AtomicBool,
+    table: Table,
+    reuse: HashMap<(String, Stage), Record>,
+    /// What passed on the catalogue's cases, which do not depend on the problem.
+    gated: HashMap<(Variant, Dtype, LaunchConfig), Evidence>,
+}
+
+impl Search<'_> {
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn task(
+        &mut self,
+        index: usize,
+        task: &Task<'_>,
+        share: Option<Duration>,
+    ) -> Result<(ProblemOutcome, Option<Entry>), TuneError> {
+        let begin = Instant::now();
+        let inputs = (task.inputs)();
+        let problem = inputs.problem(&task.problem);
+        let key = TuneKey::new(&task.variant.family(), task.dtype, &problem);
+        let default = self.runtime.default_config(&task.variant, task.dtype, &problem);
+        let mut notes = Vec::new();
+        let space = self.request.spaces.get(Target::of(self.runtime.device().runtime), task.variant.reduction)?;
+        let (mut configs, explanation) = space.explain(self.runtime.device(), &problem, task.dtype)?;
+        if configs.is_empty() {
+            // Said, not fatal: the default is still gated and timed, and other problems may have more room.
+            if let Err(error) = space.enumerate(self.runtime.device(), &problem, task.dtype) {
+                notes.push(error.to_string());
+            }
+        }
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(self.request.seed ^ index as u64);
+        configs.shuffle(&mut rng);
+        configs.retain(|c| *c != default);
+        // What an earlier run chose competes again, so a short run cannot lose what a long one found.
+        if let Some(known) = self.table.get(&key).map(|e| e.config.clone()).filter(|c| *c != default) {
+            configs.retain(|c| *c != known);
+            configs.insert(0, known);
+        }
+        if let Budget::Evaluations(n) = self.request.budget {
+            configs.truncate(n.saturating_sub(1));
+        }
+        let total = configs.len() + 1;
+        (self.on_event)(Event::Begin {
+            index,
+            total: self.request.tasks.len(),
+            variant: &task.variant,
+            dtype: task.dtype,
+            problem: &problem,
+            configs: total,
+            space: Some(&explanation).filter(|e| e.kept > 0),
+        });
+        let mut progress = Progress {
+            task,
+            inputs,
+            problem,
+            default,
+            done: 0,
+            total,
+            counts: BTreeMap::new(),
+            reused: 0,
+            screened: Vec::new(),
+            notes,
+            announced: None,
+        };
+        let screen_end = share.map(|s| begin + s.mul_f64(SCREEN_SHARE));
+        let end = share.map(|s| begin + s);
+
+        let mut unfused = None;
+        let mut finals = Vec::new();
+        if self.screen(&mut progress, configs, screen_end)? {
+            finals = self.finals(&mut progress, end)?;
+            if !self.stopped() && !progress.screened.is_empty() {
+                unfused = self.unfused(&mut progress);
+            }
+        }
+        if self.stopped() {
+            progress.notes.push(format!("stopped after {} of {} configurations", progress.done, progress.total));
+        }
+        Ok(self.conclude(progress, finals, unfused, explanation, key))
+    }
+
+    /// Tells the verifier about the problem, once and only when something is to be measured: a reference costs time.
+    fn announce(&mut self, progress: &mut Progress<'_>) -> bool {
+        if let Some(announced) = progress.announced {
+            return announced;
+        }
+        let announced = guarded(|| {
+            let announced = self.verifier.begin(&progress.task.variant, progress.task.dtype, &progress.inputs);
+            announced.map_err(|reason| Refusal::Wrong { reason, evidence: None })
+        });
+        progress.announced = Some(announced.is_ok());
+        if let Err(refusal) = announced {
+            progress.notes.push(format!("no reference to check against: {}", Failure::from(refusal).reason));
+        }
+        progress.announced == Some(true)
+    }
+
+    /// A first look at every configuration. False where the variant cannot run here at all.
+    fn screen(
+        &mut self,
+        progress: &mut Progress<'_>,
+        configs: Vec<LaunchConfig>,
+        end: Option<Instant>,
+    ) -> Result<bool, TuneError> {
+        let default = progress.default.clone();
+        let mut anchor = None;
+        if !self.reuse_screened(progress, &default) {
+            if !self.announce(progress) {
+                return Ok(false);
+            }
+            match self.prepare(progress, &default) {
+                Ok(prepared) => {
+                    let mut batch = vec![prepared];
+                    self.measure(progress, None, &mut batch, end)?;
+                    anchor = batch.pop();
+                }
+                Err(failure) if failure.hopeless => {
+                    progress.notes.push(failure.reason);
+                    return Ok(false);
+                }
+                Err(failure) => self.fail(progress, &default, Stage::Screen, Vec::new(), failure)?,
+            }
+        }
+        let default_passed = progress.screened.iter().any(|s| s.config == default);
+        anchor = anchor.filter(|_| default_passed);
+        let mut queue = configs.into_iter();
+        let mut more = true;
+        while more {
+            let mut batch: Vec<Prepared> = Vec::new();
+            while batch.len() < progress.rivals(self.request.policy.batch, &self.request.policy) {
+                let late = end.is_some_and(|end| Instant::now() >= end);
+                let next = if late || self.stopped() { None } else { queue.next() };
+                let Some(config) = next else {
+                    more = false;
+                    break;
+                };
+                if self.reuse_screened(progress, &config) {
+                    continue;
+                }
+                if !self.announce(progress) {
+                    return Ok(false);
+                }
+                if anchor.is_none() && default_passed {
+                    // The default came from the records; now there is something to time beside it.
+                    anchor = self.prepare(progress, &default).ok();
+                }
+                match self.prepare(progress, &config) {
+                    Ok(prepared) => batch.push(prepared),
+                    Err(failure) => self.fail(progress, &config, Stage::Screen, Vec::new(), failure)?,
+                }
+            }
+            if !batch.is_empty() {
+                self.measure(progress, anchor.as_mut(), &mut batch, end)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Times a batch beside the anchor, gates it again and records it.
+    fn measure(
+        &mut self,
+        progress: &mut Progress<'_>,
+        anchor: Option<&mut Prepared>,
+        batch: &mut [Prepared],
+        deadline: Option<Instant>,
+    ) -> Result<(), TuneError> {
+        // Without any median yet, the batch itself is the measure.
+        let best_ns = progress.best_ns().unwrap_or(f64::INFINITY);
+        let anchored = anchor.is_some();
+        let mut fates: Vec<(Fate, Vec<u64>)> = {
+            let mut contenders: Vec<Contender<'_>> = anchor
+                .into_iter()
+                .chain(batch.iter_mut())
+                .map(|p| Contender::new(p.launch.as_mut(), p.config == progress.default))
+                .collect();
+            self.interleave(&mut contenders, self.request.policy.screen_rounds, Some(best_ns), deadline);
+            contenders.into_iter().map(|c| (c.fate, c.samples_ns)).collect()
+        };
+        let anchor_samples = anchored.then(|| fates.remove(0));
+        if let Some((Fate::Standing, samples)) = anchor_samples.filter(|(_, s)| !s.is_empty()) {
+            let config = progress.default.clone();
+            self.record(progress, &config, Line::correct(Stage::Anchor, samples, None))?;
+        }
+        for (prepared, (fate, samples)) in batch.iter_mut().zip(fates) {
+            if let Some(scored) = self.judge(progress, prepared, Stage::Screen, fate, samples)? {
+                progress.screened.push(scored);
+            }
+        }
+        Ok(())
+    }
+
+    fn interleave(&self, contenders: &mut [Contender<'_>], rounds: u32, best: Option<f64>, deadline: Option<Instant>) {
+        let stop = || self.stopped();
+        let limits = Limits { stop: &stop, deadline };
+        interleave(contenders, rounds, best, &self.request.policy, &limits);
+    }
+
+    /// The verdict after timing: gates again what still stands, and records. `None` where nothing can be said yet.
+    fn judge(
+        &mut self,
+        progress: &mut Progress<'_>,
+        prepared: &mut Prepared,
+        stage: Stage,
+        fate: Fate,
+        samples: Vec<u64>,
+    ) -> Result<Option<Scored>, TuneError> {
+        let evidence = Some(prepared.evidence.clone());
+        let failure = match fate {
+            Fate::Eliminated(reason) => Failure { verdict: Verdict::Eliminated, reason, evidence, hopeless: false },
+            Fate::TimedOut(reason) => Failure { verdict: Verdict::Timeout, reason, evidence, hopeless: false },
+            Fate::Failed(error) => error.into(),
+            // Stopped too early to say anything: not recorded, so that a resumed run measures it.
+            Fate::Standing if samples.len() < self.request.policy.min_rounds.max(1) as usize => return Ok(None),
+            Fate::Standing => match self.pass(progress, prepared, &samples) {
+                Ok(scored) => {
+                    let line = Line::correct(stage, samples, Some(scored.pass.evidence().clone()));
+                    self.record(progress, &scored.config, line)?;
+                    if stage == Stage::Screen {
+                        let timing = scored.timing;
+                        let best = progress.best_ns().unwrap_or(f64::INFINITY).min(timing.median_ns);
+                        self.count(progress, &scored.config, Verdict::Correct, None, Some(timing), Some(best));
+                    }
+                    return Ok(Some(scored));
+                }
+                Err(failure) => failure,
+            },
+        };
+        self.fail(progress, &prepared.config, stage, samples, failure)?;
+        Ok(None)
+    }
+
+    /// Gates what was timed once more and judges all errors measured on it.
+    fn pass(&mut self, progress: &Progress<'_>, prepared: &mut Prepared, samples: &[u64]) -> Result<Scored, Failure> {
+        let again = guarded(|| self.verifier.recheck(prepared.launch.as_mut())).map_err(|refusal| {
+            let failure = Failure::from(refusal);
+            Failure { reason: format!("after timing: {}", failure.reason), ..failure }
+        })?;
+        let evidence = prepared.evidence.and(&again);
+        let pass = judged(progress.task, evidence)?;
+        let Some(timing) = Timing::of(samples) else {
+            return Err(LaunchError::Runtime("no samples".to_owned()).into());
+        };
+        Ok(Scored { config: prepared.config.clone(), timing, pass })
+    }
+
+    /// Measures the best of the screening again, beside the default, with more samples.
+    fn finals(&mut self, progress: &mut Progress<'_>, deadline: Option<Instant>) -> Result<Vec<Scored>, TuneError> {
+        let mut order: Vec<Scored> = progress.screened.clone();
+        order.sort_by(|a, b| a.timing.median_ns.total_cmp(&b.timing.median_ns));
+        let default = order.iter().position(|s| s.config == progress.default).map(|i| order.remove(i));
+        order.truncate(progress.rivals(self.request.policy.finalists, &self.request.policy));
+        order.splice(0..0, default);
+        if self.stopped() || order.len() < 2 {
+            return Ok(Vec::new());
+        }
+        let reused: Vec<Scored> =
+            order.iter().filter_map(|s| self.reusable(progress, &s.config, Stage::Final)).collect();
+        if reused.len() == order.len() {
+            return Ok(reused);
+        }
+        if !self.announce(progress) {
+            return Ok(Vec::new());
+        }
+        (self.on_event)(Event::Finals { configs: order.len() });
+        let mut finalists = Vec::new();
+        for scored in order {
+            match self.prepare(progress, &scored.config) {
+                Ok(prepared) => finalists.push(prepared),
+                Err(failure) => self.fail(progress, &scored.config, Stage::Final, Vec::new(), failure)?,
+            }
+        }
+        let fates: Vec<(Fate, Vec<u64>)> = {
+            let mut contenders: Vec<Contender<'_>> =
+                finalists.iter_mut().map(|p| Contender::new(p.launch.as_mut(), p.config == progress.default)).collect();
+            self.interleave(&mut contenders, self.request.policy.final_rounds, None, deadline);
+            contenders.into_iter().map(|c| (c.fate, c.samples_ns)).collect()
+        };
+        // Too few samples to replace those of the screening.
+        let least = self.request.policy.min_rounds as usize;
+        if fates.iter().any(|(fate, samples)| *fate == Fate::Standing && samples.len() < least) {
+            return Ok(Vec::new());
+        }
+        let mut scored = Vec::new();
+        for (prepared, (fate, samples)) in finalists.iter_mut().zip(fates) {
+            scored.extend(self.judge(progress, prepared, Stage::Final, fate, samples)?);
+        }
+        // A finalist that failed now is no candidate any more, whatever it was before.
+        progress
+            .screened
+            .retain(|s| scored.iter().any(|k| k.config == s.config) || finalists.iter().all(|p| p.config != s.config));
+        Ok(scored)
+    }
+
+    fn unfused(&mut self, progress: &mut Progress<'_>) -> Option<Timing> {
+        let (baseline, task) = (self.baseline?, progress.task);
+        let measured = guarded(|| Ok::<_, LaunchError>(baseline(&task.variant, task.dtype, &progress.inputs)));
+        let baseline = match measured {
+            Ok(measured) => measured?,
+            Err(error) => {
+                progress.notes.push(format!("unfused composition: {error}"));
+                return None;
+            }
+        };
+        let allowed = gate_tolerance(task.dtype);
+        if !(0.0..=allowed).contains(&baseline.rel_error) {
+            let found = baseline.rel_error;
+            progress.notes.push(format!("unfused composition: relative error {found:e}, expected at most {allowed:e}"));
+            return None;
+        }
+        Timing::of(&baseline.samples_ns)
+    }
+
+    /// Prepares a configuration on the problem and gates it there and on the catalogue's cases.
+    fn prepare(&mut self, progress: &Progress<'_>, config: &LaunchConfig) -> Result<Prepared, Failure> {
+        let Task { variant, dtype, .. } = progress.task;
+        let mut launch = guarded(|| self.runtime.prepare(variant, *dtype, &progress.inputs, config))?;
+        // The problem first: a kernel that does not compile or run says so there, and not as a failed case.
+        let problem = guarded(|| self.verifier.recheck(launch.as_mut()))?;
+        let gated = (variant.clone(), *dtype, config.clone());
+        let catalogue = match self.gated.get(&gated) {
+            Some(evidence) => evidence.clone(),
+            None => {
+                let evidence = guarded(|| self.verifier.check(self.runtime, variant, *dtype, config))?;
+                self.gated.insert(gated, evidence.clone());
+                evidence
+            }
+        };
+        let evidence = catalogue.and(&problem);
+        judged(progress.task, evidence.clone())?;
+        Ok(Prepared { config: config.clone(), launch, evidence })
+    }
+
+    /// What the records hold of a configuration, where it passed.
+    fn reusable(&self, progress: &Progress<'_>, config: &LaunchConfig, stage: Stage) -> Option<Scored> {
+        let record = self.recorded(progress, config, stage).filter(|r| r.verdict == Verdict::Correct)?;
+        let pass = Pass::record(record.dtype, record.evidence.clone()?, &record.kernel_hash, record.unix_time).ok()?;
+        Some(Scored { config: config.clone(), timing: Timing::of(&record.samples_ns)?, pass })
+    }
+
+    fn recorded(&self, progress: &Progress<'_>, config: &LaunchConfig, stage: Stage) -> Option<&Record> {
+        let Task { variant, kernel_hash, dtype, .. } = progress.task;
+        let (device, compiler) = (self.runtime.device(), &self.request.compiler);
+        let identity = identity(kernel_hash, &variant.id(), config, &progress.problem, *dtype, device, compiler);
+        self.reuse.get(&(identity, stage))
+    }
+
+    /// Takes a configuration from the records where its screening stands there, whatever came of it.
+    fn reuse_screened(&mut self, progress: &mut Progress<'_>, config: &LaunchConfig) -> bool {
+        let Some(record) = self.recorded(progress, config, Stage::Screen) else { return false };
+        let (verdict, reason) = (record.verdict, record.reason.clone());
+        let scored = self.reusable(progress, config, Stage::Screen);
+        if verdict == Verdict::Correct && scored.is_none() {
+            return false;
+        }
+        let timing = scored.as_ref().map(|s| s.timing);
+        progress.screened.extend(scored);
+        progress.reused += 1;
+        let best = progress.best_ns();
+        self.count(progress, config, verdict, reason.as_deref(), timing, best);
+        true
+    }
+
+    fn fail(
+        &mut self,
+        progress: &mut Progress<'_>,
+        config: &LaunchConfig,
+        stage: Stage,
+        samples: Vec<u64>,
+        failure: Failure,
+    ) -> Result<(), TuneError> {
+        let Failure { verdict, reason, evidence, .. } = failure;
+        let timing = Timing::of(&samples);
+        let line = Line { stage, samples_ns: samples, verdict, reason: Some(reason.clone()), evidence };
+        self.record(progress, config, line)?;
+        if stage == Stage::Final {
+            // It was counted as correct in the screening.
+            if let Some(n) = progress.counts.get_mut(&Verdict::Correct) {
+                *n -= 1;
+            }
+            *progress.counts.entry(verdict).or_default() += 1;
+            progress.notes.push(format!("finalist {config} failed ({verdict}): {reason}"));
+        } else {
+            let best = progress.best_ns();
+            self.count(progress, config, verdict, Some(&reason), timing, best);
+        }
+        Ok(())
+    }
+
+    fn count(
+        &mut self,
+        progress: &mut Progress<'_>,
+        config: &LaunchConfig,
+        verdict: Verdict,
+        reason: Option<&str>,
+        timing: Option<Timing>,
+        best_ns: Option<f64>,
+    ) {
+        *progress.counts.entry(verdict).or_default() += 1;
+        progress.done += 1;
+        let (done, total) = (progress.done, progress.total);
+        (self.on_event)(Event::Measured { done, total, config, verdict, reason, timing, best_ns });
+    }
+
+    fn record(&mut self, progress: &Progress<'_>, config: &LaunchConfig, line: Line) -> Result<(), TuneError> {
+        let Line { stage, samples_ns, verdict, reason, evidence } = line;
+        let record = Record {
+            schema: SCHEMA_VERSION,
+            op: fused_message::OP.to_owned(),
+            variant: progress.task.variant.id(),
+            kernel_hash: progress.task.kernel_hash.clone(),
+            config: config.clone(),
+            problem: progress.problem.clone(),
+            dtype: progress.task.dtype,
+            device: self.runtime.device().clone(),
+            compiler: self.request.compiler.clone(),
+            clock: self.runtime.clock(),
+            stage,
+            samples_ns,
+            verdict,
+            reason,
+            evidence,
+            seed: self.request.seed,
+            unix_time: unix_time(),
+        };
+        Ok(self.records.append(&record)?)
+    }
+
+    /// Chooses, and makes the entry where it is better than what the table has or the search was complete.
+    fn conclude(
+        &mut self,
+        progress: Progress<'_>,
+        finals: Vec<Scored>,
+        unfused: Option<Timing>,
+        space: Explanation,
+        key: TuneKey,
+    ) -> (ProblemOutcome, Option<Entry>) {
+        let Progress { task, problem, default, counts, reused, screened, mut notes, .. } = progress;
+        let candidates = if finals.is_empty() { screened } else { finals };
+        let by_median = |a: &&Scored, b: &&Scored| a.timing.median_ns.total_cmp(&b.timing.median_ns);
+        let fastest = candidates.iter().min_by(by_median).cloned();
+        let default = candidates.iter().find(|s| s.config == default).cloned();
+        // A difference that another run may turn round is no reason to leave the default.
+        let best = match (&fastest, &default) {
+            (Some(f), Some(d)) if d.timing.ties(&f.timing) => Some(d.clone()),
+            _ => fastest,
+        };
+        let ties: Vec<Scored> = match &best {
+            Some(best) => {
+                let others = candidates.iter().filter(|s| s.config != best.config);
+                others.filter(|s| s.timing.ties(&best.timing)).cloned().collect()
+            }
+            None => Vec::new(),
+        };
+        let entry = best.as_ref().and_then(|best| {
+            let fields = EntryFields {
+                key: key.clone(),
+                variant: task.variant.id(),
+                problem: problem.clone(),
+                config: best.config.clone(),
+                median_ns: best.timing.median_ns,
+                spread_ns: best.timing.spread_ns,
+                samples: best.timing.samples,
+                clock: self.runtime.clock(),
+                driver: self.runtime.device().driver.clone(),
+                default_median_ns: default.as_ref().map(|d| d.timing.median_ns),
+                unfused_median_ns: unfused.map(|u| u.median_ns),
+                ties: ties
+                    .iter()
+                    .map(|t| Tie {
+                        config: t.config.clone(),
+                        median_ns: t.timing.median_ns,
+                        spread_ns: t.timing.spread_ns,
+                    })
+                    .collect(),
+                pass: best.pass.clone(),
+            };
+            Entry::new(fields).map_err(|error| notes.push(format!("no table entry: {error}"))).ok()
+        });
+        // A search that was cut short must not replace what a whole one found, unless it found better.
+        let known_ns = self.table.get(&key).map(|e| e.median_ns);
+        let entry = entry.filter(|e| !self.stopped() || known_ns.is_none_or(|known| e.median_ns < known));
+        let outcome = ProblemOutcome {
+            variant: task.variant.clone(),
+            dtype: task.dtype,
+            problem,
+            default,
+            best,
+            ties,
+            unfused,
+            counts,
+            reused,
+            space: Some(space).filter(|e| e.kept > 0),
+            notes,
+        };
+        (outcome, entry)
+    }
+}

@@ -1,0 +1,64 @@
+//! The numerical gate as the tuner sees it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use ff_spec::fused_message::{Inputs, Variant};
+use ff_spec::{Dtype, Launch, LaunchConfig, LaunchError, Runtime};
+use ff_tables::Evidence;
+
+/// Why a configuration did not pass.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Refusal {
+    /// It ran and the result is wrong.
+    Wrong {
+        /// What was expected and found, in one line.
+        reason: String,
+        /// The errors, where they could be measured.
+        evidence: Option<Evidence>,
+    },
+    /// It could not be prepared or run.
+    Fault(LaunchError),
+}
+
+impl From<LaunchError> for Refusal {
+    fn from(error: LaunchError) -> Self {
+        Refusal::Fault(error)
+    }
+}
+
+/// The numerical gate. What passes here has its errors judged again by [`ff_tables::Pass::record`].
+pub trait Verifier {
+    /// Announces the problem that [`Verifier::recheck`] will be asked about: time to compute a reference, once.
+    ///
+    /// # Errors
+    /// Why there can be no reference; the problem is then skipped.
+    fn begin(&mut self, variant: &Variant, dtype: Dtype, inputs: &Inputs<f64>) -> Result<(), String>;
+
+    /// Gates a configuration on the catalogue's cases, with at least three seeds.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    fn check(
+        &mut self,
+        runtime: &dyn Runtime,
+        variant: &Variant,
+        dtype: Dtype,
+        config: &LaunchConfig,
+    ) -> Result<Evidence, Refusal>;
+
+    /// Gates a prepared launch on the problem itself: poisons the outputs, runs, compares, and makes sure that the inputs
+    /// are what they were. It is asked before and after timing.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    fn recheck(&mut self, launch: &mut dyn Launch) -> Result<Evidence, Refusal>;
+}
+
+/// Runs something of a kernel; a panic of the driver's bindings is a fault of that kernel and not the end of the run.
+pub(crate) fn guarded<T, E: From<LaunchError>>(action: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    catch_unwind(AssertUnwindSafe(action)).unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Err(LaunchError::Runtime(format!("panic: {message}")).into())
+    })
+}

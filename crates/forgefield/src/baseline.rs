@@ -1,0 +1,103 @@
+//! The unfused composition, timed beside the fused kernels.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use ff_ops::unfused;
+use ff_spec::fused_message::{FilterKind, Inputs, Outputs, Variant};
+use ff_spec::{Dtype, LaunchError, RuntimeKind};
+use ff_testkit::generators::rounded;
+use ff_tune::Baseline;
+
+/// Tensors of the size of the largest that live at once in the composition.
+const TENSORS: u64 = 6;
+
+/// Samples are taken until there are this many or until the time is up; never fewer than three.
+const SAMPLES: usize = 11;
+const TIME: Duration = Duration::from_secs(1);
+
+/// Measures the composition on one runtime.
+pub struct Unfused<'a> {
+    runtime: RuntimeKind,
+    stop: &'a AtomicBool,
+    notes: RefCell<BTreeSet<String>>,
+}
+
+impl<'a> Unfused<'a> {
+    /// For a runtime, until `stop` is raised.
+    pub fn new(runtime: RuntimeKind, stop: &'a AtomicBool) -> Self {
+        Self { runtime, stop, notes: RefCell::default() }
+    }
+
+    /// Samples and error of the composition; `None` with a note where it cannot be had.
+    pub fn measure(&self, variant: &Variant, dtype: Dtype, inputs: &Inputs<f64>) -> Option<Baseline> {
+        if variant.filter == FilterKind::Tabulated {
+            // A composition would sample no table; that of the filter it was made from stands beside the untabulated family.
+            return None;
+        }
+        let needed = TENSORS * unfused::largest_tensor(inputs, dtype);
+        if needed > memory() {
+            let gib = needed as f64 / f64::from(1 << 30);
+            self.note(variant, &format!("not measured, it would take about {gib:.1} GiB of memory"));
+            return None;
+        }
+        self.sample(variant, dtype, inputs).map_err(|error| self.note(variant, &error.to_string())).ok()
+    }
+
+    fn sample(&self, variant: &Variant, dtype: Dtype, inputs: &Inputs<f64>) -> Result<Baseline, LaunchError> {
+        let mut launch = unfused::prepare(self.runtime, inputs, variant, dtype)?;
+        launch.run()?;
+        let rel_error = distance(&launch.outputs()?, &reference(variant, &rounded(inputs, dtype))?);
+        let (begin, mut samples_ns) = (Instant::now(), Vec::new());
+        while samples_ns.len() < 3 || (samples_ns.len() < SAMPLES && begin.elapsed() < TIME) {
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            samples_ns.push(u64::try_from(launch.time()?.as_nanos()).unwrap_or(u64::MAX));
+        }
+        Ok(Baseline { samples_ns, rel_error })
+    }
+
+    fn note(&self, variant: &Variant, text: &str) {
+        self.notes.borrow_mut().insert(format!("unfused composition of {}: {text}", variant.family()));
+    }
+
+    /// What kept it from being measured.
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.borrow().iter().cloned().collect()
+    }
+}
+
+/// The right outputs: the host kernel in f64, itself gated to 1e-12. The scalar oracle would take minutes on a large problem.
+fn reference(variant: &Variant, inputs: &Inputs<f64>) -> Result<Outputs<f64>, LaunchError> {
+    let host = ff_kernels::open(RuntimeKind::Host).map_err(|e| LaunchError::Unsupported(e.to_string()))?;
+    let config = host.default_config(variant, Dtype::F64, &inputs.problem("reference"));
+    let mut launch = host.prepare(variant, Dtype::F64, inputs, &config)?;
+    launch.run()?;
+    launch.outputs()
+}
+
+/// ‖out − ref‖/‖ref‖, the larger of the two tensors.
+fn distance(out: &Outputs<f64>, reference: &Outputs<f64>) -> f64 {
+    let relative = |out: &[f64], reference: &[f64]| {
+        if out.len() != reference.len() {
+            return f64::INFINITY;
+        }
+        let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+        let off = norm(&mut out.iter().zip(reference).map(|(o, r)| o - r));
+        if off == 0.0 { 0.0 } else { off / norm(&mut reference.iter().copied()) }
+    };
+    let (nodes, vectors) = (relative(&out.nodes, &reference.nodes), relative(&out.vectors, &reference.vectors));
+    // `f64::max` would drop a NaN.
+    if nodes.is_nan() || vectors.is_nan() { f64::NAN } else { nodes.max(vectors) }
+}
+
+/// Bytes that the composition may take: half of what the system has to spare, where it says so.
+fn memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kib.map_or(4 << 30, |kib| kib * 512)
+}

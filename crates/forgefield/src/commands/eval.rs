@@ -1,0 +1,98 @@
+use ff_kernels::fused_message::find;
+use ff_spec::fused_message::OP;
+use ff_spec::fused_message::{Inputs, Variant};
+use ff_spec::{DeviceId, Dtype, LaunchConfig, Problem, Runtime, SCHEMA_VERSION, TuneKey};
+use ff_tables::{Loaded, Query, Selection, Step, select};
+use serde::Serialize;
+
+use crate::failure::{Failure, Result};
+use crate::options::EvalArgs;
+use crate::screen::Screen;
+use crate::{provenance, runtimes, tensors, variants};
+
+/// What was run: printed with `--json`, kept in the outputs' metadata.
+#[derive(Serialize)]
+struct Report {
+    schema: u32,
+    op: String,
+    variant: String,
+    dtype: Dtype,
+    runtime: String,
+    device: DeviceId,
+    problem: Problem,
+    config: LaunchConfig,
+    step: Step,
+    reason: String,
+}
+
+/// Runs a variant on tensors from a file.
+pub fn run(args: &EvalArgs, screen: &Screen) -> Result<()> {
+    variants::op(&args.op)?;
+    let variant = variants::one(&args.variant)?;
+    if args.grad.is_some() {
+        return Err(Failure::input(format!(
+            "--grad: gradients of `{OP}` are not registered yet; `forgefield ops` lists the orders that are"
+        )));
+    }
+    let registered = find(&variant).ok_or_else(|| Failure::input(format!("`{variant}` was not rendered")))?;
+    let tensors::Read { inputs, assumed } =
+        tensors::read(&args.inputs, &variant, registered.radial.as_ref(), args.dtype)?;
+    for note in &assumed {
+        screen.say(format!("note: {note}"));
+    }
+    let runtime = runtimes::open(args.runtime, screen)?;
+    let problem = inputs.problem(&args.inputs.file_stem().unwrap_or_default().to_string_lossy());
+    let tables = ff_tables::load_all(&args.tables, OP);
+    for error in &tables.errors {
+        screen.warn(format!("warning: {error}"));
+    }
+    let (selection, config) = choose(runtime.as_ref(), &tables, &variant, args.dtype, &inputs, &problem);
+    let mut launch = runtime.prepare(&variant, args.dtype, &inputs, &config)?;
+    launch.poison()?;
+    launch.run()?;
+    let outputs = launch.outputs()?;
+    let unusual = outputs.nodes.iter().chain(&outputs.vectors).filter(|v| !v.is_finite()).count();
+    if unusual > 0 {
+        screen.warn(format!("warning: {unusual} output elements are not finite: the sums exceed {}", args.dtype));
+    }
+    let report = Report {
+        schema: SCHEMA_VERSION,
+        op: OP.to_owned(),
+        variant: variant.id(),
+        dtype: args.dtype,
+        runtime: runtime.device().runtime.to_string(),
+        device: runtime.device().clone(),
+        problem,
+        config,
+        step: selection.step,
+        reason: selection.reason,
+    };
+    let note = serde_json::to_string(&report).map_err(Failure::fault)?;
+    let bytes = tensors::write(&outputs, &inputs, args.dtype, note)?;
+    ff_tables::fs::replace(&args.outputs, &bytes)
+        .map_err(|e| Failure::input(format!("cannot write {}: {e}", args.outputs.display())))?;
+    if args.json {
+        return screen.json(&report);
+    }
+    let Report { problem, config, reason, .. } = &report;
+    screen.line(format!("{variant} in {}: {} atoms, {} edges", args.dtype, problem.n_atoms, problem.n_edges))?;
+    screen.line(format!("config {config} ({reason})"))?;
+    screen.line(format!("wrote {}", args.outputs.display()))
+}
+
+/// The configuration for a call from the tables, or the default one, with how it was found.
+pub fn choose(
+    runtime: &dyn Runtime,
+    tables: &Loaded,
+    variant: &Variant,
+    dtype: Dtype,
+    inputs: &Inputs<f64>,
+    problem: &Problem,
+) -> (Selection, LaunchConfig) {
+    let key = TuneKey::new(&variant.family(), dtype, problem);
+    let query = Query { op: OP, device: runtime.device(), template_hash: provenance::TEMPLATE_HASH, key: &key };
+    let feasible = |config: &LaunchConfig| runtime.prepare(variant, dtype, inputs, config).is_ok();
+    let selection = select(tables.iter(), query, feasible);
+    let config = selection.config.clone().unwrap_or_else(|| runtime.default_config(variant, dtype, problem));
+    (selection, config)
+}

@@ -1,0 +1,29 @@
+//! One module per command.
+
+mod devices;
+mod eval;
+mod junit;
+mod ops;
+mod tables;
+mod tune;
+mod verify;
+
+use crate::failure::Result;
+use crate::options::{Command, Options, SHORT_HELP};
+use crate::screen::Screen;
+
+/// Does what the command line asks for.
+///
+/// # Errors
+/// What ends the program with another code than 0.
+pub fn run(options: &Options, screen: &Screen) -> Result<()> {
+    match &options.command {
+        None => screen.line(SHORT_HELP),
+        Some(Command::Devices(args)) => devices::run(args, screen),
+        Some(Command::Ops(args)) => ops::run(args, screen),
+        Some(Command::Verify(args)) => verify::run(args, screen),
+        Some(Command::Eval(args)) => eval::run(args, screen),
+        Some(Command::Tune(args)) => tune::run(args, screen),
+        Some(Command::Tables(args)) => tables::run(args, screen),
+    }
+}

@@ -1,0 +1,174 @@
+use std::collections::BTreeSet;
+
+use ff_kernels::fused_message::{Registered, registered};
+use ff_reference::radial::{RADIAL_FUNCTIONS, RadialKind};
+use ff_spec::fused_message::{FilterKind, Message, OP, Reduction};
+use ff_spec::{Dtype, SCHEMA_VERSION};
+use ff_tune::Spaces;
+use serde::Serialize;
+
+use crate::failure::{Failure, Result};
+use crate::options::JsonOnly;
+use crate::screen::{Paint, Screen, columns};
+
+/// Derivative orders that kernels are rendered for, each of which `verify` covers.
+pub const ORDERS: &[u8] = &[0];
+
+#[derive(Serialize)]
+struct Report {
+    schema: u32,
+    ops: Vec<Op>,
+}
+
+#[derive(Serialize)]
+struct Op {
+    op: &'static str,
+    dtypes: Vec<Dtype>,
+    orders_registered: &'static [u8],
+    orders_gated: &'static [u8],
+    variants: Vec<Row>,
+    radial: Vec<RadialFunction>,
+    launch: Vec<Launch>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    variant: &'static str,
+    family: String,
+    message: Message,
+    filter: FilterKind,
+    basis: Option<&'static str>,
+    cutoff: Option<&'static str>,
+    reduction: Reduction,
+    /// The same bits on every run.
+    deterministic: bool,
+    parameters: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct RadialFunction {
+    name: &'static str,
+    kind: &'static str,
+    formula: &'static str,
+    parameters: Vec<Parameter>,
+    source: &'static str,
+}
+
+#[derive(Serialize)]
+struct Parameter {
+    name: &'static str,
+    /// One value per basis function rather than one for all.
+    per_basis: bool,
+    default: &'static str,
+    meaning: &'static str,
+}
+
+#[derive(Serialize)]
+struct Launch {
+    target: String,
+    reduction: Reduction,
+    parameters: Vec<(String, Vec<u32>)>,
+}
+
+/// Prints what was rendered.
+pub fn run(args: &JsonOnly, screen: &Screen) -> Result<()> {
+    let op = fused_message()?;
+    if args.json {
+        return screen.json(&Report { schema: SCHEMA_VERSION, ops: vec![op] });
+    }
+    let list = |orders: &[u8]| orders.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+    screen.line(screen.paint(Paint::Bold, format!("{OP}: radial basis, filter, message and scatter in one kernel")))?;
+    screen.line(format!("dtypes {}", op.dtypes.iter().map(|d| d.name()).collect::<Vec<_>>().join(", ")))?;
+    let (all, gated) = (list(op.orders_registered), list(op.orders_gated));
+    screen.line(format!("derivative orders: registered {all}; gated {gated}"))?;
+    screen.line("")?;
+    let rows: Vec<Vec<String>> = op
+        .variants
+        .iter()
+        .map(|row| {
+            let bits = if row.deterministic { "yes" } else { "no" };
+            vec![row.variant.to_owned(), bits.to_owned(), row.parameters.join(" ")]
+        })
+        .collect();
+    for line in columns(&["VARIANT", "SAME BITS", "PARAMETERS"], &rows, "lll") {
+        screen.line(line)?;
+    }
+    for kind in [RadialKind::Basis, RadialKind::Cutoff] {
+        screen.line("")?;
+        let of_kind = op.radial.iter().filter(|f| f.kind == kind.name());
+        let rows: Vec<Vec<String>> = of_kind.map(|f| vec![f.name.to_owned(), f.formula.to_owned()]).collect();
+        for line in columns(&[&kind.name().to_uppercase(), "FORMULA"], &rows, "ll") {
+            screen.line(line)?;
+        }
+    }
+    screen.line("")?;
+    let mut rows = Vec::new();
+    for launch in &op.launch {
+        for (name, values) in &launch.parameters {
+            let values = values.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
+            rows.push(vec![launch.target.clone(), launch.reduction.name().to_owned(), name.clone(), values]);
+        }
+    }
+    for line in columns(&["TARGET", "REDUCTION", "LAUNCH PARAMETER", "VALUES TRIED"], &rows, "llll") {
+        screen.line(line)?;
+    }
+    Ok(())
+}
+
+fn fused_message() -> Result<Op> {
+    let spaces = Spaces::fused_message().map_err(Failure::fault)?;
+    let used: BTreeSet<&str> =
+        registered().iter().filter_map(|r| r.radial.as_ref()).flat_map(|pair| [pair.basis, pair.cutoff]).collect();
+    let radial = RADIAL_FUNCTIONS.iter().filter(|f| used.contains(f.name)).map(|f| RadialFunction {
+        name: f.name,
+        kind: f.kind.name(),
+        formula: f.formula,
+        parameters: f
+            .parameters
+            .iter()
+            .map(|p| Parameter { name: p.name, per_basis: p.per_basis, default: p.default, meaning: p.doc })
+            .collect(),
+        source: f.source,
+    });
+    let launch = spaces.iter().map(|space| Launch {
+        target: space.target.to_string(),
+        reduction: space.reduction,
+        parameters: space.parameters().to_vec(),
+    });
+    Ok(Op {
+        op: OP,
+        dtypes: Dtype::ALL.to_vec(),
+        orders_registered: ORDERS,
+        orders_gated: ORDERS,
+        variants: registered().iter().map(row).collect(),
+        radial: radial.collect(),
+        launch: launch.collect(),
+    })
+}
+
+fn row(registered: &'static Registered) -> Row {
+    let mut parameters: Vec<String> = match registered.filter {
+        FilterKind::Linear => vec!["A".into(), "b".into()],
+        FilterKind::Mlp => vec!["A1".into(), "b1".into(), "A2".into(), "b2".into()],
+        FilterKind::Tabulated => vec!["table".into()],
+    };
+    parameters.push("r_cut".into());
+    if let Some(pair) = &registered.radial {
+        for (prefix, declared) in [("basis", pair.basis_parameters), ("cutoff", pair.cutoff_parameters)] {
+            let name =
+                |(name, per_basis): &(&str, bool)| format!("{prefix}.{name}{}", if *per_basis { "[K]" } else { "" });
+            parameters.extend(declared.iter().map(name));
+        }
+    }
+    Row {
+        variant: registered.id,
+        family: registered.variant().family(),
+        message: registered.message,
+        filter: registered.filter,
+        basis: registered.radial.as_ref().map(|pair| pair.basis),
+        cutoff: registered.radial.as_ref().map(|pair| pair.cutoff),
+        reduction: registered.reduction,
+        deterministic: registered.reduction == Reduction::Receiver,
+        parameters,
+    }
+}

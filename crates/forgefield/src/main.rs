@@ -1,0 +1,29 @@
+//! `forgefield`: sole owner of arguments, colour, progress, exit codes and stdout.
+
+mod baseline;
+mod commands;
+mod failure;
+mod interrupt;
+mod options;
+mod provenance;
+mod runtimes;
+mod screen;
+mod tensors;
+mod variants;
+mod workload;
+
+use std::process::ExitCode;
+
+use screen::Screen;
+
+fn main() -> ExitCode {
+    let options = options::parse();
+    let screen = Screen::new(options.quiet, options.prints_json());
+    match commands::run(&options, &screen) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            screen.error(&failure);
+            ExitCode::from(failure.code)
+        }
+    }
+}

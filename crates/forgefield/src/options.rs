@@ -1,0 +1,485 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ff_spec::{Dtype, RuntimeKind};
+
+use crate::failure::{Failure, Result};
+
+/// What `forgefield` alone prints.
+pub const SHORT_HELP: &str = "\
+forgefield: fused kernels for machine-learned force fields, on GPU and host
+
+usage: forgefield <command> [options]
+
+  devices   what can run here, and where its tuning tables go
+  ops       every op, variant, parameter and dtype
+  verify    check kernels against the f64 reference
+  eval      run one variant on tensors from a file
+  tune      search, check, time, and write this device's tuning table
+  tables    show, check, compare, merge and query tuning tables
+
+start with
+  forgefield devices
+  forgefield tune                      built-in problems, under two minutes
+  forgefield tune --structure my.extxyz
+  forgefield verify --cases full
+
+`forgefield <command> --help` has every option and an example.
+exit codes: 0 done, 1 does not hold, 2 bad usage or input, 3 device fault";
+
+/// The arguments of one run.
+#[derive(Debug, Parser)]
+#[command(name = "forgefield", version, about = "Fused kernels for machine-learned force fields, on GPU and host")]
+pub struct Options {
+    /// Print results and errors only.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Reads the command line; usage errors end the process with code 2.
+pub fn parse() -> Options {
+    Options::parse()
+}
+
+impl Options {
+    /// Whether stdout carries one JSON document.
+    pub fn prints_json(&self) -> bool {
+        match &self.command {
+            Some(Command::Devices(args)) => args.json,
+            Some(Command::Ops(args)) => args.json,
+            Some(Command::Verify(args)) => args.json.as_deref().is_some_and(|path| path.as_os_str() == "-"),
+            Some(Command::Eval(args)) => args.json,
+            Some(Command::Tune(args)) => args.json,
+            Some(Command::Tables(args)) => args.json(),
+            None => false,
+        }
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// What can run here, and under which slug its tuning tables go.
+    #[command(after_help = "Example:\n  forgefield devices --json")]
+    Devices(JsonOnly),
+    /// Every op, variant, parameter and dtype, with the derivative orders registered and gated.
+    #[command(after_help = "Example:\n  forgefield ops")]
+    Ops(JsonOnly),
+    /// Check kernels against the f64 reference: the equivalence gate.
+    #[command(after_help = "Examples:
+  forgefield verify
+  forgefield verify --variant painn_linear_receiver --runtime host --dtype f64 --cases full --json result.json
+
+Ends with 1 where a case fails and where no case was executed.")]
+    Verify(VerifyArgs),
+    /// Run one variant on tensors from a safetensors file.
+    #[command(after_help = "Example:
+  forgefield eval fused_message --variant cfconv_mlp_gaussian_cosine_receiver --inputs in.safetensors --outputs out.safetensors
+
+Tensors of fused_message (T is --dtype; C = F for cfconv, 3F for painn):
+  row_ptr [n_atoms+1], sender [n_edges]     u32 (i32, i64 and u64 are accepted)
+  edge_vec [n_edges, 3]                     T, Å
+  x [n_atoms, F]                            cfconv;  y [n_atoms, F] comes out
+  s [n_atoms, 3F], mu [n_atoms, 3, F]       painn;   dq [n_atoms, F], dmu [n_atoms, 3, F] come out
+  A [K, C], b [C]                           linear
+  A1 [K, H], b1 [H], A2 [H, C], b2 [C]      mlp; metadata `activation`: shifted_softplus or tanh
+  table [n_nodes, order, C]                 tabulated
+  r_cut [] or [1]                           Å; a tensor or metadata
+  basis.<name>, cutoff.<name>               parameters of the radial functions; defaults where left out
+The metadata key `forgefield` of the outputs holds variant, runtime, launch configuration and how it was chosen.")]
+    Eval(EvalArgs),
+    /// Search launch configurations, check and time them, and write the tuning table of this device.
+    #[command(after_help = "Examples:
+  forgefield tune
+  forgefield tune --structure liquid.extxyz --variant painn_linear_receiver --budget 5m --resume
+
+Samples and verdicts are appended to DIR/records.jsonl, the table is DIR/<device-slug>/<op>.json.
+Ctrl-C ends cleanly and keeps what was measured; --resume goes on from there.")]
+    Tune(TuneArgs),
+    /// Show, check, compare, merge and query tuning tables.
+    #[command(after_help = "Example:
+  forgefield tables select --problem water-1000 --variant painn_linear_receiver --dtype f32")]
+    Tables(TablesArgs),
+}
+
+/// A command that only prints.
+#[derive(Debug, Args)]
+pub struct JsonOnly {
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RuntimeChoice {
+    /// The fastest found here: a hardware GPU if there is one, else the host; never a software adapter.
+    Auto,
+    /// This processor: SIMD and all cores.
+    Host,
+    /// CubeCL through Vulkan.
+    Vulkan,
+    /// CubeCL through CUDA.
+    Cuda,
+    /// CubeCL through Metal.
+    Metal,
+}
+
+impl RuntimeChoice {
+    /// The runtime, unless it is to be found.
+    pub fn kind(self) -> Option<RuntimeKind> {
+        match self {
+            RuntimeChoice::Auto => None,
+            RuntimeChoice::Host => Some(RuntimeKind::Host),
+            RuntimeChoice::Vulkan => Some(RuntimeKind::Vulkan),
+            RuntimeChoice::Cuda => Some(RuntimeKind::Cuda),
+            RuntimeChoice::Metal => Some(RuntimeKind::Metal),
+        }
+    }
+}
+
+/// How many cases of the catalogue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Cases {
+    /// A few small ones.
+    Quick,
+    /// Every one.
+    Full,
+}
+
+/// `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Ops to check [default: all].
+    #[arg(long, value_delimiter = ',')]
+    pub op: Vec<String>,
+    /// Variants or families to check [default: all].
+    #[arg(long, value_delimiter = ',')]
+    pub variant: Vec<String>,
+    /// Runtimes to check [default: host and every available one].
+    #[arg(long, value_delimiter = ',')]
+    pub runtime: Vec<RuntimeChoice>,
+    /// Element types to check [default: f32,f64].
+    #[arg(long, value_delimiter = ',')]
+    pub dtype: Vec<Dtype>,
+    /// Derivative orders to check: 0 forward, 1 and 2 backward.
+    #[arg(long, value_delimiter = ',', default_value = "0", value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub order: Vec<u8>,
+    /// Seeds per case; fewer than 3 are no pass.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub seeds: u64,
+    /// Cases of the catalogue; full contains quick.
+    #[arg(long, value_delimiter = ',', default_value = "quick")]
+    pub cases: Vec<Cases>,
+    /// Also write JUnit XML.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Also write all rows as JSON; `-` for stdout.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// `eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// The op.
+    pub op: String,
+    /// The variant.
+    #[arg(long)]
+    pub variant: String,
+    /// Element type of the tensors.
+    #[arg(long, default_value = "f32")]
+    pub dtype: Dtype,
+    /// Where to run.
+    #[arg(long, default_value = "auto")]
+    pub runtime: RuntimeChoice,
+    /// The tensors, safetensors.
+    #[arg(long, value_name = "FILE")]
+    pub inputs: PathBuf,
+    /// Where the outputs go, safetensors.
+    #[arg(long, value_name = "FILE")]
+    pub outputs: PathBuf,
+    /// Output cotangents; asks for input gradients.
+    #[arg(long, value_name = "FILE")]
+    pub grad: Option<PathBuf>,
+    /// Folder of tuning tables.
+    #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
+    pub tables: PathBuf,
+    /// Print what was run as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The sizes of a model.
+#[derive(Clone, Debug, Args)]
+pub struct Sizes {
+    /// Cutoff radius in Å.
+    #[arg(long, default_value_t = 5.0)]
+    pub cutoff: f64,
+    /// Feature width F.
+    #[arg(long, default_value_t = 128)]
+    pub features: usize,
+    /// Radial basis functions K.
+    #[arg(long, default_value_t = 20)]
+    pub n_basis: usize,
+    /// Hidden width H of mlp filters.
+    #[arg(long, default_value_t = 128)]
+    pub hidden: usize,
+    /// Seed of features, weights and the order of the search.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+impl Sizes {
+    /// Refuses sizes that no kernel has.
+    ///
+    /// # Errors
+    /// The first of them.
+    pub fn check(&self) -> Result<()> {
+        // Far above any model; beyond it only memory runs out.
+        const MOST: usize = 1 << 16;
+        for (name, value) in [("features", self.features), ("n-basis", self.n_basis), ("hidden", self.hidden)] {
+            if !(1..=MOST).contains(&value) {
+                return Err(Failure::input(format!("--{name} is {value}, expected 1 to {MOST}")));
+            }
+        }
+        if !(self.cutoff.is_finite() && self.cutoff > 0.0) {
+            return Err(Failure::input(format!("--cutoff is {}, expected a positive radius in Å", self.cutoff)));
+        }
+        Ok(())
+    }
+}
+
+/// How configurations are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Strategy {
+    /// All of them, in a random order, the slow ones dropped early.
+    Brute,
+}
+
+/// When a search ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BudgetArg {
+    /// After this time.
+    Time(Duration),
+    /// After this many configurations of each variant and problem.
+    Evaluations(usize),
+    /// When all were tried.
+    All,
+}
+
+impl FromStr for BudgetArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let expected = || {
+            format!("`{text}` is no budget, expected a time (`90s`, `5m`, `2h`), a number of configurations, or `all`")
+        };
+        if text == "all" {
+            return Ok(BudgetArg::All);
+        }
+        if let Ok(n) = text.parse::<usize>() {
+            return if n > 0 { Ok(BudgetArg::Evaluations(n)) } else { Err(expected()) };
+        }
+        let unit =
+            text.chars().last().and_then(|c| [('s', 1.0), ('m', 60.0), ('h', 3600.0)].into_iter().find(|u| u.0 == c));
+        let (_, seconds) = unit.ok_or_else(expected)?;
+        let number: f64 = text[..text.len() - 1].parse().map_err(|_| expected())?;
+        let time = Duration::try_from_secs_f64(number * seconds).map_err(|_| expected())?;
+        if time.is_zero() { Err(expected()) } else { Ok(BudgetArg::Time(time)) }
+    }
+}
+
+/// `tune`.
+#[derive(Debug, Args)]
+pub struct TuneArgs {
+    /// Ops to tune [default: all].
+    #[arg(long, value_delimiter = ',')]
+    pub op: Vec<String>,
+    /// Variants or families to tune [default: those of SchNet and PaiNN].
+    #[arg(long, visible_alias = "family", value_delimiter = ',')]
+    pub variant: Vec<String>,
+    /// Structure files (extxyz, PDB); all frames of a file are one batch.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub structure: Vec<PathBuf>,
+    /// Built-in problems [default without files: molecules, water-64, water-512].
+    #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
+    pub problem: Vec<String>,
+    /// Element types [default: f32].
+    #[arg(long, value_delimiter = ',')]
+    pub dtype: Vec<Dtype>,
+    /// Where to run.
+    #[arg(long, default_value = "auto")]
+    pub runtime: RuntimeChoice,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show the text as help")]
+    pub sizes: Sizes,
+    /// How configurations are tried.
+    #[arg(long, default_value = "brute")]
+    pub strategy: Strategy,
+    /// When to end: a time in all (`90s`, `5m`), a number of configurations of each variant and problem, or `all`.
+    #[arg(long, default_value = "80s")]
+    pub budget: BudgetArg,
+    /// Take what stands in the records from there.
+    #[arg(long)]
+    pub resume: bool,
+    /// Where records and tables go.
+    #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
+    pub out: PathBuf,
+    /// Tuning space in place of the built-in one.
+    #[arg(long, value_name = "FILE")]
+    pub space: Option<PathBuf>,
+    /// Print the outcome as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `tables`.
+#[derive(Debug, Args)]
+pub struct TablesArgs {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub command: TablesCommand,
+}
+
+impl TablesArgs {
+    fn json(&self) -> bool {
+        match &self.command {
+            TablesCommand::Show(args) => args.json,
+            TablesCommand::Select(args) => args.json,
+            TablesCommand::Check(_) | TablesCommand::Diff(_) | TablesCommand::Merge(_) => false,
+        }
+    }
+}
+
+/// What `tables` can do.
+#[derive(Debug, Subcommand)]
+pub enum TablesCommand {
+    /// Print tables.
+    #[command(after_help = "Example:\n  forgefield tables show --dir autotune/tables")]
+    Show(TablesFolder),
+    /// Check schema, place and provenance; that every entry has a numerical pass is part of reading it.
+    #[command(after_help = "Example:\n  forgefield tables check")]
+    Check(TablesFiles),
+    /// Which entry would be used here, and by which fallback step.
+    #[command(after_help = "Example:
+  forgefield tables select --problem water-1000 --variant cfconv_mlp_receiver --dtype f32")]
+    Select(SelectArgs),
+    /// What differs between two tables.
+    #[command(after_help = "Example:\n  forgefield tables diff old.json new.json")]
+    Diff(DiffArgs),
+    /// Take the entries of other tables of the same device into one; under one key the faster stays.
+    #[command(after_help = "Example:\n  forgefield tables merge mine.json theirs.json")]
+    Merge(MergeArgs),
+}
+
+/// `tables show`.
+#[derive(Debug, Args)]
+pub struct TablesFolder {
+    /// Folder of tuning tables.
+    #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
+    pub dir: PathBuf,
+    /// The op.
+    #[arg(long, default_value = "fused_message")]
+    pub op: String,
+    /// Print as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `tables check`.
+#[derive(Debug, Args)]
+pub struct TablesFiles {
+    /// Tables to check [default: all in the folder].
+    pub files: Vec<PathBuf>,
+    /// Folder of tuning tables.
+    #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
+    pub dir: PathBuf,
+}
+
+/// `tables select`.
+#[derive(Debug, Args)]
+pub struct SelectArgs {
+    /// The op.
+    #[arg(long, default_value = "fused_message")]
+    pub op: String,
+    /// Variant or family.
+    #[arg(long, visible_alias = "family")]
+    pub variant: String,
+    /// Built-in problem.
+    #[arg(long, value_name = "NAME", conflicts_with = "structure", required_unless_present = "structure")]
+    pub problem: Option<String>,
+    /// Structure file.
+    #[arg(long, value_name = "FILE")]
+    pub structure: Option<PathBuf>,
+    /// Element type.
+    #[arg(long, default_value = "f32")]
+    pub dtype: Dtype,
+    /// Where it would run.
+    #[arg(long, default_value = "auto")]
+    pub runtime: RuntimeChoice,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show the text as help")]
+    pub sizes: Sizes,
+    /// Folder of tuning tables.
+    #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
+    pub dir: PathBuf,
+    /// Print as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `tables diff`.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// The old table.
+    pub old: PathBuf,
+    /// The new table.
+    pub new: PathBuf,
+}
+
+/// `tables merge`.
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// The table that is changed.
+    pub into: PathBuf,
+    /// Tables to take entries from.
+    #[arg(required = true)]
+    pub from: Vec<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound_and_the_short_help_fits_a_screen() {
+        Options::command().debug_assert();
+        assert!(SHORT_HELP.lines().count() < 24);
+        assert!(SHORT_HELP.lines().all(|line| line.chars().count() < 80));
+        for command in Options::command().get_subcommands() {
+            assert!(SHORT_HELP.contains(&format!("  {} ", command.get_name())), "{} is missing", command.get_name());
+            assert!(command.get_after_help().is_some(), "{} has no example", command.get_name());
+        }
+    }
+
+    #[test]
+    fn budgets() {
+        assert_eq!("90s".parse(), Ok(BudgetArg::Time(Duration::from_secs(90))));
+        assert_eq!("1.5m".parse(), Ok(BudgetArg::Time(Duration::from_secs(90))));
+        assert_eq!("12".parse(), Ok(BudgetArg::Evaluations(12)));
+        assert_eq!("all".parse(), Ok(BudgetArg::All));
+        for bad in ["", "0", "s", "-3s", "90x", "0s", "1µ", "nans"] {
+            assert!(bad.parse::<BudgetArg>().is_err(), "{bad} was accepted");
+        }
+    }
+}

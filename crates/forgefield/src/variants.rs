@@ -1,0 +1,76 @@
+//! From what a user types to variants that were rendered.
+
+use ff_kernels::fused_message::{find, registered};
+use ff_reference::radial::{self, RadialKind};
+use ff_spec::OPS;
+use ff_spec::fused_message::Variant;
+use ff_tables::nearest;
+
+use crate::failure::{Failure, Result};
+
+/// Checks the name of an op.
+///
+/// # Errors
+/// An unknown name, with the nearest known one.
+pub fn op(name: &str) -> Result<()> {
+    if OPS.contains(&name) {
+        return Ok(());
+    }
+    Err(Failure::input(format!("unknown op `{name}`{}, expected one of {}", meant(name, OPS), OPS.join(", "))))
+}
+
+/// Every variant that was rendered.
+pub fn all() -> Vec<Variant> {
+    registered().iter().map(|r| r.variant()).collect()
+}
+
+/// The variant of exactly this id.
+///
+/// # Errors
+/// An unknown id, with what is wrong about it and the nearest known one.
+pub fn one(id: &str) -> Result<Variant> {
+    let parsed = id.parse::<Variant>();
+    if let Ok(variant) = &parsed {
+        if let Some(registered) = find(variant) {
+            return Ok(registered.variant());
+        }
+        if let Some((basis, cutoff)) = &variant.radial {
+            for (name, kind) in [(basis, RadialKind::Basis), (cutoff, RadialKind::Cutoff)] {
+                if let Err(error) = radial::find(name, kind) {
+                    return Err(Failure::input(format!("variant `{id}`: {error}")));
+                }
+            }
+        }
+    }
+    let ids: Vec<&str> = registered().iter().map(|r| r.id).collect();
+    let hint = meant(id, &ids);
+    Err(Failure::input(match parsed {
+        Ok(_) => format!("variant `{id}` was not rendered{hint}; `forgefield ops` lists those that were"),
+        Err(error) => format!("{error}{hint}; `forgefield ops` lists all"),
+    }))
+}
+
+/// The variants of an id or of a family (`painn_linear_receiver`: any radial functions).
+///
+/// # Errors
+/// As [`one`].
+pub fn matching(name: &str) -> Result<Vec<Variant>> {
+    let of_family: Vec<Variant> = all().into_iter().filter(|v| v.family() == name).collect();
+    if of_family.is_empty() { Ok(vec![one(name)?]) } else { Ok(of_family) }
+}
+
+/// The variant that stands for an id or a family when something is timed: tables do not tell radial functions apart.
+///
+/// # Errors
+/// As [`one`].
+pub fn representative(name: &str) -> Result<Variant> {
+    let of_family = matching(name)?;
+    let usual = |v: &&Variant| v.radial.as_ref().is_some_and(|(b, c)| b == "gaussian" && c == "cosine");
+    let chosen = of_family.iter().find(usual).or(of_family.first()).cloned();
+    chosen.ok_or_else(|| Failure::input(format!("no variant `{name}`")))
+}
+
+/// `, did you mean …?` where a known name is near.
+pub fn meant(found: &str, known: &[&str]) -> String {
+    nearest(found, known.iter().copied()).map(|n| format!(", did you mean `{n}`?")).unwrap_or_default()
+}

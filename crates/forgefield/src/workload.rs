@@ -1,0 +1,110 @@
+//! What is tuned and selected for: structures with the sizes of a model.
+
+use std::path::PathBuf;
+
+use ff_model::{MessageSpec, Structure, builtin, message_inputs, random_linear, random_mlp, read_structures};
+use ff_reference::radial::{RadialKind, default_parameters};
+use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Message, Radial, Reduction, Variant};
+
+use crate::failure::{Failure, Result};
+use crate::options::Sizes;
+
+/// Relative error of the tables that stand in for a filter: a tenth of what the gate allows in f32.
+const TABLE_TOLERANCE: f64 = 1e-6;
+
+/// Structures under one name, taken as one batch.
+pub struct Workload {
+    /// The built-in id or the file's name.
+    pub name: String,
+    structures: Vec<Structure>,
+}
+
+/// Built-in problems and files, each checked to have neighbour lists at this cutoff.
+///
+/// # Errors
+/// The first problem that is unknown, the first file that cannot be read.
+pub fn collect(problems: &[String], files: &[PathBuf], sizes: &Sizes) -> Result<Vec<Workload>> {
+    sizes.check()?;
+    let mut workloads = Vec::new();
+    for id in problems {
+        workloads.push(Workload { name: id.clone(), structures: builtin(id).map_err(Failure::input)? });
+    }
+    for path in files {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        workloads.push(Workload { name, structures: read_structures(path).map_err(Failure::input)? });
+    }
+    for workload in &workloads {
+        // One feature and one basis function: what can be wrong is in the structures and the cutoff.
+        let spec = MessageSpec {
+            message: Message::Cfconv,
+            features: 1,
+            radial: Radial { r_cut: sizes.cutoff, n_basis: 1, ..Radial::default() },
+            filter: random_linear(1, 1, 0),
+            seed: 0,
+        };
+        let geometry = message_inputs(&workload.structures, sizes.cutoff, &spec).map_err(Failure::input)?;
+        let elements = geometry.n_atoms.saturating_mul(3).saturating_mul(sizes.features);
+        if elements > u32::MAX as usize {
+            return Err(Failure::input(format!(
+                "problem `{}`: n_atoms × 3F is {elements}, more than the u32 index type holds; lower --features",
+                workload.name
+            )));
+        }
+    }
+    Ok(workloads)
+}
+
+impl Workload {
+    /// The tensors of one call of a variant, with seeded random features and weights.
+    ///
+    /// # Errors
+    /// What is wrong with the sizes.
+    pub fn inputs(&self, variant: &Variant, sizes: &Sizes) -> Result<Inputs<f64>> {
+        let spec = spec(variant, sizes)?;
+        message_inputs(&self.structures, sizes.cutoff, &spec).map_err(Failure::input)
+    }
+
+    /// What makes these tensors when their turn comes; what can be wrong is found now.
+    ///
+    /// # Errors
+    /// What is wrong with the sizes.
+    pub fn maker<'a>(&'a self, variant: &Variant, sizes: &Sizes) -> Result<impl Fn() -> Inputs<f64> + 'a> {
+        let (spec, cutoff) = (spec(variant, sizes)?, sizes.cutoff);
+        Ok(move || {
+            message_inputs(&self.structures, cutoff, &spec).expect(
+                "`collect` made these neighbour lists before, and the shapes of the weights follow from the sizes",
+            )
+        })
+    }
+}
+
+fn spec(variant: &Variant, sizes: &Sizes) -> Result<MessageSpec> {
+    let channels = variant.message.parts() * sizes.features;
+    let (n_basis, r_cut, seed) = (sizes.n_basis, sizes.cutoff, sizes.seed);
+    let (radial, filter) = match &variant.radial {
+        Some((basis, cutoff)) => {
+            let parameters = |name: &str, kind| default_parameters(name, kind, r_cut, n_basis).map_err(Failure::input);
+            let (basis, cutoff) = (parameters(basis, RadialKind::Basis)?, parameters(cutoff, RadialKind::Cutoff)?);
+            let filter = match variant.filter {
+                FilterKind::Mlp => random_mlp(n_basis, sizes.hidden, channels, Activation::ShiftedSoftplus, seed),
+                FilterKind::Linear | FilterKind::Tabulated => random_linear(n_basis, channels, seed),
+            };
+            (Radial { r_cut, n_basis, basis, cutoff }, filter)
+        }
+        None => (Radial { r_cut, n_basis: 0, ..Radial::default() }, table(variant.message, sizes)?),
+    };
+    Ok(MessageSpec { message: variant.message, features: sizes.features, radial, filter, seed })
+}
+
+/// The filter of the message's usual model, sampled.
+fn table(message: Message, sizes: &Sizes) -> Result<Filter<f64>> {
+    let filter = match message {
+        Message::Cfconv => FilterKind::Mlp,
+        Message::Painn => FilterKind::Linear,
+    };
+    let radial = Some(("gaussian".to_owned(), "cosine".to_owned()));
+    let sampled = Variant { message, filter, radial, reduction: Reduction::Receiver };
+    let smallest = Workload { name: String::new(), structures: builtin("h2").map_err(Failure::input)? };
+    let inputs = smallest.inputs(&sampled, sizes)?;
+    Ok(ff_kernels::fused_message::tabulate(&sampled, &inputs, 2, TABLE_TOLERANCE)?.filter)
+}

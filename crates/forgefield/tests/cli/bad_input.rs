@@ -1,0 +1,142 @@
+//! Names, files and machines that are not what they should be.
+
+use super::*;
+
+/// The smallest search there is.
+const TUNE: &str =
+    "tune --runtime host --problem h2o --variant cfconv_linear_receiver --features 8 --n-basis 4 --budget 1";
+
+#[test]
+fn unknown_names_suggest_the_nearest() {
+    let dir = folder();
+    let dir = dir.path();
+    run(dir, "verify --variant cfconv_linear_gausian_cosine_receiver")
+        .expect(2, &["unknown basis `gausian`", "`gaussian`"]);
+    run(dir, "verify --variant cfconv_linear_gaussian_cosin_receiver")
+        .expect(2, &["unknown cutoff `cosin`", "`cosine`"]);
+    run(dir, "verify --variant pain_tabulated_receiver").expect(2, &["did you mean `painn_tabulated_receiver`?"]);
+    run(dir, "verify --op fused_mesage").expect(2, &["unknown op `fused_mesage`, did you mean `fused_message`?"]);
+    run(dir, "eval fused_messages --variant x --inputs a --outputs b").expect(2, &["did you mean `fused_message`?"]);
+    run(dir, "tune --problem watr-64").expect(2, &["did you mean `water-64`?"]);
+    run(dir, "tune --problem water-1").expect(2, &["out of range"]);
+    for (words, hint) in [
+        ("verify --dtype f16", "f32"),
+        ("devces", "devices"),
+        ("verify --runtme host", "--runtime"),
+        ("tune --budget 9x", "90s"),
+    ] {
+        run(dir, words).expect(2, &[hint]);
+    }
+    run(dir, "tune --features 0").expect(2, &["--features is 0, expected 1 to 65536"]);
+    run(dir, "tune --cutoff nan").expect(2, &["--cutoff is NaN, expected a positive radius"]);
+}
+
+#[test]
+fn malformed_spaces_end_before_anything_is_measured() {
+    let dir = folder();
+    let space = |change: &dyn Fn(&str) -> String| {
+        let text = include_str!("../../../../autotune/spaces/fused_message.toml");
+        let changed = change(text);
+        assert_ne!(changed, text);
+        std::fs::write(dir.path().join("space.toml"), changed).expect("written");
+        let done = run(dir.path(), &format!("{TUNE} --space space.toml --out out"));
+        assert!(!dir.path().join("out").exists());
+        done
+    };
+    space(&|text| text.replacen("[[space]]", "[[space", 1)).expect(2, &["malformed tuning space space.toml", "line"]);
+    space(&|text| text.replacen("constraints", "constrants", 1)).expect(2, &["constrants", "constraints"]);
+    space(&|text| text.replacen("next_pow2(features)", "next_pow2(featres)", 1)).expect(2, &["featres", "features"]);
+    space(&|text| text.replacen("channel_block = 128", "channel_block = 100", 1)).expect(2, &["default 100"]);
+    run(dir.path(), &format!("{TUNE} --space none.toml")).expect(2, &["cannot read tuning space none.toml"]);
+}
+
+#[test]
+fn malformed_structures_are_named_with_their_line() {
+    let dir = folder();
+    std::fs::write(dir.path().join("bad.xyz"), "2\nwater\nO 0 0 0\nH 0 x 0\n").expect("written");
+    run(dir.path(), "tune --structure bad.xyz --out out").expect(2, &["bad.xyz:4: frame 1"]);
+    run(dir.path(), "tune --structure none.xyz --out out").expect(2, &["none.xyz"]);
+    assert!(!dir.path().join("out").exists());
+}
+
+#[test]
+fn malformed_tables_are_refused_and_never_overwritten() {
+    let dir = folder();
+    run(dir.path(), &format!("{TUNE} --out out")).expect(0, &["table   "]);
+    run(dir.path(), "tables check --dir out").expect(0, &["1 entries, each with a numerical pass"]);
+    run(dir.path(), "tables show --dir out").expect(0, &["cfconv_linear_receiver"]);
+    let slug = std::fs::read_dir(dir.path().join("out")).expect("made").flatten().find(|f| f.path().is_dir());
+    let path = slug.expect("a device folder").path().join("fused_message.json");
+    let text = std::fs::read_to_string(&path).expect("written");
+    let name = path.display().to_string();
+    for (from, to, word) in [
+        ("\"entries\"", "\"entrys\"", "entrys"),
+        ("\"schema\": 1", "\"schema\": 7", "schema version 7, expected 1"),
+        ("\"rel_error\": ", "\"rel_error\": 1", "relative error"),
+        ("\"median_ns\"", "\"median\"", "median"),
+        ("}", "", "line"),
+    ] {
+        let broken = text.replacen(from, to, 1);
+        assert_ne!(broken, text);
+        std::fs::write(&path, &broken).expect("written");
+        run(dir.path(), "tables check --dir out").expect(1, &["fused_message.json", word]);
+        run(dir.path(), "tables show --dir out").expect(2, &["fused_message.json", word]);
+        run(dir.path(), &format!("{TUNE} --out out")).expect(2, &["fused_message.json", word]);
+        assert_eq!(std::fs::read_to_string(&path).expect("there"), broken, "{name} was changed");
+        // Kernels run all the same, with the default and a warning.
+        let select =
+            "tables select --problem h2o --variant cfconv_linear_receiver --runtime host --features 8 --dir out";
+        run(dir.path(), select).expect(0, &["warning: ", "step    default"]);
+    }
+    run(dir.path(), "tables check --dir nowhere").expect(1, &["nothing checked"]);
+    run(dir.path(), "tables check none.json").expect(1, &["none.json"]);
+}
+
+/// No Vulkan driver: what a machine without one looks like.
+fn without_vulkan(dir: &Path) -> Command {
+    let mut command = forgefield(dir);
+    command.env("VK_DRIVER_FILES", "none.json").env("VK_ICD_FILENAMES", "none.json");
+    command
+}
+
+#[test]
+fn a_missing_runtime_is_a_fault_where_asked_for_and_none_with_auto() {
+    let dir = folder();
+    let go = |words: &str| -> Done {
+        without_vulkan(dir.path()).args(words.split_whitespace()).output().expect("starts").into()
+    };
+    let gate = "verify --variant cfconv_tabulated_receiver --dtype f32";
+    let done = go(&format!("{gate} --runtime vulkan")).expect(3, &["runtime `vulkan` is not"]);
+    assert_eq!(done.err.lines().count(), 1, "{}", done.err);
+    if !cfg!(feature = "cuda") {
+        go(&format!("{gate} --runtime cuda")).expect(3, &["runtime `cuda` is not compiled", "--features cuda"]);
+        go(&format!("{gate} --runtime auto")).expect(0, &["runtime host: ", "(chosen by auto)"]);
+        go("devices").expect(0, &["auto uses host", "runtime `vulkan` is not"]);
+        // Not asked for by name: said, and no failure.
+        go(gate).expect(0, &["runtimes host: ", "not checked: runtime `"]);
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_to_is_found_before_measuring() {
+    let dir = folder();
+    std::fs::write(dir.path().join("file"), b"mine").expect("written");
+    run(dir.path(), &format!("{TUNE} --out file")).expect(2, &["--out file: cannot write there"]);
+    run(dir.path(), &format!("{TUNE} --out file/below")).expect(2, &["--out file/below: cannot write there"]);
+    run(dir.path(), "verify --json file/result.json").expect(2, &["cannot write file/result.json"]);
+    assert_eq!(std::fs::read(dir.path().join("file")).expect("there"), b"mine");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_ends_the_search_and_keeps_the_table() {
+    let dir = folder();
+    run(dir.path(), &format!("{TUNE} --out out --quiet")).expect(0, &[]);
+    std::fs::rename(dir.path().join("out/records.jsonl"), dir.path().join("kept.jsonl")).expect("moved");
+    std::os::unix::fs::symlink("/dev/full", dir.path().join("out/records.jsonl")).expect("linked");
+    run(dir.path(), &format!("{TUNE} --out out")).expect(3, &["cannot write records", "No space left"]);
+    run(dir.path(), "tables check --dir out").expect(0, &["1 entries"]);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("there");
+    let done: Done = forgefield(dir.path()).arg("ops").stdout(full).output().expect("starts").into();
+    done.expect(3, &["cannot write to stdout"]);
+}

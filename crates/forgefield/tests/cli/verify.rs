@@ -1,0 +1,72 @@
+//! `verify`: what is counted, what is written and when it is no pass.
+
+use super::*;
+
+const ONE: &str = "verify --variant cfconv_linear_gaussian_cosine_receiver --runtime host --dtype f64";
+
+#[test]
+fn a_pass_is_counted_and_written() {
+    let dir = folder();
+    let done = run(dir.path(), &format!("{ONE} --json result.json --junit result.xml"));
+    done.expect(0, &["runtimes host: ", "RUNTIME", "passed: 15 passed, 0 failed, 0 skipped, 0 unsupported"]);
+    let text = std::fs::read_to_string(dir.path().join("result.json")).expect("written");
+    let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let keys = |value: &serde_json::Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&json), ["passed", "failed", "skipped", "unsupported", "cases"]);
+    assert_eq!(json["passed"], 15);
+    let expected = [
+        "op",
+        "variant",
+        "runtime",
+        "dtype",
+        "order",
+        "case",
+        "seed",
+        "verdict",
+        "reason",
+        "rel_error",
+        "max_abs_error",
+    ];
+    for row in json["cases"].as_array().expect("rows") {
+        assert_eq!(keys(row), expected);
+        assert_eq!(row["verdict"], "passed");
+        assert!(row["rel_error"].as_f64().is_some_and(|e| e < 1e-12), "{row}");
+    }
+    let junit = std::fs::read_to_string(dir.path().join("result.xml")).expect("written");
+    assert!(junit.starts_with("<?xml") && junit.contains("tests=\"15\" failures=\"0\" skipped=\"0\""), "{junit}");
+    assert_eq!(junit.matches("<testcase ").count(), 15);
+}
+
+#[test]
+fn json_can_go_to_stdout() {
+    let dir = folder();
+    let done = run(dir.path(), &format!("{ONE} --json -")).expect(0, &[]);
+    assert_eq!(done.json()["cases"].as_array().map(Vec::len), Some(15));
+}
+
+#[test]
+fn orders_without_kernels_are_skipped_and_prove_nothing() {
+    let dir = folder();
+    let done = run(dir.path(), &format!("{ONE} --order 1,2 --json -"));
+    let done = done.expect(1, &["no case was executed"]);
+    let json = done.json();
+    assert_eq!((json["passed"].as_u64(), json["skipped"].as_u64()), (Some(0), Some(30)));
+    assert_eq!(json["cases"][0]["reason"], "order 1 is not registered");
+    run(dir.path(), &format!("{ONE} --order 0,1")).expect(0, &["15 skipped", "order 1 is not registered"]);
+}
+
+#[test]
+fn too_few_seeds_are_no_pass() {
+    let dir = folder();
+    run(dir.path(), &format!("{ONE} --seeds 2")).expect(1, &["2 seeds, expected at least 3"]);
+}
+
+#[test]
+fn a_family_stands_for_its_variants() {
+    let dir = folder();
+    let done = run(dir.path(), "verify --variant cfconv_linear_receiver --runtime host --dtype f32 --json - --quiet");
+    let json = done.expect(0, &[]).json();
+    let variants: std::collections::BTreeSet<&str> =
+        json["cases"].as_array().expect("rows").iter().filter_map(|row| row["variant"].as_str()).collect();
+    assert!(variants.len() > 1 && variants.iter().all(|v| v.starts_with("cfconv_linear_")), "{variants:?}");
+}

@@ -1,0 +1,366 @@
+//! `cargo xtask tidy`: the repository's rules as checks. Every violation is listed, none stops the others.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, bail};
+use ff_codegen::{HEADER_START, Sources, TEMPLATE_ROOT};
+use serde::Deserialize;
+
+use crate::codegen;
+
+/// The workspace's crates and which of its other crates each may depend on: the table in `ARCHITECTURE.md`.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("ff-spec", &[]),
+    ("ff-reference", &["ff-spec"]),
+    ("ff-codegen", &["ff-spec"]),
+    ("ff-tables", &["ff-spec"]),
+    ("ff-kernels", &["ff-spec"]),
+    ("ff-testkit", &["ff-spec", "ff-reference"]),
+    ("ff-ops", &["ff-spec", "ff-kernels", "ff-tables"]),
+    ("ff-tune", &["ff-spec", "ff-kernels", "ff-tables", "ff-reference", "ff-testkit"]),
+    ("ff-model", &["ff-spec", "ff-ops"]),
+    ("ff-sweep", &["ff-spec", "ff-tables", "ff-ops", "ff-tune", "ff-model"]),
+    (
+        "forgefield",
+        &[
+            "ff-spec",
+            "ff-reference",
+            "ff-kernels",
+            "ff-tables",
+            "ff-testkit",
+            "ff-ops",
+            "ff-tune",
+            "ff-model",
+            "ff-sweep",
+        ],
+    ),
+    ("xtask", &["ff-spec", "ff-codegen"]),
+];
+
+/// What any crate's tests may use besides: tests are where kernels and oracle meet.
+const ALLOWED_IN_TESTS: &[&str] = &["ff-spec", "ff-reference", "ff-testkit"];
+
+/// The package of tests across crates: it may use all of them.
+const TESTS: &str = "ff-tests";
+
+/// Crates that must build where no GPU crate does, and fast.
+const LIGHT: &[&str] = &["ff-spec", "ff-reference", "ff-codegen", "ff-tables", "ff-testkit", "xtask"];
+
+/// Lines with tags of a template in percent; beyond it nobody can review what is rendered.
+const MOST_TAGS: usize = 40;
+
+/// First components of absolute paths that name one person's machine. `/usr`, `/proc` and the like name a system.
+const PRIVATE_ROOTS: &[&str] = &["work", "home", "root", "Users", "mnt", "workspace"];
+
+/// Checks every rule; false and a list on stderr where any is broken.
+pub fn run(root: &Path) -> anyhow::Result<bool> {
+    let packages = packages(root)?;
+    let files = tracked(root)?;
+    let sources = Sources::load(root)?;
+    let mut rules: Vec<(&str, Vec<String>)> = vec![
+        ("dependencies", dependencies(&packages)),
+        ("pins", pins(&packages)),
+        ("lints", lints(root, &packages)?),
+        ("generated files", generated(root, &sources)?),
+        ("template tags", tags(&sources)),
+        ("paths", paths(root, &files)),
+    ];
+    let readme = format!("{TEMPLATE_ROOT}/fused_message/README.md");
+    let text = fs::read_to_string(root.join(&readme)).unwrap_or_default();
+    rules.push(("radial function table", base_table(&sources, &readme, &text)));
+
+    let broken: usize = rules.iter().map(|(_, violations)| violations.len()).sum();
+    for (rule, violations) in &rules {
+        for violation in violations {
+            eprintln!("tidy: {rule}: {violation}");
+        }
+    }
+    if broken > 0 {
+        eprintln!("tidy: {broken} violations");
+    } else {
+        println!("tidy: {} rules hold", rules.len());
+    }
+    Ok(broken == 0)
+}
+
+/// What this reads of `cargo metadata`.
+#[derive(Debug, Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Package {
+    name: String,
+    manifest_path: String,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Dependency {
+    name: String,
+    req: String,
+    /// Null for a normal dependency, else `dev` or `build`.
+    kind: Option<String>,
+    /// Set for the workspace's own crates.
+    path: Option<String>,
+}
+
+fn packages(root: &Path) -> anyhow::Result<Vec<Package>> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let text = output(root, &cargo, &["metadata", "--no-deps", "--format-version", "1"])?;
+    Ok(serde_json::from_str::<Metadata>(&text).context("cannot read the output of `cargo metadata`")?.packages)
+}
+
+/// Files that git tracks, and those that it would if they were added.
+fn tracked(root: &Path) -> anyhow::Result<Vec<String>> {
+    let text = output(root, "git", &["ls-files", "-z", "--cached", "--others", "--exclude-standard"])?;
+    Ok(text.split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect())
+}
+
+fn output(root: &Path, program: &str, arguments: &[&str]) -> anyhow::Result<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(root)
+        .output()
+        .with_context(|| format!("cannot run `{program} {}`", arguments.join(" ")))?;
+    if !output.status.success() {
+        bail!("`{program} {}` failed: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("`{program}` printed something that is not UTF-8"))
+}
+
+fn dependencies(packages: &[Package]) -> Vec<String> {
+    let mut violations = Vec::new();
+    for package in packages.iter().filter(|p| p.name != TESTS) {
+        let Some((_, allowed)) = ALLOWED.iter().find(|(name, _)| *name == package.name) else {
+            violations.push(format!("`{}` is not in the table of allowed dependencies", package.name));
+            continue;
+        };
+        for dependency in &package.dependencies {
+            let (name, dev) = (dependency.name.as_str(), dependency.kind.as_deref() == Some("dev"));
+            if dependency.path.is_some() && !allowed.contains(&name) && !(dev && ALLOWED_IN_TESTS.contains(&name)) {
+                let expected = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
+                let kind = dependency.kind.as_deref().unwrap_or("normal");
+                violations.push(format!("`{}` has a {kind} dependency on `{name}`, allowed: {expected}", package.name));
+            }
+            if LIGHT.contains(&package.name.as_str()) && is_gpu(name) {
+                violations
+                    .push(format!("`{}` depends on `{name}`, expected to build without GPU crates", package.name));
+            }
+        }
+    }
+    violations
+}
+
+/// The two families whose versions have to move together.
+fn is_gpu(name: &str) -> bool {
+    ["burn", "cubecl"]
+        .iter()
+        .any(|family| name.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
+}
+
+fn pins(packages: &[Package]) -> Vec<String> {
+    let all = packages.iter().flat_map(|p| p.dependencies.iter().map(move |d| (p, d)));
+    all.filter(|(_, d)| is_gpu(&d.name) && !d.req.starts_with('='))
+        .map(|(p, d)| format!("`{}` depends on `{} {}`, expected an exact version (`=…`)", p.name, d.name, d.req))
+        .collect()
+}
+
+fn lints(root: &Path, packages: &[Package]) -> anyhow::Result<Vec<String>> {
+    let mut violations = Vec::new();
+    for package in packages {
+        let text = fs::read_to_string(&package.manifest_path)
+            .with_context(|| format!("cannot read the manifest of `{}`", package.name))?;
+        let manifest: toml::Table = toml::from_str(&text)?;
+        if manifest.get("lints").and_then(|l| l.get("workspace")) != Some(&toml::Value::Boolean(true)) {
+            let path = Path::new(&package.manifest_path);
+            let shown = path.strip_prefix(root).unwrap_or(path).display();
+            violations.push(format!("{shown}: expected `[lints] workspace = true`"));
+        }
+    }
+    Ok(violations)
+}
+
+fn generated(root: &Path, sources: &Sources) -> anyhow::Result<Vec<String>> {
+    let expected: BTreeSet<String> = ff_codegen::generate(sources)?.into_iter().map(|file| file.path).collect();
+    let found: BTreeSet<String> = codegen::tree(root)?.into_iter().collect();
+    let mut violations: Vec<String> =
+        found.difference(&expected).map(|path| format!("{path}: nothing generates it; remove it")).collect();
+    violations.extend(expected.difference(&found).map(|path| format!("{path}: missing; run `cargo xtask codegen`")));
+    for path in &found {
+        if !fs::read_to_string(root.join(path)).unwrap_or_default().starts_with(HEADER_START) {
+            violations.push(format!("{path}: expected the first line to start with `{HEADER_START}`"));
+        }
+    }
+    Ok(violations)
+}
+
+fn tags(sources: &Sources) -> Vec<String> {
+    let templates = sources.0.iter().filter(|(path, _)| path.ends_with(".tera"));
+    templates
+        .filter_map(|(path, text)| {
+            let (tagged, lines) = tagged_lines(text);
+            (tagged * 100 > lines * MOST_TAGS).then(|| {
+                let share = (100 * tagged).div_ceil(lines.max(1));
+                format!("{path}: {tagged} of {lines} lines have tags ({share} %), expected at most {MOST_TAGS} %")
+            })
+        })
+        .collect()
+}
+
+/// Lines that a Tera tag touches, and all lines that are not blank.
+fn tagged_lines(text: &str) -> (usize, usize) {
+    let (mut tagged, mut lines, mut open) = (0, 0, false);
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        let last = |marks: [&str; 3]| marks.iter().filter_map(|m| line.rfind(m)).max();
+        let (start, end) = (last(["{{", "{%", "{#"]), last(["}}", "%}", "#}"]));
+        lines += 1;
+        tagged += usize::from(open || start.is_some());
+        open = match (start, end) {
+            (Some(start), Some(end)) => start > end,
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (None, None) => open,
+        };
+    }
+    (tagged, lines)
+}
+
+fn paths(root: &Path, files: &[String]) -> Vec<String> {
+    let mut violations = Vec::new();
+    for file in files {
+        // Images and the like are not text, and a file deleted in the tree is still listed.
+        let Ok(text) = fs::read_to_string(root.join(file)) else { continue };
+        for (index, line) in text.lines().enumerate() {
+            if let Some(path) = absolute_path(line) {
+                violations.push(format!("{file}:{}: `{path}`, expected a path relative to the repository", index + 1));
+            }
+        }
+    }
+    violations
+}
+
+/// The first absolute path of a line that no other machine has.
+fn absolute_path(line: &str) -> Option<&str> {
+    let path_from = |start: usize| {
+        let rest = &line[start..];
+        &rest[..rest.find(|c: char| c.is_whitespace() || "\"'`)>,;".contains(c)).unwrap_or(rest.len())]
+    };
+    for root in PRIVATE_ROOTS {
+        let pattern = format!("/{root}/");
+        for (start, _) in line.match_indices(&pattern) {
+            // Within a longer path or an address it is relative to that.
+            let before = line[..start].chars().next_back();
+            if !before.is_some_and(|c| c.is_alphanumeric() || "._-~*})]>".contains(c)) {
+                return Some(path_from(start));
+            }
+        }
+    }
+    // A drive letter, a link or a dependency that starts at the root.
+    for prefix in ["](", "path = \""] {
+        let starts = line.match_indices(prefix).map(|(at, _)| at + prefix.len());
+        if let Some(start) = starts.into_iter().find(|start| line[*start..].starts_with('/')) {
+            return Some(path_from(start));
+        }
+    }
+    line.match_indices(":\\").find_map(|(colon, _)| {
+        let letter = line[..colon].chars().next_back()?;
+        let before = line[..colon - letter.len_utf8()].chars().next_back();
+        (letter.is_ascii_uppercase() && !before.is_some_and(char::is_alphanumeric)).then(|| path_from(colon - 1))
+    })
+}
+
+fn base_table(sources: &Sources, readme: &str, text: &str) -> Vec<String> {
+    sources
+        .in_folder(&format!("{TEMPLATE_ROOT}/fused_message/bases"), "toml")
+        .filter(|(_, name, _)| !text.lines().any(|line| line.starts_with(&format!("| `{name}` |"))))
+        .map(|(path, name, _)| format!("{path}: expected a row that starts with | `{name}` | in {readme}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn package(name: &str, dependencies: &[(&str, &str, Option<&str>)]) -> Package {
+        let dependency = |(name, req, kind): &(&str, &str, Option<&str>)| Dependency {
+            name: (*name).to_owned(),
+            req: (*req).to_owned(),
+            kind: kind.map(str::to_owned),
+            path: name.starts_with("ff-").then(|| format!("crates/{name}")),
+        };
+        let dependencies = dependencies.iter().map(dependency).collect();
+        Package { name: name.to_owned(), manifest_path: String::new(), dependencies }
+    }
+
+    #[test]
+    fn dependency_rules() {
+        let fine = [
+            package(
+                "ff-ops",
+                &[("ff-kernels", "*", None), ("ff-testkit", "*", Some("dev")), ("burn", "=0.21.0", None)],
+            ),
+            package(TESTS, &[("forgefield", "*", None), ("xtask", "*", None)]),
+        ];
+        assert_eq!(dependencies(&fine), Vec::<String>::new());
+        let broken = dependencies(&[
+            package("ff-codegen", &[("ff-kernels", "*", None), ("cubecl-core", "=0.10.0", None)]),
+            package("ff-ops", &[("ff-tune", "*", Some("dev"))]),
+            package("ff-new", &[]),
+        ]);
+        assert_eq!(
+            broken,
+            [
+                "`ff-codegen` has a normal dependency on `ff-kernels`, allowed: ff-spec",
+                "`ff-codegen` depends on `cubecl-core`, expected to build without GPU crates",
+                "`ff-ops` has a dev dependency on `ff-tune`, allowed: ff-spec, ff-kernels, ff-tables",
+                "`ff-new` is not in the table of allowed dependencies",
+            ]
+        );
+    }
+
+    #[test]
+    fn gpu_crates_are_pinned_exactly() {
+        let loose = package("ff-kernels", &[("cubecl", "^0.10", None), ("burner", "1", None)]);
+        assert_eq!(pins(&[loose]), ["`ff-kernels` depends on `cubecl ^0.10`, expected an exact version (`=…`)"]);
+    }
+
+    #[test]
+    fn tags_are_counted_by_line() {
+        assert_eq!(tagged_lines("a\n\n{{ b }}\n{% if c\n and d %}\ne\n"), (3, 5));
+        let template = |text: &str| Sources([("t.rs.tera".to_owned(), text.to_owned())].into());
+        assert_eq!(tags(&template("{{ a }}\nb\nc\n")), Vec::<String>::new());
+        let found = tags(&template("{{ a }}\n{{ b }}\nc\n"));
+        assert_eq!(found, ["t.rs.tera: 2 of 3 lines have tags (67 %), expected at most 40 %"]);
+    }
+
+    #[test]
+    fn private_paths_are_found() {
+        let private = |rest: &str| format!("/{}/{rest}", "home");
+        for (line, found) in [
+            (format!("let p = \"{}\";", private("me/x.toml")), Some(private("me/x.toml"))),
+            (format!("see {}", private("a, b")), Some(private("a"))),
+            (format!("https://example.org{}", private("a")), None),
+            (format!("shared{}", private("a")), None),
+            ("read /proc/cpuinfo and /usr/lib".to_owned(), None),
+            (format!("[text]({}docs/a.md)", '/'), Some("/docs/a.md".to_owned())),
+            (format!("C:{}temp", '\\'), Some(format!("C:{}temp", '\\'))),
+            ("a = b / c; x /= 2".to_owned(), None),
+        ] {
+            assert_eq!(absolute_path(&line), found.as_deref(), "{line}");
+        }
+    }
+
+    #[test]
+    fn every_base_has_its_row() {
+        let bases =
+            ["gaussian", "bessel"].map(|b| (format!("{TEMPLATE_ROOT}/fused_message/bases/{b}.toml"), String::new()));
+        let found = base_table(&Sources(bases.into()), "README.md", "| name |\n| `gaussian` | x |\n");
+        assert_eq!(found.len(), 1);
+        assert!(found[0].contains("bases/bessel.toml"), "{found:?}");
+    }
+}

@@ -1,0 +1,8 @@
+//! Numerical equivalence of the generated kernels to the oracle, on every runtime of this machine.
+
+mod gate;
+mod maths;
+mod mutants;
+mod properties;
+mod table;
+mod yardsticks;

@@ -1,0 +1,54 @@
+//! Properties of the kernels over random inputs: the same code as the gate, on inputs nobody chose.
+
+use ff_reference::fused_message::forward;
+use ff_spec::fused_message::Reduction;
+use ff_spec::{Dtype, LaunchConfig, RuntimeKind};
+use ff_testkit::gate::check;
+use ff_testkit::generators::{rounded, strategies};
+use proptest::prelude::*;
+
+/// Launch parameters over the whole range a space may offer, and odd ones that no space would.
+fn host_config(reduction: Reduction) -> impl Strategy<Value = LaunchConfig> {
+    let task = match reduction {
+        Reduction::Receiver => "rows_per_task",
+        Reduction::EdgeAtomic => "tiles_per_task",
+    };
+    (1..300_u32, 1..200_u32, 1..300_u32)
+        .prop_map(move |(a, b, c)| LaunchConfig::from([(task, a), ("edges_per_tile", b), ("channel_block", c)]))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn host_equals_the_oracle_under_any_configuration(
+        (variant, inputs, config) in strategies::inputs().prop_flat_map(|(variant, inputs)| {
+            let config = host_config(variant.reduction);
+            (Just(variant), Just(inputs), config)
+        }),
+        f64 in any::<bool>(),
+    ) {
+        let dtype = if f64 { Dtype::F64 } else { Dtype::F32 };
+        let runtime = ff_kernels::open(RuntimeKind::Host).expect("the host is always there");
+        let inputs = rounded(&inputs, dtype);
+        let oracle = forward(&variant, &inputs).expect("the generator's inputs are valid");
+        let verdict = check(runtime.as_ref(), &variant, dtype, &config, &inputs, &oracle);
+        prop_assert!(verdict.passed(), "{variant} {dtype} {config}: {verdict:?}");
+    }
+}
+
+proptest! {
+    // A software adapter compiles each kernel anew for each shape: fewer cases, default configuration.
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn other_runtimes_equal_the_oracle((variant, inputs) in strategies::inputs()) {
+        let inputs = rounded(&inputs, Dtype::F32);
+        let oracle = forward(&variant, &inputs).expect("the generator's inputs are valid");
+        for runtime in ff_tests::runtimes() {
+            let config = runtime.default_config(&variant, Dtype::F32, &inputs.problem("property"));
+            let verdict = check(runtime.as_ref(), &variant, Dtype::F32, &config, &inputs, &oracle);
+            prop_assert!(verdict.passed(), "{} {variant}: {verdict:?}", runtime.device().runtime);
+        }
+    }
+}
