@@ -1,9 +1,9 @@
 //! Properties of the kernels over random inputs: the same code as the gate, on inputs nobody chose.
 
-use ff_reference::fused_message::forward;
+use ff_reference::fused_message::{Oracle, forward};
 use ff_spec::fused_message::Reduction;
 use ff_spec::{Dtype, LaunchConfig, RuntimeKind};
-use ff_testkit::gate::check;
+use ff_testkit::gate::{check, discriminates, is_degenerate};
 use ff_testkit::generators::{rounded, strategies};
 use proptest::prelude::*;
 
@@ -15,6 +15,12 @@ fn host_config(reduction: Reduction) -> impl Strategy<Value = LaunchConfig> {
     };
     (1..300_u32, 1..200_u32, 1..300_u32)
         .prop_map(move |(a, b, c)| LaunchConfig::from([(task, a), ("edges_per_tile", b), ("channel_block", c)]))
+}
+
+/// Whether the gate will judge this case: a single output is matched by a constant, which proves nothing. proptest counts
+/// what is turned down here and fails when it is most.
+fn tells(oracle: &Oracle, dtype: Dtype) -> bool {
+    is_degenerate(oracle) || discriminates(oracle, dtype).is_ok()
 }
 
 proptest! {
@@ -32,6 +38,7 @@ proptest! {
         let runtime = ff_kernels::open(RuntimeKind::Host).expect("the host is always there");
         let inputs = rounded(&inputs, dtype);
         let oracle = forward(&variant, &inputs).expect("the generator's inputs are valid");
+        prop_assume!(tells(&oracle, dtype));
         let verdict = check(runtime.as_ref(), &variant, dtype, &config, &inputs, &oracle);
         prop_assert!(verdict.passed(), "{variant} {dtype} {config}: {verdict:?}");
     }
@@ -45,6 +52,7 @@ proptest! {
     fn other_runtimes_equal_the_oracle((variant, inputs) in strategies::inputs()) {
         let inputs = rounded(&inputs, Dtype::F32);
         let oracle = forward(&variant, &inputs).expect("the generator's inputs are valid");
+        prop_assume!(tells(&oracle, Dtype::F32));
         for runtime in ff_tests::runtimes() {
             let config = runtime.default_config(&variant, Dtype::F32, &inputs.problem("property"));
             let verdict = check(runtime.as_ref(), &variant, Dtype::F32, &config, &inputs, &oracle);
