@@ -134,6 +134,10 @@ pub struct RadialContext<'a> {
     host_maths: bool,
     cube: BTreeMap<&'static str, Function>,
     cube_maths: bool,
+    /// Arguments of the stage trait, whose parameters come as a slice.
+    stage_arguments: String,
+    /// The host function's arguments out of those: `d, r_c, k, p[0], …`.
+    stage_call: String,
 }
 
 #[derive(Serialize)]
@@ -171,6 +175,11 @@ impl<'a> RadialContext<'a> {
         };
         let (host, host_maths) = render(Target::Host, "Lane<S, T>");
         let (cube, cube_maths) = render(Target::Cube, "F");
+        let scalars: Vec<&str> = radial.arguments().take(radial.arguments().count() - radial.parameters.len()).collect();
+        let slice = if radial.parameters.is_empty() { "_" } else { "p" };
+        let stage_arguments: String = scalars.iter().map(|name| format!("{name}: Lane<S, T>, ")).collect();
+        let indexed = (0..radial.parameters.len()).map(|i| format!("p[{i}]"));
+        let stage_call: Vec<String> = scalars.iter().map(|name| (*name).to_owned()).chain(indexed).collect();
         Self {
             name: &radial.name,
             kind: radial.kind,
@@ -182,6 +191,8 @@ impl<'a> RadialContext<'a> {
             host_maths,
             cube,
             cube_maths,
+            stage_arguments: format!("{stage_arguments}{slice}: &[Lane<S, T>]"),
+            stage_call: stage_call.join(", "),
         }
     }
 }

@@ -88,9 +88,7 @@ impl<R: Runtime> ff_spec::Runtime for CubeRuntime<R> {
                 let inputs = inputs.cast();
                 Box::new(CubeLaunch::<R, f32>::new(&self.client, device, registered, entry, &inputs, config)?)
             }
-            Dtype::F64 => {
-                Box::new(CubeLaunch::<R, f64>::new(&self.client, device, registered, entry, inputs, config)?)
-            }
+            Dtype::F64 => Box::new(CubeLaunch::<R, f64>::new(&self.client, device, registered, entry, inputs, config)?),
         })
     }
 }

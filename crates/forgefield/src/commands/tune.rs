@@ -207,7 +207,8 @@ fn counts(outcome: &ProblemOutcome) -> String {
 }
 
 fn summary(outcome: &Outcome, device: &DeviceId, records: &Path, screen: &Screen) -> Result<()> {
-    let header = ["VARIANT", "DTYPE", "DEFAULT", "BEST", "RATIO", "SPREAD", "UNFUSED", "RATIO", "TRIED", "CONFIG"];
+    let header =
+        ["FAMILY", "DTYPE", "DEFAULT", "BEST", "× DEFAULT", "SPREAD", "UNFUSED", "× UNFUSED", "TRIED", "CONFIG"];
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
     let rows: Vec<Vec<String>> = outcome
         .problems

@@ -87,9 +87,12 @@ fn chosen(names: &[String]) -> Result<Vec<Variant>> {
     Ok(chosen.into_iter().collect())
 }
 
+/// Open runtimes, and why others are not.
+type Opened = (Vec<Box<dyn Runtime>>, Vec<String>);
+
 /// The runtimes to check, and why the others are not: what was asked for must be there, what was not need not.
-fn open(args: &VerifyArgs) -> Result<(Vec<Box<dyn Runtime>>, Vec<String>)> {
-    let (mut open, mut missing): (Vec<Box<dyn Runtime>>, _) = (Vec::new(), Vec::new());
+fn open(args: &VerifyArgs) -> Result<Opened> {
+    let (mut open, mut missing): Opened = (Vec::new(), Vec::new());
     if args.runtime.is_empty() {
         for kind in ff_kernels::compiled() {
             match runtimes::of(kind) {

@@ -31,23 +31,44 @@ fn unknown_names_suggest_the_nearest() {
     run(dir, "tune --cutoff nan").expect(2, &["--cutoff is NaN, expected a positive radius"]);
 }
 
+/// A sound space, to be broken in one place each.
+const SPACE: &str = r#"op = "fused_message"
+[[space]]
+target = "host"
+reduction = "receiver"
+constraints = ["channel_block <= 2 * next_pow2(features)"]
+[space.parameters]
+rows_per_task = [4, 16]
+edges_per_tile = [32]
+channel_block = [32, 64]
+[space.defaults]
+rows_per_task = 16
+edges_per_tile = 32
+channel_block = 64
+"#;
+
 #[test]
 fn malformed_spaces_end_before_anything_is_measured() {
     let dir = folder();
-    let space = |change: &dyn Fn(&str) -> String| {
-        let text = include_str!("../../../../autotune/spaces/fused_message.toml");
-        let changed = change(text);
-        assert_ne!(changed, text);
-        std::fs::write(dir.path().join("space.toml"), changed).expect("written");
-        let done = run(dir.path(), &format!("{TUNE} --space space.toml --out out"));
-        assert!(!dir.path().join("out").exists());
-        done
-    };
-    space(&|text| text.replacen("[[space]]", "[[space", 1)).expect(2, &["malformed tuning space space.toml", "line"]);
-    space(&|text| text.replacen("constraints", "constrants", 1)).expect(2, &["constrants", "constraints"]);
-    space(&|text| text.replacen("next_pow2(features)", "next_pow2(featres)", 1)).expect(2, &["featres", "features"]);
-    space(&|text| text.replacen("channel_block = 128", "channel_block = 100", 1)).expect(2, &["default 100"]);
+    for (from, to, words) in [
+        ("[[space]]", "[[space", ["malformed tuning space space.toml", "line 2"]),
+        ("constraints =", "constrants =", ["`constrants`", "`constraints`"]),
+        ("(features)", "(featres)", ["`featres`", "`features`"]),
+        ("channel_block = 64", "channel_block = 100", ["default 100", "[32, 64]"]),
+        ("[4, 16]", "[]", ["`rows_per_task`", "no values"]),
+        ("fused_message", "fused_massage", ["`fused_massage`", "`fused_message`"]),
+        ("\"receiver\"", "\"edge_atomic\"", ["no [[space]]", "reduction `receiver`"]),
+    ] {
+        let broken = SPACE.replacen(from, to, 1);
+        assert_ne!(broken, SPACE);
+        std::fs::write(dir.path().join("space.toml"), broken).expect("written");
+        run(dir.path(), &format!("{TUNE} --space space.toml --out out")).expect(2, &words);
+        let records = std::fs::read_to_string(dir.path().join("out/records.jsonl")).unwrap_or_default();
+        assert!(records.is_empty(), "{records}");
+    }
     run(dir.path(), &format!("{TUNE} --space none.toml")).expect(2, &["cannot read tuning space none.toml"]);
+    std::fs::write(dir.path().join("space.toml"), SPACE).expect("written");
+    run(dir.path(), &format!("{TUNE} --space space.toml --out out")).expect(0, &["records "]);
 }
 
 #[test]
@@ -72,7 +93,7 @@ fn malformed_tables_are_refused_and_never_overwritten() {
     for (from, to, word) in [
         ("\"entries\"", "\"entrys\"", "entrys"),
         ("\"schema\": 1", "\"schema\": 7", "schema version 7, expected 1"),
-        ("\"rel_error\": ", "\"rel_error\": 1", "relative error"),
+        ("\"rel_error\": ", "\"rel_error\": 1000", "relative error"),
         ("\"median_ns\"", "\"median\"", "median"),
         ("}", "", "line"),
     ] {
