@@ -175,7 +175,8 @@ impl<'a> RadialContext<'a> {
         };
         let (host, host_maths) = render(Target::Host, "Lane<S, T>");
         let (cube, cube_maths) = render(Target::Cube, "F");
-        let scalars: Vec<&str> = radial.arguments().take(radial.arguments().count() - radial.parameters.len()).collect();
+        let scalars: Vec<&str> =
+            radial.arguments().take(radial.arguments().count() - radial.parameters.len()).collect();
         let slice = if radial.parameters.is_empty() { "_" } else { "p" };
         let stage_arguments: String = scalars.iter().map(|name| format!("{name}: Lane<S, T>, ")).collect();
         let indexed = (0..radial.parameters.len()).map(|i| format!("p[{i}]"));
