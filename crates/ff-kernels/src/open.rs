@@ -99,24 +99,16 @@ fn open_wgpu() -> Result<Box<dyn Runtime>, String> {
     let mut known = ADAPTER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if known.is_none() {
         let info = init_setup::<Api>(&device, RuntimeOptions::default()).adapter.get_info();
-        let software = format!("{:?}", info.device_type) == "Cpu";
         let driver = format!("{} {}", info.driver, info.driver_info).trim().to_owned();
+        // wgpu's word for what an adapter is: `DiscreteGpu`, `IntegratedGpu`, `Cpu`.
         let kind = format!("{:?}", info.device_type);
-        *known = Some((info.name, DeviceKind(&kind).arch(), driver, software));
+        let software = kind == "Cpu";
+        *known = Some((info.name, kind.to_lowercase(), driver, software));
     }
     let identity = known.clone().ok_or("no adapter")?;
     let kind = if cfg!(target_os = "macos") { RuntimeKind::Metal } else { RuntimeKind::Vulkan };
     let client = WgpuRuntime::client(&device);
     Ok(Box::new(CubeRuntime::new(client, kind, identity, |registered| registered.wgpu)))
-}
-
-/// wgpu's word for what an adapter is (`DiscreteGpu`), as an arch name.
-struct DeviceKind<'a>(&'a str);
-
-impl DeviceKind<'_> {
-    fn arch(&self) -> String {
-        self.0.to_lowercase()
-    }
 }
 
 #[cfg(not(feature = "cuda"))]

@@ -9,7 +9,7 @@ use ff_spec::fused_message::{Activation, Filter, Inputs, Message, Outputs, Reduc
 use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, Limits, Problem, RuntimeKind};
 
 use super::cube::{CubeConfig, InputsLaunch, Lanes, Real, zero};
-use super::host::{Call, HostConfig};
+use super::host::{Call, HostConfig, MAX_PARAMETERS};
 use super::{CubeEntry, HostElement, Registered, shared_memory};
 use crate::digest::digest;
 
@@ -180,12 +180,6 @@ impl<T: HostElement> HostLaunch<T> {
         Ok(Self { registered, config, inputs, outputs })
     }
 
-    /// Runs once and hands the outputs out, widened to nothing: for callers that own their tensors.
-    pub fn into_outputs(mut self) -> Outputs<T> {
-        self.launch();
-        self.outputs
-    }
-
     fn launch(&mut self) {
         let call = host_call(self.registered, &self.inputs);
         T::entry(self.registered)(&call, &self.config, &mut self.outputs);
@@ -195,6 +189,13 @@ impl<T: HostElement> HostLaunch<T> {
 /// Borrows checked inputs in the form the host kernels read.
 pub fn host_call<'a, T: HostElement>(registered: &Registered, inputs: &'a Inputs<T>) -> Call<'a, T> {
     let pair = registered.radial;
+    if let Some(p) = pair {
+        let most = p.basis_parameters.len().max(p.cutoff_parameters.len());
+        assert!(
+            most <= MAX_PARAMETERS,
+            "a radial function has {most} parameters, the host kernel takes {MAX_PARAMETERS}"
+        );
+    }
     Call {
         features: inputs.features,
         row_ptr: &inputs.row_ptr,
@@ -345,7 +346,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
         config: &LaunchConfig,
     ) -> Result<Self, LaunchError> {
         registered.check(inputs)?;
-        let upload = |values: &[T]| upload(client, values);
+        let floats = |values: &[T]| upload(client, values);
         let no_weights: &[T] = &[];
         let (weights, bias, hidden_weights, hidden_bias) = match &inputs.filter {
             Filter::Linear { a, b } => (a.as_slice(), b.as_slice(), no_weights, no_weights),
@@ -354,15 +355,15 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
         };
         let tensors = || {
             [
-                upload_u32(client, &inputs.row_ptr),
-                upload_u32(client, &inputs.sender),
-                upload(&inputs.edge_vec),
-                upload(&inputs.nodes),
-                upload(&inputs.vectors),
-                upload(weights),
-                upload(bias),
-                upload(hidden_weights),
-                upload(hidden_bias),
+                upload(client, &inputs.row_ptr),
+                upload(client, &inputs.sender),
+                floats(&inputs.edge_vec),
+                floats(&inputs.nodes),
+                floats(&inputs.vectors),
+                floats(weights),
+                floats(bias),
+                floats(hidden_weights),
+                floats(hidden_bias),
             ]
         };
         let mut launch = Self::build(client, device, registered, entry, (inputs, inputs.n_edges()), config, tensors)?;
@@ -522,10 +523,6 @@ fn upload<R: Runtime, T: CubeElement>(client: &ComputeClient<R>, values: &[T]) -
     let padding: [T; 4] = std::array::from_fn(|_| bytemuck::Zeroable::zeroed());
     let values = if values.is_empty() { &padding[..] } else { values };
     (client.create_from_slice(T::as_bytes(values)), values.len())
-}
-
-fn upload_u32<R: Runtime>(client: &ComputeClient<R>, values: &[u32]) -> (Handle, usize) {
-    upload(client, values)
 }
 
 impl<R: Runtime, T: HostElement + CubeElement + Float> ff_spec::Launch for CubeLaunch<R, T> {

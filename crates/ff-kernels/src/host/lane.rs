@@ -17,8 +17,6 @@ pub struct Lane<S: Simd, T: Element> {
 pub trait Element: Scalar + Pod + std::iter::Sum {
     /// A register of the SIMD level.
     type V<S: Simd>: Copy + Pod;
-    /// The unsigned integer of the same width, for atomic updates.
-    type Bits: Copy;
     /// An integer cell of the same width that threads may share.
     type Cell: Sync;
 
@@ -90,7 +88,6 @@ macro_rules! element {
         pastey::paste! {
         impl Element for $t {
             type V<S: Simd> = S::$s;
-            type Bits = $bits;
             type Cell = std::sync::atomic::$cell;
             $($consts)*
 
