@@ -245,7 +245,7 @@ pub fn fused_message<B: FusedMessageBackend>(
         key: &TuneKey::new(&variant.family(), dtype, &problem),
     };
     let selection = select(options.tables, query, |config| match device.runtime {
-        RuntimeKind::Host => host_config(variant.reduction, config).is_ok(),
+        RuntimeKind::Host => host_config(config).is_ok(),
         _ => cube_config(variant, dtype, &sizes, &problem, &device.limits, config).is_ok(),
     });
     let config = selection.config.clone().unwrap_or_else(|| default_config(&device, variant, dtype, &problem));

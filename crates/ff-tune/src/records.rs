@@ -334,13 +334,13 @@ mod tests {
     use crate::testing::{device, problem};
     use ff_spec::RuntimeKind;
 
-    fn record(rows: u32) -> Record {
+    fn record(edges: u32) -> Record {
         Record {
             schema: SCHEMA_VERSION,
             op: "fused_message".to_owned(),
             variant: "painn_linear_gaussian_cosine_receiver".to_owned(),
             kernel_hash: "abc".to_owned(),
-            config: LaunchConfig::from([("rows_per_task", rows)]),
+            config: LaunchConfig::from([("edges_per_task", edges)]),
             problem: problem(64, 128),
             dtype: Dtype::F32,
             device: device(RuntimeKind::Host),

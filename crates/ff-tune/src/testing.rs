@@ -153,7 +153,7 @@ impl Runtime for FakeRuntime {
     }
 
     fn default_config(&self, _: &Variant, _: Dtype, _: &Problem) -> LaunchConfig {
-        LaunchConfig::from([("channel_block", 32), ("edges_per_tile", 64), ("rows_per_task", 16)])
+        LaunchConfig::from([("channel_block", 32), ("edges_per_task", 512), ("edges_per_tile", 64)])
     }
 
     fn prepare(

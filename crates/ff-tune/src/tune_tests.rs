@@ -94,11 +94,11 @@ fn get(config: &LaunchConfig, name: &str) -> u32 {
     config.get(name).expect("set")
 }
 
-/// Best at 64 rows and tiles of 64: 600 ns against the default's 1000.
+/// Best at tasks of 2048 edges and tiles of 64: 600 ns against the default's 1000.
 fn landscape(config: &LaunchConfig) -> Behaviour {
-    let rows = if get(config, "rows_per_task") == 64 { 500 } else { 900 };
+    let tasks = if get(config, "edges_per_task") == 2048 { 500 } else { 900 };
     let tiles = if get(config, "edges_per_tile") == 64 { 100 } else { 400 };
-    Behaviour::Takes(rows + tiles + u64::from(get(config, "channel_block")) - 32)
+    Behaviour::Takes(tasks + tiles + u64::from(32 - get(config, "channel_block")))
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn finds_the_best_and_writes_what_it_did() {
     let outcome = bench.run(&runtime, &bench.request(&["water-2"])).expect("runs");
     let problem = &outcome.problems[0];
     let best = problem.best.as_ref().expect("found");
-    assert_eq!((get(&best.config, "rows_per_task"), get(&best.config, "edges_per_tile")), (64, 64));
+    assert_eq!((get(&best.config, "edges_per_task"), get(&best.config, "edges_per_tile")), (2048, 64));
     assert_eq!(get(&best.config, "channel_block"), 32);
     assert!((problem.ratio().expect("default passed") - 1000.0 / 600.0).abs() < 1e-6);
     assert_eq!(problem.counts.values().sum::<usize>(), CONFIGS);
@@ -134,14 +134,14 @@ fn finds_the_best_and_writes_what_it_did() {
 #[test]
 fn failures_cost_their_own_row() {
     let mut bench = Bench::new();
-    let runtime = FakeRuntime::new(|config| match (get(config, "rows_per_task"), get(config, "edges_per_tile")) {
-        (4, 16) => Behaviour::Refused,
-        (4, 32) => Behaviour::DoesNotCompile,
-        (4, 64) => Behaviour::Wrong,
-        (4, 128) => Behaviour::GoesWrong,
-        (256, 16) => Behaviour::FailsAt(6),
-        (256, 32) => Behaviour::PanicsInPrepare,
-        (256, 64) => Behaviour::Takes(20_000_000_000),
+    let runtime = FakeRuntime::new(|config| match (get(config, "edges_per_task"), get(config, "edges_per_tile")) {
+        (128, 16) => Behaviour::Refused,
+        (128, 32) => Behaviour::DoesNotCompile,
+        (128, 64) => Behaviour::Wrong,
+        (128, 128) => Behaviour::GoesWrong,
+        (8192, 16) => Behaviour::FailsAt(6),
+        (8192, 32) => Behaviour::PanicsInPrepare,
+        (8192, 64) => Behaviour::Takes(20_000_000_000),
         _ => landscape(config),
     });
     let outcome = bench.run(&runtime, &bench.request(&["water-2"])).expect("runs");
@@ -173,7 +173,7 @@ fn a_verifier_cannot_wave_errors_through() {
 fn a_broken_default_does_not_end_the_search() {
     let mut bench = Bench::new();
     let runtime = FakeRuntime::new(|config| match config.to_string().as_str() {
-        "channel_block=32 edges_per_tile=64 rows_per_task=16" => Behaviour::Wrong,
+        "channel_block=32 edges_per_task=512 edges_per_tile=64" => Behaviour::Wrong,
         _ => landscape(config),
     });
     let outcome = bench.run(&runtime, &bench.request(&["water-2"])).expect("runs");

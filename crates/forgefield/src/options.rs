@@ -20,6 +20,7 @@ usage: forgefield <command> [options]
   verify    check kernels against the f64 reference
   eval      run one variant on tensors from a file
   tune      search, check, time, and write this device's tuning table
+  bench     time kernels beside the machine's floor; compare runs
   tables    show, check, compare, merge and query tuning tables
 
 start with
@@ -57,6 +58,7 @@ impl Options {
             Some(Command::Verify(args)) => args.json.as_deref().is_some_and(|path| path.as_os_str() == "-"),
             Some(Command::Eval(args)) => args.json,
             Some(Command::Tune(args)) => args.json,
+            Some(Command::Bench(args)) => args.json.as_deref().is_some_and(|path| path.as_os_str() == "-"),
             Some(Command::Tables(args)) => args.json(),
             None => false,
         }
@@ -103,6 +105,15 @@ The metadata key `forgefield` of the outputs holds variant, runtime, launch conf
 Samples and verdicts are appended to DIR/records.jsonl, the table is DIR/<device-slug>/<op>.json.
 Ctrl-C ends cleanly and keeps what was measured; --resume goes on from there.")]
     Tune(TuneArgs),
+    /// Time kernels beside what the machine could do at most; compare with an earlier run.
+    #[command(after_help = "Examples:
+  forgefield bench --runtime host --threads 2
+  forgefield bench --case painn-linear --json new.json --compare old.json --fail-over 5%
+
+Every output is compared with the f64 reference before and after it is timed. FLOOR is the larger of counted FLOPs over
+the measured rate of fused multiply-adds and of compulsory bytes over the measured rate of a copy.
+--compare ends with 1 where a case is slower than the threshold by more than noise.")]
+    Bench(BenchArgs),
     /// Show, check, compare, merge and query tuning tables.
     #[command(after_help = "Example:
   forgefield tables select --problem water-1000 --variant painn_linear_receiver --dtype f32")]
@@ -339,6 +350,51 @@ pub struct TuneArgs {
     /// Print the outcome as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Cases to time [default: all].
+    #[arg(long, value_delimiter = ',')]
+    pub case: Vec<String>,
+    /// Structure files (extxyz, PDB) whose first frames are cases too: painn-linear-<name> and painn-tabulated-<name>.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub structure: Vec<PathBuf>,
+    /// Where to run.
+    #[arg(long, default_value = "auto")]
+    pub runtime: RuntimeChoice,
+    /// Threads of the host runtime [default: all].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub threads: Option<u16>,
+    /// Seconds of samples of one case.
+    #[arg(long, default_value = "2", value_parser = seconds)]
+    pub seconds: f64,
+    /// Folder of tuning tables.
+    #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
+    pub tables: PathBuf,
+    /// Also write inputs and outputs of each case as safetensors, for other programs to be timed on.
+    #[arg(long, value_name = "DIR")]
+    pub export: Option<PathBuf>,
+    /// Also write all rows as JSON; `-` for stdout.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// An earlier result to compare with.
+    #[arg(long, value_name = "FILE")]
+    pub compare: Option<PathBuf>,
+    /// By how much a case may be slower than in the earlier result.
+    #[arg(long, default_value = "5%", value_parser = percent, requires = "compare")]
+    pub fail_over: f64,
+}
+
+fn seconds(text: &str) -> std::result::Result<f64, String> {
+    let found = text.trim_end_matches('s').parse::<f64>().ok().filter(|s| (0.0..=3600.0).contains(s));
+    found.ok_or_else(|| format!("`{text}` is no time, expected 0 to 3600 seconds"))
+}
+
+fn percent(text: &str) -> std::result::Result<f64, String> {
+    let found = text.strip_suffix('%').and_then(|t| t.parse::<f64>().ok()).filter(|p| p.is_finite() && *p >= 0.0);
+    found.map(|p| p / 100.0).ok_or_else(|| format!("`{text}` is no threshold, expected a percentage such as 5%"))
 }
 
 /// `tables`.

@@ -272,29 +272,62 @@ fn named(dtype: FileDtype) -> String {
     format!("{dtype:?}").to_lowercase()
 }
 
+/// Inputs as a safetensors file that [`read`] reads; r_c is the tensor `r_cut`.
+///
+/// # Errors
+/// What the format cannot hold.
+pub fn write_inputs(inputs: &Inputs<f64>, dtype: Dtype) -> Result<Vec<u8>> {
+    let indices = |values: &[u32]| -> Vec<u8> { values.iter().flat_map(|v| v.to_le_bytes()).collect() };
+    let r_cut = [inputs.radial.r_cut];
+    let mut all = vec![
+        ("row_ptr".to_owned(), vec![inputs.row_ptr.len()], FileDtype::U32, indices(&inputs.row_ptr)),
+        ("sender".to_owned(), vec![inputs.sender.len()], FileDtype::U32, indices(&inputs.sender)),
+        ("r_cut".to_owned(), vec![1], file_dtype(dtype), bytes(&r_cut, dtype)),
+    ];
+    for (name, shape, values) in inputs.tensors() {
+        all.push((name, shape, file_dtype(dtype), bytes(values, dtype)));
+    }
+    let activation = match &inputs.filter {
+        Filter::Mlp { activation: Activation::ShiftedSoftplus, .. } => Some("shifted_softplus"),
+        Filter::Mlp { activation: Activation::Tanh, .. } => Some("tanh"),
+        _ => None,
+    };
+    let metadata = activation.map(|name| HashMap::from([("activation".to_owned(), name.to_owned())]));
+    all.iter()
+        .map(|(name, shape, dtype, data)| Ok((name.as_str(), TensorView::new(*dtype, shape.clone(), data)?)))
+        .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
+        .and_then(|views| safetensors::serialize(views, metadata))
+        .map_err(|e| Failure::fault(format!("cannot write safetensors: {e}")))
+}
+
+fn file_dtype(dtype: Dtype) -> FileDtype {
+    match dtype {
+        Dtype::F32 => FileDtype::F32,
+        Dtype::F64 => FileDtype::F64,
+    }
+}
+
+/// Values as little-endian bytes. Those of f32 were computed or rounded in f32 and widened: narrowing is exact.
+fn bytes(values: &[f64], dtype: Dtype) -> Vec<u8> {
+    match dtype {
+        Dtype::F32 => values.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect(),
+        Dtype::F64 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+    }
+}
+
 /// The outputs as a safetensors file; `note` goes under the metadata key `forgefield`.
 ///
 /// # Errors
 /// What the format cannot hold.
 pub fn write(outputs: &Outputs<f64>, inputs: &Inputs<f64>, dtype: Dtype, note: String) -> Result<Vec<u8>> {
-    let bytes = |values: &[f64]| -> Vec<u8> {
-        match dtype {
-            // The kernel computed in f32 and the value was widened: narrowing is exact.
-            Dtype::F32 => values.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect(),
-            Dtype::F64 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        }
-    };
-    let (nodes, vectors) = (bytes(&outputs.nodes), bytes(&outputs.vectors));
+    let (nodes, vectors) = (bytes(&outputs.nodes, dtype), bytes(&outputs.vectors, dtype));
     let (n, f) = (inputs.n_atoms, inputs.features);
-    let file_dtype = match dtype {
-        Dtype::F32 => FileDtype::F32,
-        Dtype::F64 => FileDtype::F64,
-    };
     let named: Vec<(&str, Vec<usize>, &[u8])> = match inputs.message {
         Message::Cfconv => vec![("y", vec![n, f], &nodes)],
         Message::Painn => vec![("dq", vec![n, f], &nodes), ("dmu", vec![n, 3, f], &vectors)],
     };
-    let views = named.into_iter().map(|(name, shape, data)| Ok((name, TensorView::new(file_dtype, shape, data)?)));
+    let views =
+        named.into_iter().map(|(name, shape, data)| Ok((name, TensorView::new(file_dtype(dtype), shape, data)?)));
     // One key, since the order of several in the file would differ from run to run.
     let metadata = HashMap::from([("forgefield".to_owned(), note)]);
     views

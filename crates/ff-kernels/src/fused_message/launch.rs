@@ -9,7 +9,7 @@ use ff_spec::fused_message::{Activation, Filter, Inputs, Message, Outputs, Reduc
 use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, Limits, Problem, RuntimeKind};
 
 use super::cube::{CubeConfig, InputsLaunch, Lanes, Real, zero};
-use super::host::{Call, HostConfig, MAX_PARAMETERS};
+use super::host::{Call, HostConfig, MAX_PARAMETERS, PackedTable};
 use super::{CubeEntry, HostElement, Registered, shared_memory};
 use crate::digest::digest;
 
@@ -46,16 +46,11 @@ impl Reader<'_> {
 ///
 /// # Errors
 /// [`LaunchError::Constraint`] for a missing, zero or unknown parameter.
-pub fn host_config(reduction: Reduction, config: &LaunchConfig) -> Result<HostConfig, LaunchError> {
-    let task = match reduction {
-        Reduction::Receiver => "rows_per_task",
-        Reduction::EdgeAtomic => "tiles_per_task",
-    };
-    let reader = Reader { config, known: &[task, "edges_per_tile", "channel_block"] };
+pub fn host_config(config: &LaunchConfig) -> Result<HostConfig, LaunchError> {
+    let reader = Reader { config, known: &["edges_per_task", "edges_per_tile", "channel_block"] };
     reader.check()?;
     Ok(HostConfig {
-        rows_per_task: reader.get("rows_per_task"),
-        tiles_per_task: reader.get("tiles_per_task"),
+        edges_per_task: reader.get("edges_per_task"),
         edges_per_tile: reader.get("edges_per_tile"),
         channel_block: reader.get("channel_block"),
     })
@@ -118,14 +113,7 @@ pub fn cube_config<T>(
 /// A configuration that every device can launch: what is used where no table entry applies.
 pub fn default_config(device: &DeviceId, variant: &Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
     if device.runtime == RuntimeKind::Host {
-        return match variant.reduction {
-            Reduction::Receiver => {
-                LaunchConfig::from([("rows_per_task", 16), ("edges_per_tile", 32), ("channel_block", 64)])
-            }
-            Reduction::EdgeAtomic => {
-                LaunchConfig::from([("tiles_per_task", 16), ("edges_per_tile", 32), ("channel_block", 64)])
-            }
-        };
+        return LaunchConfig::from([("edges_per_task", 512), ("edges_per_tile", 128), ("channel_block", 32)]);
     }
     let order = match variant.filter {
         ff_spec::fused_message::FilterKind::Tabulated => problem.n_basis as usize / 2,
@@ -165,6 +153,8 @@ pub struct HostLaunch<T: HostElement> {
     registered: &'static Registered,
     config: HostConfig,
     inputs: Inputs<T>,
+    /// Packed once, as a table is made once for many calls.
+    table: Option<PackedTable<T>>,
     outputs: Outputs<T>,
 }
 
@@ -175,13 +165,19 @@ impl<T: HostElement> HostLaunch<T> {
     /// [`LaunchError::Input`] and [`LaunchError::Constraint`].
     pub fn new(registered: &'static Registered, inputs: Inputs<T>, config: &LaunchConfig) -> Result<Self, LaunchError> {
         registered.check(&inputs)?;
-        let config = host_config(registered.reduction, config)?;
+        let config = host_config(config)?;
         let outputs = inputs.poisoned_outputs();
-        Ok(Self { registered, config, inputs, outputs })
+        let table = match &inputs.filter {
+            Filter::Tabulated { values, .. } => {
+                Some(PackedTable::new(values, inputs.message.parts(), inputs.features, &config))
+            }
+            _ => None,
+        };
+        Ok(Self { registered, config, inputs, table, outputs })
     }
 
     fn launch(&mut self) {
-        let call = host_call(self.registered, &self.inputs);
+        let call = Call { table: self.table.as_ref(), ..host_call(self.registered, &self.inputs) };
         T::entry(self.registered)(&call, &self.config, &mut self.outputs);
     }
 }
@@ -212,6 +208,7 @@ pub fn host_call<'a, T: HostElement>(registered: &Registered, inputs: &'a Inputs
             .map(|p| p.cutoff_parameters.iter().map(|(name, _)| inputs.radial.cutoff[*name][0]).collect())
             .unwrap_or_default(),
         filter: &inputs.filter,
+        table: None,
     }
 }
 

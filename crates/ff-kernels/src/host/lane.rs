@@ -1,4 +1,4 @@
-use std::ops::{Add, Div, Mul, Neg, Sub};
+use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
 use bytemuck::Pod;
 use ff_spec::Scalar;
@@ -13,8 +13,11 @@ pub struct Lane<S: Simd, T: Element> {
     pub v: T::V<S>,
 }
 
+/// The widest vector in elements, for padding: AVX-512 in f32.
+pub const MAX_LANES: usize = 16;
+
 /// A dtype that host kernels compute in: what differs between `f32` and `f64` registers and their elementary functions.
-pub trait Element: Scalar + Pod + std::iter::Sum {
+pub trait Element: Scalar + Pod + PartialOrd + AddAssign {
     /// A register of the SIMD level.
     type V<S: Simd>: Copy + Pod;
     /// An integer cell of the same width that threads may share.
@@ -202,6 +205,11 @@ impl<S: Simd, T: Element> Lane<S, T> {
     pub fn load_full(simd: S, slice: &[T]) -> Self {
         Self { simd, v: bytemuck::pod_read_unaligned(bytemuck::cast_slice(&slice[..T::lanes::<S>()])) }
     }
+    /// A full register to memory.
+    #[inline(always)]
+    pub fn store_full(self, slice: &mut [T]) {
+        bytemuck::cast_slice_mut::<T, u8>(&mut slice[..T::lanes::<S>()]).copy_from_slice(bytemuck::bytes_of(&self.v));
+    }
     /// The first lanes to memory.
     #[inline(always)]
     pub fn store(self, slice: &mut [T]) {
@@ -264,3 +272,18 @@ impl<S: Simd, T: Element> Neg for Lane<S, T> {
         self.lit(0.0) - self
     }
 }
+
+/// A loop of constant length up to 8 that is unrolled before any optimisation, so that arrays of registers indexed by its
+/// counter stay in registers.
+macro_rules! unroll {
+    ($i:ident in 0..$n:expr => $body:block) => {{
+        $crate::host::unroll!(@step $i, $n, $body, 0, 1, 2, 3, 4, 5, 6, 7);
+    }};
+    (@step $i:ident, $n:expr, $body:block, $($at:literal),*) => {
+        $(if $at < $n {
+            let $i = $at;
+            $body
+        })*
+    };
+}
+pub(crate) use unroll;

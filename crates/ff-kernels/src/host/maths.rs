@@ -38,7 +38,11 @@ pub fn cos<S: Simd, T: Element>(x: Lane<S, T>) -> Lane<S, T> {
 /// x − m·π with π in parts, exact for the m that occur.
 #[inline(always)]
 fn minus_pi_times<S: Simd, T: Element>(x: Lane<S, T>, m: Lane<S, T>) -> Lane<S, T> {
-    T::PI_PARTS.iter().fold(x, |r, part| m.mul_add(x.lit(-part), r))
+    let mut r = x;
+    for part in T::PI_PARTS {
+        r = m.mul_add(x.lit(-part), r);
+    }
+    r
 }
 
 /// (−1)ⁿ·y for integral n.
@@ -103,36 +107,46 @@ pub fn ln<S: Simd, T: Element>(x: Lane<S, T>) -> Lane<S, T> {
 /// sin(x)/x, 1 at 0.
 #[inline(always)]
 pub fn sinc<S: Simd, T: Element>(x: Lane<S, T>) -> Lane<S, T> {
-    near_or_far::<0, S, T>(x, |x| sin(x) / x)
+    let far = far(x);
+    near_or_far::<0, S, T>(x, sin(far) / far)
 }
 
 /// d/dx sinc.
 #[inline(always)]
 pub fn sinc_d1<S: Simd, T: Element>(x: Lane<S, T>) -> Lane<S, T> {
-    near_or_far::<1, S, T>(x, |x| (x * cos(x) - sin(x)) / (x * x))
+    let far = far(x);
+    near_or_far::<1, S, T>(x, (far * cos(far) - sin(far)) / (far * far))
 }
 
 /// d²/dx² sinc.
 #[inline(always)]
 pub fn sinc_d2<S: Simd, T: Element>(x: Lane<S, T>) -> Lane<S, T> {
-    near_or_far::<2, S, T>(x, |x| ((x.lit(2.0) - x * x) * sin(x) - x.lit(2.0) * x * cos(x)) / (x * x * x))
+    let far = far(x);
+    let two = x.lit(2.0);
+    near_or_far::<2, S, T>(x, ((two - far * far) * sin(far) - two * far * cos(far)) / (far * far * far))
 }
 
 /// d³/dx³ sinc.
 #[inline(always)]
 pub fn sinc_d3<S: Simd, T: Element>(x: Lane<S, T>) -> Lane<S, T> {
-    near_or_far::<3, S, T>(x, |x| {
-        let x2 = x * x;
-        (x.lit(3.0) * (x2 - x.lit(2.0)) * sin(x) + x * (x.lit(6.0) - x2) * cos(x)) / (x2 * x2)
-    })
+    let far = far(x);
+    let far2 = far * far;
+    let (three, six) = (x.lit(3.0), x.lit(6.0));
+    near_or_far::<3, S, T>(x, (three * (far2 - x.lit(2.0)) * sin(far) + far * (six - far2) * cos(far)) / (far2 * far2))
+}
+
+/// x where the closed form of sinc is used, elsewhere a number at which it is finite: a NaN would survive no select, but
+/// a division by zero costs time. No closure, here and above: one that is shared is not inlined into a function of its
+/// caller's SIMD level, and then every operation in it is a call.
+#[inline(always)]
+fn far<S: Simd, T: Element>(x: Lane<S, T>) -> Lane<S, T> {
+    let two = x.lit(2.0);
+    x.abs().select_less(two, two, x)
 }
 
 /// The `D`-th derivative of sinc: its Taylor series where |x| < 2, the closed form elsewhere.
 #[inline(always)]
-fn near_or_far<const D: usize, S: Simd, T: Element>(
-    x: Lane<S, T>,
-    closed: impl Fn(Lane<S, T>) -> Lane<S, T>,
-) -> Lane<S, T> {
+fn near_or_far<const D: usize, S: Simd, T: Element>(x: Lane<S, T>, closed: Lane<S, T>) -> Lane<S, T> {
     // sinc x = Σ (−1)ⁿ x²ⁿ / (2n+1)!; differentiated D times, the first power that survives is x^(D mod 2).
     let x2 = x * x;
     let first = D.div_ceil(2);
@@ -147,10 +161,7 @@ fn near_or_far<const D: usize, S: Simd, T: Element>(
     if D % 2 == 1 {
         series = series * x;
     }
-    // Keep the discarded side finite: a NaN would survive no select, but a division by zero costs time.
-    let two = x.lit(2.0);
-    let away = x.abs().select_less(two, two, x);
-    x.abs().select_less(two, series, closed(away))
+    x.abs().select_less(x.lit(2.0), series, closed)
 }
 
 /// n (n−1) … (n−d+1).

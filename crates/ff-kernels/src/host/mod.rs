@@ -2,7 +2,9 @@
 
 mod lane;
 pub mod maths;
+pub mod peak;
 mod runtime;
 
-pub use lane::{Element, Lane, Terms};
+pub(crate) use lane::unroll;
+pub use lane::{Element, Lane, MAX_LANES, Terms};
 pub use runtime::HostRuntime;

@@ -30,7 +30,7 @@ fn run<T: HostElement + Element>(
     inputs: &Primitives<Flex>,
     plan: &Plan,
 ) -> Result<PrimitiveMessage<Flex>, LaunchError> {
-    let config = host_config(plan.registered.reduction, &plan.config)?;
+    let config = host_config(&plan.config)?;
     let (n_atoms, features) = (plan.sizes.n_atoms, plan.sizes.features);
     let (row_ptr, sender) = (indices(&inputs.row_ptr), indices(&inputs.sender));
     let (edge_vec, nodes) = (inputs.edge_vec.to_contiguous(), inputs.nodes.to_contiguous());
@@ -57,6 +57,7 @@ fn run<T: HostElement + Element>(
         basis,
         cutoff,
         filter: &filter,
+        table: None,
     };
     let rows = n_atoms * features;
     let painn = plan.sizes.message == Message::Painn;

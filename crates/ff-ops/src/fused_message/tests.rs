@@ -152,7 +152,7 @@ fn the_configuration_comes_from_the_nearest_table() {
     let variant = "painn_linear_gaussian_cosine_receiver".parse().unwrap();
     let inputs = case(&spec(), &variant);
     let host = Flex::device_id(&Default::default());
-    let config = |rows| LaunchConfig::from([("rows_per_task", rows), ("edges_per_tile", 16), ("channel_block", 16)]);
+    let config = |edges| LaunchConfig::from([("edges_per_task", edges), ("edges_per_tile", 16), ("channel_block", 16)]);
     let cousin = DeviceId { slug: "host-cousin".to_owned(), ..host.clone() };
     let tables = [
         table(cousin, &variant, &inputs, config(2)),
@@ -162,12 +162,12 @@ fn the_configuration_comes_from_the_nearest_table() {
     ];
     let used = |tables: &[Table]| {
         let message = call::<Flex>(&inputs, &variant, Dtype::F32, DType::I32, tables, &Default::default()).unwrap();
-        (message.selection.step, message.config.get("rows_per_task"))
+        (message.selection.step, message.config.get("edges_per_task"))
     };
     assert_eq!(used(&tables), (Step::ExactDevice, Some(3)));
     assert_eq!(used(&tables[..2]), (Step::SameArchitecture, Some(2)));
     assert_eq!(used(&tables[1..2]).0, Step::Default);
-    assert_eq!(used(&[]), (Step::Default, Some(16)));
+    assert_eq!(used(&[]), (Step::Default, Some(512)));
 }
 
 #[test]

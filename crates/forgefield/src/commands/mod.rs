@@ -1,5 +1,6 @@
 //! One module per command.
 
+mod bench;
 mod devices;
 mod eval;
 mod junit;
@@ -24,6 +25,7 @@ pub fn run(options: &Options, screen: &Screen) -> Result<()> {
         Some(Command::Verify(args)) => verify::run(args, screen),
         Some(Command::Eval(args)) => eval::run(args, screen),
         Some(Command::Tune(args)) => tune::run(args, screen),
+        Some(Command::Bench(args)) => bench::run(args, screen),
         Some(Command::Tables(args)) => tables::run(args, screen),
     }
 }

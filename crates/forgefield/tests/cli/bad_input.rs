@@ -38,11 +38,11 @@ target = "host"
 reduction = "receiver"
 constraints = ["channel_block <= 2 * next_pow2(features)"]
 [space.parameters]
-rows_per_task = [4, 16]
+edges_per_task = [4, 16]
 edges_per_tile = [32]
 channel_block = [32, 64]
 [space.defaults]
-rows_per_task = 16
+edges_per_task = 16
 edges_per_tile = 32
 channel_block = 64
 "#;
@@ -55,7 +55,7 @@ fn malformed_spaces_end_before_anything_is_measured() {
         ("constraints =", "constrants =", ["`constrants`", "`constraints`"]),
         ("(features)", "(featres)", ["`featres`", "`features`"]),
         ("channel_block = 64", "channel_block = 100", ["default 100", "[32, 64]"]),
-        ("[4, 16]", "[]", ["`rows_per_task`", "no values"]),
+        ("[4, 16]", "[]", ["`edges_per_task`", "no values"]),
         ("fused_message", "fused_massage", ["`fused_massage`", "`fused_message`"]),
         ("\"receiver\"", "\"edge_atomic\"", ["no [[space]]", "reduction `receiver`"]),
     ] {

@@ -1,0 +1,171 @@
+//! Basis values, cutoffs and Hermite weights of a tile, lanes across edges.
+
+use std::marker::PhantomData;
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::Call;
+use super::tile::Tile;
+use crate::host::{Element, Lane, MAX_LANES};
+
+/// A radial basis φ_k(d); generated code implements it.
+pub trait Basis: Send + Sync + 'static {
+    /// φ_k(d).
+    fn value<S: Simd, T: Element>(d: Lane<S, T>, r_c: Lane<S, T>, k: Lane<S, T>, p: &[Lane<S, T>]) -> Lane<S, T>;
+    /// φ_k and its first two derivatives in d.
+    fn jet<S: Simd, T: Element>(d: Lane<S, T>, r_c: Lane<S, T>, k: Lane<S, T>, p: &[Lane<S, T>]) -> Jet<S, T>;
+}
+
+/// A cutoff function f_c(d) for d < r_c; generated code implements it.
+pub trait Cutoff: Send + Sync + 'static {
+    /// f_c(d).
+    fn value<S: Simd, T: Element>(d: Lane<S, T>, r_c: Lane<S, T>, p: &[Lane<S, T>]) -> Lane<S, T>;
+    /// f_c and its first two derivatives in d.
+    fn jet<S: Simd, T: Element>(d: Lane<S, T>, r_c: Lane<S, T>, p: &[Lane<S, T>]) -> Jet<S, T>;
+}
+
+/// A value with its first two derivatives in d.
+pub type Jet<S, T> = [Lane<S, T>; 3];
+
+/// φ_k and its first two derivatives for one d in f64: (d, r_c, k, parameters).
+pub fn basis_jet<B: Basis>(d: f64, r_c: f64, k: f64, p: &[f64]) -> [f64; 3] {
+    scalar_jet(p, |at, p| B::jet(at(d), at(r_c), at(k), p))
+}
+
+/// f_c and its first two derivatives for one d in f64: (d, r_c, parameters).
+pub fn cutoff_jet<C: Cutoff>(d: f64, r_c: f64, p: &[f64]) -> [f64; 3] {
+    scalar_jet(p, |at, p| C::jet(at(d), at(r_c), p))
+}
+
+type One = Lane<pulp::Scalar, f64>;
+
+fn scalar_jet(p: &[f64], jet: impl Fn(&dyn Fn(f64) -> One, &[One]) -> [One; 3]) -> [f64; 3] {
+    let at = |x: f64| One::splat(pulp::Scalar, x);
+    let p: Vec<One> = p.iter().map(|x| at(*x)).collect();
+    jet(&at, &p).map(|lane| lane.v)
+}
+
+/// How a variant fills a tile with basis values and cutoffs.
+pub trait Radial: 'static {
+    #[doc(hidden)]
+    #[expect(private_interfaces, reason = "sealed: implemented in this module only")]
+    fn fill<T: Element>(call: &Call<T>, tile: &mut Tile<T>);
+}
+
+/// A basis under a cutoff.
+pub struct Pair<B, C>(PhantomData<(B, C)>);
+
+impl<B: Basis, C: Cutoff> Radial for Pair<B, C> {
+    #[expect(private_interfaces, reason = "as in the trait")]
+    fn fill<T: Element>(call: &Call<T>, tile: &mut Tile<T>) {
+        Arch::new().dispatch(RadialTile { call, tile, functions: PhantomData::<(B, C)> });
+    }
+}
+
+/// No radial functions: a tabulated filter has them in its table.
+pub struct InTable;
+
+impl Radial for InTable {
+    #[expect(private_interfaces, reason = "as in the trait")]
+    fn fill<T: Element>(_: &Call<T>, _: &mut Tile<T>) {}
+}
+
+/// The most parameters a radial function may declare.
+pub const MAX_PARAMETERS: usize = 8;
+
+struct RadialTile<'a, T, B, C> {
+    call: &'a Call<'a, T>,
+    tile: &'a mut Tile<T>,
+    functions: PhantomData<(B, C)>,
+}
+
+impl<T: Element, B: Basis, C: Cutoff> WithSimd for RadialTile<'_, T, B, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { call, tile, .. } = self;
+        let (lanes, padded, stride) = (T::lanes::<S>(), tile.padded(), tile.stride);
+        let splat = |x: T| Lane::<S, T>::splat(simd, x);
+        let r_c = splat(call.r_cut);
+        // Parameters per function: more than a handful has no published precedent.
+        let mut p = [splat(T::default()); MAX_PARAMETERS];
+        for (p, value) in p.iter_mut().zip(&call.cutoff) {
+            *p = splat(*value);
+        }
+        for e in (0..padded).step_by(lanes) {
+            let d = Lane::load_full(simd, &tile.d[e..]);
+            C::value(d, r_c, &p).store_full(&mut tile.f_c[e..]);
+        }
+        for k in 0..call.n_basis {
+            for (p, values) in p.iter_mut().zip(&call.basis) {
+                *p = splat(if values.len() == 1 { values[0] } else { values[k] });
+            }
+            let index = splat(T::from_f64(k as f64 + 1.0));
+            let row = &mut tile.coefficients[k * stride..][..padded];
+            for (d, phi) in tile.d[..padded].chunks_exact(lanes).zip(row.chunks_exact_mut(lanes)) {
+                B::value(Lane::load_full(simd, d), r_c, index, &p).store_full(phi);
+            }
+        }
+        // The edges that only pad the tile must add nothing.
+        tile.f_c[tile.len..padded].fill(T::default());
+    }
+}
+
+/// Hermite weights of a tile and the table row each edge starts at.
+pub(super) struct HermiteTile<'a, T> {
+    pub r_cut: T,
+    pub order: usize,
+    pub n_nodes: usize,
+    pub tile: &'a mut Tile<T>,
+}
+
+impl<T: Element> WithSimd for HermiteTile<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { r_cut, order, n_nodes, tile } = self;
+        let (lanes, padded, depth) = (T::lanes::<S>(), tile.padded(), 2 * order);
+        let segments = (n_nodes - 1) as f64;
+        let h = r_cut.to_f64() / segments;
+        let per_h = 1.0 / h;
+        // f_c is not used by this filter: its buffer holds the position t in [0, 1] within the segment.
+        for e in 0..padded {
+            let x = tile.d[e].to_f64() * per_h;
+            let segment = x.floor().min(segments - 1.0);
+            tile.base[e] = (segment as usize * order) as u32;
+            tile.f_c[e] = T::from_f64(x - segment);
+        }
+        for e in (0..padded).step_by(lanes) {
+            let t = Lane::<S, T>::load_full(simd, &tile.f_c[e..]);
+            let s = t.lit(1.0) - t;
+            let (t2, s2) = (t * t, s * s);
+            let h = t.lit(h);
+            let (one, zero) = (t.lit(1.0), t.lit(0.0));
+            let weights = if order == 2 {
+                [s2 * (one + t + t), h * t * s2, t2 * (one + s + s), -(h * s * t2), zero, zero]
+            } else {
+                let (t3, s3) = (t2 * t, s2 * s);
+                let (three, six, half_h2) = (t.lit(3.0), t.lit(6.0), t.lit(0.5) * h * h);
+                [
+                    s3 * (one + three * t + six * t2),
+                    h * t * s3 * (one + three * t),
+                    half_h2 * t2 * s3,
+                    t3 * (one + three * s + six * s2),
+                    -(h * s * t3 * (one + three * s)),
+                    half_h2 * s2 * t3,
+                ]
+            };
+            for (m, weight) in weights.iter().take(depth).enumerate() {
+                let mut values = [T::default(); MAX_LANES];
+                weight.store_full(&mut values);
+                for (edge, value) in tile.coefficients[e * depth..].chunks_exact_mut(depth).zip(&values[..lanes]) {
+                    edge[m] = *value;
+                }
+            }
+        }
+        // The edges that only pad the tile must add nothing.
+        tile.coefficients[tile.len * depth..padded * depth].fill(T::default());
+    }
+}

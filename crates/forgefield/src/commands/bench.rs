@@ -1,0 +1,483 @@
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ff_kernels::fused_message::tabulate;
+use ff_kernels::host::peak::{self, Peak};
+use ff_model::{MessageSpec, builtin, message_inputs, random_linear, random_mlp, read_structures};
+use ff_reference::fused_message::{Oracle, forward};
+use ff_reference::radial::{RadialKind, default_parameters};
+use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Message, Outputs, Radial, Reduction, Variant};
+use ff_spec::{Clock, DeviceId, Dtype, Launch, LaunchConfig, Problem, Runtime, RuntimeKind, SCHEMA_VERSION, cost};
+use ff_testkit::generators::rounded;
+use ff_testkit::tolerance::{Order, compare};
+use ff_tune::Timing;
+use serde::{Deserialize, Serialize};
+
+use super::eval::choose;
+use crate::failure::{Failure, Result};
+use crate::options::BenchArgs;
+use crate::screen::{Screen, columns, pretty};
+use crate::variants::meant;
+use crate::{interrupt, runtimes, tensors};
+
+/// A message step with its sizes.
+#[derive(Clone)]
+struct Case {
+    name: String,
+    message: Message,
+    filter: FilterKind,
+    /// Whether the filter is sampled into a table first.
+    tabulated: bool,
+    problem: &'static str,
+    cutoff: f64,
+    features: usize,
+    n_basis: usize,
+    dtype: Dtype,
+}
+
+/// Hidden width of mlp filters.
+const HIDDEN: usize = 128;
+/// Derivatives stored per node of a table: quintic segments, which need the least memory for their error.
+const TABLE_ORDER: usize = 3;
+/// Relative error of tables: a tenth of what the gate allows in f32.
+const TABLE_TOLERANCE: f64 = 1e-6;
+/// Receivers that are compared with the oracle: all of them would take minutes on a large problem.
+const CHECKED_ROWS: usize = 64;
+
+impl Case {
+    /// The exact, untabulated variant, and its radial functions.
+    fn exact(&self) -> Variant {
+        let basis = if self.message == Message::Painn { "bessel" } else { "gaussian" };
+        Variant {
+            message: self.message,
+            filter: self.filter,
+            radial: Some((basis.to_owned(), "cosine".to_owned())),
+            reduction: Reduction::Receiver,
+        }
+    }
+}
+
+/// The built-in suite: PaiNN's message at the size that peers are compared at, then one axis changed at a time; SchNet's.
+fn suite() -> Vec<Case> {
+    let painn = Case {
+        name: "painn-linear".to_owned(),
+        message: Message::Painn,
+        filter: FilterKind::Linear,
+        tabulated: false,
+        problem: "water-1333",
+        cutoff: 5.0,
+        features: 128,
+        n_basis: 20,
+        dtype: Dtype::F32,
+    };
+    let schnet = Case {
+        name: "schnet-mlp".to_owned(),
+        message: Message::Cfconv,
+        filter: FilterKind::Mlp,
+        n_basis: 50,
+        ..painn.clone()
+    };
+    let change = |suffix: &str, case: &Case, change: fn(&mut Case)| {
+        let mut case = Case { name: format!("{}-{suffix}", case.name), ..case.clone() };
+        change(&mut case);
+        case
+    };
+    let tabulated = Case { name: "painn-tabulated".to_owned(), tabulated: true, ..painn.clone() };
+    vec![
+        change("f64", &painn, |c| c.dtype = Dtype::F64),
+        change("64-features", &painn, |c| c.features = 64),
+        change("256-features", &painn, |c| c.features = 256),
+        change("degree-12", &painn, |c| c.cutoff = 3.06),
+        change("degree-120", &painn, |c| c.cutoff = 6.59),
+        change("999-atoms", &painn, |c| c.problem = "water-333"),
+        change("15999-atoms", &painn, |c| c.problem = "water-5333"),
+        change("50001-atoms", &painn, |c| c.problem = "water-16667"),
+        change("benzene", &painn, |c| c.problem = "c6h6"),
+        change("benzene", &tabulated, |c| c.problem = "c6h6"),
+        change("50001-atoms", &tabulated, |c| c.problem = "water-16667"),
+        Case { name: "schnet-tabulated".to_owned(), tabulated: true, ..schnet.clone() },
+        schnet,
+        tabulated,
+        painn,
+    ]
+    .into_iter()
+    .rev()
+    .collect()
+}
+
+/// One line of the result.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Row {
+    case: String,
+    variant: String,
+    dtype: Dtype,
+    problem: Problem,
+    config: LaunchConfig,
+    timing: Timing,
+    /// Median per edge.
+    ns_per_edge: f64,
+    /// The larger of counted FLOPs over the measured FMA rate and compulsory bytes over the measured copy rate, ns.
+    floor_ns: Option<f64>,
+    /// Which of the two.
+    bound: Option<String>,
+    /// ‖out − ref‖/‖ref‖ on the rows that were compared with the oracle.
+    rel_error: f64,
+    /// Peak memory while running over that of inputs and outputs.
+    memory: Option<f64>,
+}
+
+/// Everything that was measured.
+#[derive(Debug, Serialize, Deserialize)]
+struct Report {
+    schema: u32,
+    forgefield: String,
+    device: DeviceId,
+    clock: Clock,
+    threads: usize,
+    /// Measured FMA rate (FLOP/s) for f32 and f64, and copy rate (B/s).
+    peak: Option<[f64; 3]>,
+    rows: Vec<Row>,
+}
+
+/// Times the suite.
+pub fn run(args: &BenchArgs, screen: &Screen) -> Result<()> {
+    let old = args.compare.as_deref().map(read_report).transpose()?;
+    let cases = chosen(args)?;
+    if let Some(dir) = &args.export {
+        fs::create_dir_all(dir).map_err(|e| Failure::input(format!("cannot create {}: {e}", dir.display())))?;
+    }
+    if let Some(threads) = args.threads {
+        // One of them is this thread, which would otherwise only wait for the others.
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.into())
+            .use_current_thread()
+            .build_global()
+            .map_err(Failure::fault)?;
+    }
+    let runtime = runtimes::open(args.runtime, screen)?;
+    let on_host = runtime.device().runtime == RuntimeKind::Host;
+    let roofs = on_host.then(|| (peak::measure::<f32>(), peak::measure::<f64>()));
+    let mut report = Report {
+        schema: SCHEMA_VERSION,
+        forgefield: env!("CARGO_PKG_VERSION").to_owned(),
+        device: runtime.device().clone(),
+        clock: runtime.clock(),
+        threads: rayon::current_num_threads(),
+        peak: roofs.map(|(f32, f64)| [f32.flops, f64.flops, f32.bytes]),
+        rows: Vec::new(),
+    };
+    if let Some((f32, f64)) = roofs {
+        screen.headline(format!(
+            "{} threads; measured: {:.0} GFLOP/s in f32, {:.0} in f64, {:.1} GB/s copied",
+            report.threads,
+            f32.flops / 1e9,
+            f64.flops / 1e9,
+            f32.bytes / 1e9
+        ))?;
+    }
+    if report.device.software {
+        screen.warn("a software adapter: these times say nothing of a GPU");
+    }
+    for case in &cases {
+        if interrupt::raised() {
+            break;
+        }
+        screen.say(&case.name);
+        let roof = roofs.map(|(f32, f64)| if case.dtype == Dtype::F32 { f32 } else { f64 });
+        report.rows.push(measure(case, runtime.as_ref(), roof, args, screen)?);
+    }
+    if let Some(path) = args.json.as_deref().filter(|path| path.as_os_str() != "-") {
+        ff_tables::fs::replace(path, (pretty(&report)? + "\n").as_bytes())
+            .map_err(|e| Failure::input(format!("cannot write {}: {e}", path.display())))?;
+    }
+    if args.json.as_deref().is_some_and(|path| path.as_os_str() == "-") {
+        screen.json(&report)?;
+    } else {
+        show(&report.rows, screen)?;
+    }
+    if interrupt::raised() {
+        return Err(Failure::interrupted("interrupted: the cases after that were not measured"));
+    }
+    old.map_or(Ok(()), |old| judge(&old, &report, args.fail_over, screen))
+}
+
+fn chosen(args: &BenchArgs) -> Result<Vec<Case>> {
+    let mut all = suite();
+    for path in &args.structure {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        for base in suite().into_iter().filter(|c| ["painn-linear", "painn-tabulated"].contains(&c.name.as_str())) {
+            all.push(Case { name: format!("{}-{name}", base.name), problem: "", ..base });
+        }
+    }
+    if args.case.is_empty() {
+        return Ok(all);
+    }
+    args.case
+        .iter()
+        .map(|name| {
+            all.iter().find(|case| case.name == *name).cloned().ok_or_else(|| {
+                let known: Vec<&str> = all.iter().map(|case| case.name.as_str()).collect();
+                Failure::input(format!(
+                    "unknown case `{name}`{}; expected one of {}",
+                    meant(name, &known),
+                    known.join(", ")
+                ))
+            })
+        })
+        .collect()
+}
+
+/// The exact inputs of a case.
+fn inputs(case: &Case, args: &BenchArgs) -> Result<Inputs<f64>> {
+    let structures = if case.problem.is_empty() {
+        let path = args
+            .structure
+            .iter()
+            .find(|path| case.name.ends_with(&*path.file_stem().unwrap_or_default().to_string_lossy()));
+        let path = path.ok_or_else(|| Failure::input(format!("case `{}` has no structure file", case.name)))?;
+        let mut frames = read_structures(path).map_err(Failure::input)?;
+        // Latency is that of one molecule.
+        frames.truncate(1);
+        frames
+    } else {
+        builtin(case.problem).map_err(Failure::input)?
+    };
+    let variant = case.exact();
+    let channels = case.message.parts() * case.features;
+    let parameters =
+        |name: &str, kind| default_parameters(name, kind, case.cutoff, case.n_basis).map_err(Failure::input);
+    let (basis, cutoff) = variant.radial.clone().unwrap_or_default();
+    let spec = MessageSpec {
+        message: case.message,
+        features: case.features,
+        radial: Radial {
+            r_cut: case.cutoff,
+            n_basis: case.n_basis,
+            basis: parameters(&basis, RadialKind::Basis)?,
+            cutoff: parameters(&cutoff, RadialKind::Cutoff)?,
+        },
+        filter: match case.filter {
+            FilterKind::Mlp => random_mlp(case.n_basis, HIDDEN, channels, Activation::ShiftedSoftplus, 0),
+            FilterKind::Linear | FilterKind::Tabulated => random_linear(case.n_basis, channels, 0),
+        },
+        seed: 0,
+    };
+    message_inputs(&structures, case.cutoff, &spec).map_err(Failure::input)
+}
+
+fn measure(case: &Case, runtime: &dyn Runtime, roof: Option<Peak>, args: &BenchArgs, screen: &Screen) -> Result<Row> {
+    let exact = rounded(&inputs(case, args)?, case.dtype);
+    let exact_variant = case.exact();
+    let (variant, inputs) = if case.tabulated {
+        let table = tabulate(&exact_variant, &exact, TABLE_ORDER, TABLE_TOLERANCE)?;
+        let filter: Filter<f64> = table.filter;
+        let radial = Radial { r_cut: exact.radial.r_cut, ..Radial::default() };
+        let variant = Variant { filter: FilterKind::Tabulated, radial: None, ..exact_variant.clone() };
+        (variant, rounded(&Inputs { filter, radial, ..exact.clone() }, case.dtype))
+    } else {
+        (exact_variant.clone(), exact.clone())
+    };
+    let problem = inputs.problem(if case.problem.is_empty() { &case.name } else { case.problem });
+    let tables = ff_tables::load_all(&args.tables, ff_spec::fused_message::OP);
+    for error in &tables.errors {
+        screen.warn(format!("warning: {error}"));
+    }
+    let (_, config) = choose(runtime, &tables, &variant, case.dtype, &inputs, &problem);
+    let mut launch = runtime.prepare(&variant, case.dtype, &inputs, &config)?;
+    let sample = Sample::new(&variant, &inputs)?;
+    let before = sample.check(launch.as_mut(), case.dtype)?;
+    if let Some(dir) = &args.export {
+        let outputs = launch.outputs()?;
+        export(&dir.join(format!("{}.in.safetensors", case.name)), &tensors::write_inputs(&exact, case.dtype)?)?;
+        let note = format!("outputs of {variant} under {config}");
+        export(
+            &dir.join(format!("{}.out.safetensors", case.name)),
+            &tensors::write(&outputs, &inputs, case.dtype, note)?,
+        )?;
+    }
+    let memory = peak_memory(launch.as_mut(), &inputs, case.dtype)?;
+    let (begin, mut samples) = (Instant::now(), Vec::new());
+    let time = Duration::from_secs_f64(args.seconds);
+    while samples.len() < 5 || (begin.elapsed() < time && samples.len() < 100_000) {
+        samples.push(u64::try_from(launch.time()?.as_nanos()).unwrap_or(u64::MAX));
+        if interrupt::raised() {
+            break;
+        }
+    }
+    let after = sample.check(launch.as_mut(), case.dtype)?;
+    let timing = Timing::of(&samples).ok_or_else(|| Failure::fault("no sample was taken"))?;
+    let cost = cost(&variant, &problem, case.dtype);
+    let floors =
+        roof.map(|roof| (1e9 * cost.flops as f64 / roof.flops, 1e9 * cost.compulsory_bytes as f64 / roof.bytes));
+    Ok(Row {
+        case: case.name.clone(),
+        variant: variant.id(),
+        dtype: case.dtype,
+        ns_per_edge: timing.median_ns / problem.n_edges.max(1) as f64,
+        problem,
+        config,
+        timing,
+        floor_ns: floors.map(|(flops, bytes)| flops.max(bytes)),
+        bound: floors.map(|(flops, bytes)| if flops > bytes { "FLOPs" } else { "bytes" }.to_owned()),
+        rel_error: before.max(after),
+        memory,
+    })
+}
+
+/// Some receivers of a problem with the oracle's outputs for them.
+struct Sample {
+    rows: Vec<usize>,
+    features: usize,
+    oracle: Oracle,
+}
+
+impl Sample {
+    fn new(variant: &Variant, inputs: &Inputs<f64>) -> Result<Self> {
+        let step = inputs.n_atoms.div_ceil(CHECKED_ROWS).max(1);
+        let rows: Vec<usize> = (0..inputs.n_atoms).step_by(step).collect();
+        // The same atoms with the edges of these receivers alone.
+        let mut part = Inputs { row_ptr: vec![0], sender: Vec::new(), edge_vec: Vec::new(), ..inputs.clone() };
+        for row in 0..inputs.n_atoms {
+            if row % step == 0 {
+                let edges = inputs.row_ptr[row] as usize..inputs.row_ptr[row + 1] as usize;
+                part.sender.extend_from_slice(&inputs.sender[edges.clone()]);
+                part.edge_vec.extend_from_slice(&inputs.edge_vec[3 * edges.start..3 * edges.end]);
+            }
+            part.row_ptr.push(part.sender.len() as u32);
+        }
+        let oracle = forward(variant, &part).map_err(Failure::fault)?;
+        Ok(Self { rows, features: inputs.features, oracle })
+    }
+
+    /// Runs the kernel on poisoned outputs; the relative error of the sampled receivers.
+    fn check(&self, launch: &mut dyn Launch, dtype: Dtype) -> Result<f64> {
+        launch.poison()?;
+        launch.run()?;
+        let Outputs { mut nodes, mut vectors } = launch.outputs()?;
+        // Of other receivers it is known that they were written.
+        for (values, per_row) in [(&mut nodes, self.features), (&mut vectors, 3 * self.features)] {
+            for (row, values) in values.chunks_exact_mut(per_row).enumerate() {
+                if self.rows.binary_search(&row).is_err() {
+                    values.iter_mut().filter(|v| v.is_finite()).for_each(|v| *v = 0.0);
+                }
+            }
+        }
+        let Oracle { outputs, magnitude } = &self.oracle;
+        let mut worst = 0.0_f64;
+        for (out, reference, magnitude) in
+            [(&nodes, &outputs.nodes, &magnitude.nodes), (&vectors, &outputs.vectors, &magnitude.vectors)]
+        {
+            let comparison = compare(dtype, Order::Forward, out, reference, magnitude);
+            if let Some(reason) = comparison.reason {
+                return Err(Failure::unmet(format!("not timed, the output is wrong: {reason}")));
+            }
+            worst = worst.max(comparison.rel_error);
+        }
+        Ok(worst)
+    }
+}
+
+/// Peak memory of one run over that of inputs and outputs; `None` where the system does not say.
+fn peak_memory(launch: &mut dyn Launch, inputs: &Inputs<f64>, dtype: Dtype) -> Result<Option<f64>> {
+    let floats: usize = inputs.tensors().iter().map(|(_, _, values)| values.len()).sum();
+    let outputs = inputs.poisoned_outputs();
+    let elements = floats + outputs.nodes.len() + outputs.vectors.len();
+    let tensors = elements * dtype.size() + 4 * (inputs.row_ptr.len() + inputs.sender.len());
+    drop(outputs);
+    let status = |field: &str| -> Option<usize> {
+        let text = fs::read_to_string("/proc/self/status").ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(field))?;
+        line.trim_start_matches(':').trim().trim_end_matches("kB").trim().parse::<usize>().ok().map(|kib| kib * 1024)
+    };
+    // 5 resets the peak to what is resident now.
+    if fs::write("/proc/self/clear_refs", "5").is_err() {
+        return Ok(None);
+    }
+    let Some(resident) = status("VmRSS") else { return Ok(None) };
+    launch.run()?;
+    let extra = status("VmHWM").map(|peak| peak.saturating_sub(resident));
+    Ok(extra.map(|extra| 1.0 + extra as f64 / tensors.max(1) as f64))
+}
+
+fn export(path: &Path, bytes: &[u8]) -> Result<()> {
+    ff_tables::fs::replace(path, bytes).map_err(|e| Failure::input(format!("cannot write {}: {e}", path.display())))
+}
+
+fn show(rows: &[Row], screen: &Screen) -> Result<()> {
+    let header = [
+        "CASE",
+        "DTYPE",
+        "ATOMS",
+        "EDGES",
+        "MEDIAN ms",
+        "±",
+        "ns/EDGE",
+        "FLOOR ms",
+        "BOUND",
+        "× FLOOR",
+        "MEMORY",
+        "ERROR",
+    ];
+    let mut table = Vec::new();
+    for row in rows {
+        let ms = |ns: f64| format!("{:.3}", ns / 1e6);
+        table.push(vec![
+            row.case.clone(),
+            row.dtype.to_string(),
+            row.problem.n_atoms.to_string(),
+            row.problem.n_edges.to_string(),
+            ms(row.timing.median_ns),
+            ms(row.timing.spread_ns),
+            format!("{:.1}", row.ns_per_edge),
+            row.floor_ns.map_or("-".to_owned(), ms),
+            row.bound.clone().unwrap_or_else(|| "-".to_owned()),
+            row.floor_ns.map_or("-".to_owned(), |floor| format!("{:.2}", row.timing.median_ns / floor)),
+            row.memory.map_or("-".to_owned(), |m| format!("{m:.2}")),
+            format!("{:.1e}", row.rel_error),
+        ]);
+    }
+    columns(&header, &table, "llrrrrrrlrrr").into_iter().try_for_each(|line| screen.line(line))
+}
+
+fn read_report(path: &Path) -> Result<Report> {
+    let text = fs::read_to_string(path).map_err(|e| Failure::input(format!("cannot read {}: {e}", path.display())))?;
+    let report: Report = serde_json::from_str(&text)
+        .map_err(|e| Failure::input(format!("{}: {e}, expected the JSON of `forgefield bench`", path.display())))?;
+    if report.schema != SCHEMA_VERSION {
+        let found = report.schema;
+        return Err(Failure::input(format!("{}: schema {found}, expected {SCHEMA_VERSION}", path.display())));
+    }
+    Ok(report)
+}
+
+/// Ends with 1 where a case became slower than the threshold and the difference is more than noise.
+fn judge(old: &Report, new: &Report, fail_over: f64, screen: &Screen) -> Result<()> {
+    if old.device.slug != new.device.slug || old.threads != new.threads {
+        return Err(Failure::input(format!(
+            "the old results are of {} with {} threads, these of {} with {}: nothing to compare",
+            old.device.slug, old.threads, new.device.slug, new.threads
+        )));
+    }
+    let (mut compared, mut slower) = (0, Vec::new());
+    for row in &new.rows {
+        let Some(before) = old.rows.iter().find(|b| b.case == row.case && b.dtype == row.dtype) else {
+            screen.say(format!("{}: not in the old results", row.case));
+            continue;
+        };
+        compared += 1;
+        let ratio = row.timing.median_ns / before.timing.median_ns;
+        let real = !row.timing.ties(&before.timing);
+        screen.line(format!("{}: {ratio:.3} of the old time{}", row.case, if real { "" } else { ", a tie" }))?;
+        if real && ratio > 1.0 + fail_over {
+            slower.push(format!("{} ({ratio:.3})", row.case));
+        }
+    }
+    match (compared, slower.is_empty()) {
+        (0, _) => Err(Failure::unmet("no case is in both results")),
+        (_, true) => Ok(()),
+        (_, false) => {
+            Err(Failure::unmet(format!("slower by more than {:.1} %: {}", 100.0 * fail_over, slower.join(", "))))
+        }
+    }
+}
