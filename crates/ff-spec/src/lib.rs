@@ -3,6 +3,7 @@
 //! Nothing here does IO, starts a thread or knows a GPU. See `ARCHITECTURE.md` for who may depend on whom.
 
 mod config;
+mod cost;
 mod device;
 mod dtype;
 pub mod fused_message;
@@ -10,6 +11,7 @@ mod key;
 mod launch;
 
 pub use config::LaunchConfig;
+pub use cost::{Cost, ELEMENTARY, GEOMETRY, HERMITE_WEIGHT, TABLE_NODES, cost};
 pub use device::{Atomics, DeviceId, Limits, RuntimeKind};
 pub use dtype::{Dtype, Scalar, UnknownDtype};
 pub use key::{Problem, TuneKey};
