@@ -324,12 +324,20 @@ pub struct InspectArgs {
     /// stack frame that is not listed, and on other figures.
     #[arg(long, value_name = "TABLE", conflicts_with_all = ["variant", "config", "emit", "target", "arch", "problem"])]
     pub gate: Option<PathBuf>,
+    /// Of the gate's kernels, compile share `i` of `n` and print what NVRTC says: how the gate uses all cores.
+    #[arg(long, hide = true, requires = "gate", value_parser = share)]
+    pub share: Option<(usize, usize)>,
     /// Rewrite the table.
     #[arg(long, requires = "gate")]
     pub update: bool,
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+fn share(text: &str) -> std::result::Result<(usize, usize), String> {
+    let share = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    share.filter(|(i, n)| i < n).ok_or_else(|| format!("`{text}`, expected a share such as `0/2`"))
 }
 
 fn parameter(text: &str) -> std::result::Result<(String, u32), String> {

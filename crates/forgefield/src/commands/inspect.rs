@@ -76,6 +76,9 @@ struct Roofline {
 /// Prints what a variant and a configuration become.
 pub fn run(args: &InspectArgs, screen: &Screen) -> Result<()> {
     variants::op(&args.op)?;
+    if let Some(share) = args.share {
+        return gate::share(share, screen);
+    }
     if let Some(path) = &args.gate {
         return gate::run(path, args.update, args.json, screen);
     }

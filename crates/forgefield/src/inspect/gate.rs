@@ -8,8 +8,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::sync::Mutex;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::Instant;
 
 use ff_kernels::cube::blueprint::{Blueprint, Described};
@@ -18,14 +20,13 @@ use ff_kernels::fused_message::{Registered, default_config, registered};
 use ff_spec::fused_message::{FilterKind, OP, Variant};
 use ff_spec::{Dtype, LaunchConfig, Problem, SCHEMA_VERSION};
 use ff_tune::{Space, Spaces, Target};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::Footprint;
 use super::nvrtc::Nvrtc;
 use crate::failure::{Failure, Result};
 use crate::screen::{Left, Screen};
-use crate::{interrupt, variants};
+use crate::variants;
 
 /// The architectures that are judged.
 const VERSIONS: [u32; 2] = [80, 90];
@@ -114,8 +115,8 @@ pub fn run(path: &Path, update: bool, json: bool, screen: &Screen) -> Result<()>
     let begin = Instant::now();
     let table = if update && !path.exists() { None } else { Some(read(path)?) };
     let jobs = jobs()?;
-    let sources: BTreeSet<(u32, &str)> = jobs.iter().map(|j| (j.version, j.source.source.as_str())).collect();
-    let mut report = Report { kernels: jobs.len(), sources: sources.len(), ..Report::default() };
+    let firsts = first_jobs(&jobs);
+    let mut report = Report { kernels: jobs.len(), sources: firsts.len(), ..Report::default() };
     screen.headline(format!(
         "{} kernels of {} variants emitted as CUDA C++ in {:.1} s: all at their defaults, one of each family at the corners \
          of its tuning space, {} in {}",
@@ -139,7 +140,7 @@ pub fn run(path: &Path, update: bool, json: bool, screen: &Screen) -> Result<()>
     }
     report.nvrtc = Some(nvrtc.version());
     screen.headline(format!("NVRTC {}, {}", nvrtc.version(), nvrtc.path.display()))?;
-    let found = compile(&nvrtc, &jobs, &sources, &mut report, screen)?;
+    let found = compile(&jobs, &firsts, &mut report, screen)?;
     report.seconds = begin.elapsed().as_secs_f64();
     if update && report.errors.is_empty() {
         let table = Table { schema: SCHEMA_VERSION, op: OP.to_owned(), nvrtc: nvrtc.version(), kernels: found };
@@ -229,38 +230,82 @@ fn job(
     Ok(Some(Job { key: format!("{} {dtype} sm_{version} {config}", registered.id), version, units, source }))
 }
 
-/// Compiles each source once, on all cores.
-fn compile(
-    nvrtc: &Nvrtc,
-    jobs: &[Job],
-    sources: &BTreeSet<(u32, &str)>,
-    report: &mut Report,
-    screen: &Screen,
-) -> Result<BTreeMap<String, Row>> {
-    let progress = screen.progress(sources.len() as u64, Left::Estimated);
-    let stop = interrupt::flag();
-    let done = Mutex::new(0_u64);
-    let compiled: BTreeMap<(u32, &str), std::result::Result<String, String>> = sources
-        .par_iter()
-        .filter(|_| !stop.load(std::sync::atomic::Ordering::Relaxed))
-        .map(|(version, source)| {
-            let log = nvrtc.compile(source, *version).map(|compiled| compiled.log);
-            let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            *done += 1;
-            progress.step(*done, "");
-            ((*version, *source), log)
-        })
-        .collect();
-    progress.end();
-    if interrupt::raised() {
-        return Err(Failure::interrupted("interrupted: the kernels after that were not compiled"));
+/// What NVRTC left for one source, as a process tells another.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    job: usize,
+    log: std::result::Result<String, String>,
+}
+
+/// The first job of each different source.
+fn first_jobs(jobs: &[Job]) -> Vec<usize> {
+    let mut seen = BTreeSet::new();
+    (0..jobs.len()).filter(|i| seen.insert((jobs[*i].version, &jobs[*i].source.source))).collect()
+}
+
+/// Compiles share `i` of `n` of the sources and prints a line for each.
+///
+/// # Errors
+/// Where there is no NVRTC, or nobody to read the lines.
+pub fn share(share: (usize, usize), screen: &Screen) -> Result<()> {
+    let (nvrtc, jobs) = (Nvrtc::find().map_err(Failure::fault)?, jobs()?);
+    let (i, n) = share;
+    for job in first_jobs(&jobs).into_iter().skip(i).step_by(n) {
+        let log = nvrtc.compile(&jobs[job].source.source, jobs[job].version).map(|compiled| compiled.log);
+        let line = Line { job, log };
+        screen.line(serde_json::to_string(&line).map_err(|e| Failure::fault(format!("cannot write JSON: {e}")))?)?;
     }
+    Ok(())
+}
+
+/// Compiles each source once, on all cores: NVRTC lets one thread of a process compile at a time, so each core has a process.
+fn compile(jobs: &[Job], firsts: &[usize], report: &mut Report, screen: &Screen) -> Result<BTreeMap<String, Row>> {
+    let fault = |e: std::io::Error| Failure::fault(format!("cannot compile in another process: {e}"));
+    let program = std::env::current_exe().map_err(fault)?;
+    let n = std::thread::available_parallelism().map_or(1, usize::from).min(firsts.len());
+    let (sender, lines) = mpsc::channel();
+    let mut children = Vec::new();
+    for i in 0..n {
+        let mut child = Command::new(&program)
+            .args(["inspect", OP, "--gate", "-", "--share", &format!("{i}/{n}")])
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(fault)?;
+        let out = child.stdout.take();
+        let sender = sender.clone();
+        std::thread::spawn(move || {
+            for line in out.into_iter().flat_map(|out| BufReader::new(out).lines()).map_while(std::result::Result::ok) {
+                // Where nobody listens any more there is nothing to do.
+                let _ = sender.send(line);
+            }
+        });
+        children.push(child);
+    }
+    drop(sender);
+    let progress = screen.progress(firsts.len() as u64, Left::Estimated);
+    let mut logs = BTreeMap::new();
+    for line in lines {
+        let line: Line =
+            serde_json::from_str(&line).map_err(|e| Failure::fault(format!("unexpected `{line}`: {e}")))?;
+        logs.insert(line.job, line.log);
+        progress.step(logs.len() as u64, "");
+    }
+    progress.end();
+    for mut child in children {
+        let status = child.wait().map_err(fault)?;
+        if !status.success() {
+            return Err(Failure::fault(format!("a process that compiled ended with {status}")));
+        }
+    }
+    let by_source: BTreeMap<(u32, &str), usize> =
+        firsts.iter().map(|i| ((jobs[*i].version, jobs[*i].source.source.as_str()), *i)).collect();
     let mut found = BTreeMap::new();
     for job in jobs {
-        let log = &compiled[&(job.version, job.source.source.as_str())];
+        let log = logs.get(&by_source[&(job.version, job.source.source.as_str())]);
         let footprint = match log {
-            Ok(log) => Footprint::new(log, &job.source, job.units, job.version),
-            Err(log) => Err(log.clone()),
+            Some(Ok(log)) => Footprint::new(log, &job.source, job.units, job.version),
+            Some(Err(log)) => Err(log.clone()),
+            None => Err("not compiled".to_owned()),
         };
         match footprint {
             Ok(footprint) => {
