@@ -1,7 +1,5 @@
 //! A cube kernel without a device: its definition from sizes alone, for compilers that need no driver.
 
-use std::sync::Arc;
-
 use cubecl::ir::{AddressType, DeviceProperties, Scope, StorageType, TargetProperties};
 use cubecl::prelude::*;
 use ff_spec::{DeviceId, Dtype};
@@ -9,12 +7,11 @@ use ff_spec::{DeviceId, Dtype};
 use crate::fused_message::cube::{CubeConfig, Inputs, InputsCompilationArg, InputsExpand, Lanes, Real};
 
 /// A device as CubeCL's compilers see it, without the device.
-#[derive(Clone)]
 pub struct Described {
     /// What tuning tables and constraints know of it.
     pub device: DeviceId,
-    pub(crate) properties: Arc<DeviceProperties>,
-    pub(crate) target: Arc<TargetProperties>,
+    pub(crate) properties: DeviceProperties,
+    pub(crate) target: TargetProperties,
 }
 
 /// What fixes the code of a variant: sizes, element type and the device it is compiled for.
@@ -53,7 +50,7 @@ impl Blueprint<'_> {
             .address_type(AddressType::U32)
             .kernel_name(format!("kernel_f_{real}_n_{}", self.vector));
         let mut builder = KernelBuilder::default();
-        builder.runtime_properties((*self.device.target).clone());
+        builder.runtime_properties(self.device.target.clone());
         builder.device_properties(&self.device.properties);
         builder.scope.register_type::<Real>(real);
         builder.scope.register_size::<Lanes>(self.vector);

@@ -1,6 +1,6 @@
 //! CUDA C++ of a cube kernel, by CubeCL's own compiler and without a driver.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use cubecl::Compiler;
 use cubecl::features::{AtomicUsage, Plane, TypeUsage};
@@ -98,7 +98,7 @@ pub fn describe(version: u32) -> Described {
         atomics: Atomics { f32_add: true, f64_add: true },
         f64: true,
     };
-    Described { device, properties: Arc::new(properties), target: Arc::new(target) }
+    Described { device, properties, target }
 }
 
 /// The most that a block may ask for, in bytes.

@@ -1,7 +1,5 @@
 //! SPIR-V of a cube kernel, by CubeCL's own compiler and without an adapter.
 
-use std::sync::Arc;
-
 use cubecl::features::{AtomicUsage, Plane, TypeUsage};
 use cubecl::ir::{
     AddressType, DeviceProperties, ElemType, FloatKind, HardwareProperties, IntKind, MemoryDeviceProperties,
@@ -64,11 +62,7 @@ pub fn describe() -> Described {
         atomics: Atomics { f32_add: true, f64_add: true },
         f64: true,
     };
-    Described {
-        device,
-        properties: Arc::new(properties),
-        target: Arc::new(TargetProperties { mma: Default::default() }),
-    }
+    Described { device, properties, target: TargetProperties { mma: Default::default() } }
 }
 
 /// Disassembly of a definition's module.

@@ -59,7 +59,6 @@ struct Row {
     stack_bytes: u32,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
 fn none(bytes: &u32) -> bool {
     *bytes == 0
 }
