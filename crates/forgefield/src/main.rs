@@ -3,6 +3,7 @@
 mod baseline;
 mod commands;
 mod failure;
+mod inspect;
 mod interrupt;
 mod options;
 mod provenance;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ff_spec::{Dtype, RuntimeKind};
+use serde::Serialize;
 
 use crate::failure::{Failure, Result};
 
@@ -21,6 +22,7 @@ usage: forgefield <command> [options]
   eval      run one variant on tensors from a file
   tune      search, check, time, and write this device's tuning table
   bench     time kernels beside the machine's floor; compare runs
+  inspect   what a kernel becomes: code, registers, occupancy, bounds
   tables    show, check, compare, merge and query tuning tables
 
 start with
@@ -57,6 +59,7 @@ impl Options {
             Some(Command::Ops(args)) => args.json,
             Some(Command::Verify(args)) => args.json.as_deref().is_some_and(|path| path.as_os_str() == "-"),
             Some(Command::Eval(args)) => args.json,
+            Some(Command::Inspect(args)) => args.json,
             Some(Command::Tune(args)) => args.json,
             Some(Command::Bench(args)) => args.json.as_deref().is_some_and(|path| path.as_os_str() == "-"),
             Some(Command::Tables(args)) => args.json(),
@@ -97,6 +100,16 @@ Tensors of fused_message (T is --dtype; C = F for cfconv, 3F for painn):
   basis.<name>, cutoff.<name>               parameters of the radial functions; defaults where left out
 The metadata key `forgefield` of the outputs holds variant, runtime, launch configuration and how it was chosen.")]
     Eval(EvalArgs),
+    /// What a variant and a configuration become: code, registers, spills, occupancy, counted FLOPs and bytes, roofline.
+    #[command(after_help = "Examples:
+  forgefield inspect fused_message --variant painn_linear_bessel_cosine_receiver --arch sm_80,sm_90
+  forgefield inspect fused_message --variant painn_linear_bessel_cosine_receiver --emit source --config unroll=8
+  forgefield inspect fused_message --gate autotune/static/cuda.json
+
+No GPU and no driver is needed. NVRTC (for ptx, resources of cuda, and --gate) is looked for in FORGEFIELD_NVRTC (a library
+or its folder), CUDA_PATH, the wheels of Python environments (`pip install nvidia-cuda-nvrtc nvidia-cuda-runtime`), and where
+CUDA is installed.")]
+    Inspect(InspectArgs),
     /// Search launch configurations, check and time them, and write the tuning table of this device.
     #[command(after_help = "Examples:
   forgefield tune
@@ -226,6 +239,124 @@ pub struct EvalArgs {
     /// Print what was run as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What a variant is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InspectTarget {
+    /// Plain Rust.
+    Host,
+    /// SPIR-V.
+    Vulkan,
+    /// CUDA C++, then NVRTC.
+    Cuda,
+}
+
+/// What is printed of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Emit {
+    /// CUDA C++, or the generated Rust.
+    Source,
+    /// SPIR-V, disassembled.
+    Spirv,
+    /// PTX.
+    Ptx,
+    /// Registers, spills, shared memory, occupancy; FLOPs, bytes and roofline.
+    Resources,
+}
+
+impl InspectTarget {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            InspectTarget::Host => "host",
+            InspectTarget::Vulkan => "vulkan",
+            InspectTarget::Cuda => "cuda",
+        }
+    }
+}
+
+impl Emit {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Emit::Source => "source",
+            Emit::Spirv => "spirv",
+            Emit::Ptx => "ptx",
+            Emit::Resources => "resources",
+        }
+    }
+}
+
+/// A CUDA architecture: 90 of `sm_90`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arch(pub u32);
+
+impl FromStr for Arch {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let number = text.strip_prefix("sm_").and_then(|n| n.parse().ok()).filter(|n| (10..1000).contains(n));
+        number.map(Arch).ok_or_else(|| format!("`{text}` is no architecture, expected one such as `sm_90`"))
+    }
+}
+
+/// `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The op.
+    pub op: String,
+    /// The variant.
+    #[arg(long, required_unless_present = "gate")]
+    pub variant: Option<String>,
+    /// Element type.
+    #[arg(long, default_value = "f32")]
+    pub dtype: Dtype,
+    /// Built-in problem.
+    #[arg(long, value_name = "NAME", default_value = "water-512")]
+    pub problem: String,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show the text as help")]
+    pub sizes: Sizes,
+    /// Launch parameters, `unroll=8,edges_per_tile=16` [default: those of the default configuration].
+    #[arg(long, value_name = "K=V", value_delimiter = ',', value_parser = parameter)]
+    pub config: Vec<(String, u32)>,
+    /// What it is compiled for.
+    #[arg(long, default_value = "cuda")]
+    pub target: InspectTarget,
+    /// CUDA architectures.
+    #[arg(long, value_delimiter = ',', default_value = "sm_80,sm_90")]
+    pub arch: Vec<Arch>,
+    /// What is printed.
+    #[arg(long, default_value = "resources")]
+    pub emit: Emit,
+    /// Compile every variant for CUDA and compare what it takes with this table; ends with 1 on an error, a spill or a
+    /// stack frame that is not listed, and on other figures.
+    #[arg(long, value_name = "TABLE", conflicts_with_all = ["variant", "config", "emit", "target", "arch", "problem"])]
+    pub gate: Option<PathBuf>,
+    /// Of the gate's kernels, compile share `i` of `n` and print what NVRTC says: how the gate uses all cores.
+    #[arg(long, hide = true, requires = "gate", value_parser = share)]
+    pub share: Option<(usize, usize)>,
+    /// Rewrite the table.
+    #[arg(long, requires = "gate")]
+    pub update: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn share(text: &str) -> std::result::Result<(usize, usize), String> {
+    let share = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    share.filter(|(i, n)| i < n).ok_or_else(|| format!("`{text}`, expected a share such as `0/2`"))
+}
+
+fn parameter(text: &str) -> std::result::Result<(String, u32), String> {
+    let pair = text.split_once('=').and_then(|(name, value)| Some((name.trim(), value.trim().parse().ok()?)));
+    let pair = pair.filter(|(name, value)| !name.is_empty() && *value > 0);
+    let (name, value) =
+        pair.ok_or_else(|| format!("`{text}`, expected a parameter and a positive number such as `unroll=4`"))?;
+    Ok((name.to_owned(), value))
 }
 
 /// The sizes of a model.

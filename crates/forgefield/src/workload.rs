@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use ff_model::{MessageSpec, Structure, builtin, message_inputs, random_linear, random_mlp, read_structures};
 use ff_reference::radial::{RadialKind, default_parameters};
+use ff_spec::Problem;
 use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Message, Radial, Reduction, Variant};
 
 use crate::failure::{Failure, Result};
@@ -34,15 +35,7 @@ pub fn collect(problems: &[String], files: &[PathBuf], sizes: &Sizes) -> Result<
         workloads.push(Workload { name, structures: read_structures(path).map_err(Failure::input)? });
     }
     for workload in &workloads {
-        // One feature and one basis function: what can be wrong is in the structures and the cutoff.
-        let spec = MessageSpec {
-            message: Message::Cfconv,
-            features: 1,
-            radial: Radial { r_cut: sizes.cutoff, n_basis: 1, ..Radial::default() },
-            filter: random_linear(1, 1, 0),
-            seed: 0,
-        };
-        let geometry = message_inputs(&workload.structures, sizes.cutoff, &spec).map_err(Failure::input)?;
+        let geometry = geometry(&workload.structures, sizes.cutoff)?;
         let elements = geometry.n_atoms.saturating_mul(3).saturating_mul(sizes.features);
         if elements > u32::MAX as usize {
             return Err(Failure::input(format!(
@@ -52,6 +45,35 @@ pub fn collect(problems: &[String], files: &[PathBuf], sizes: &Sizes) -> Result<
         }
     }
     Ok(workloads)
+}
+
+/// The sizes of a variant's call on one built-in problem, without its tensors.
+///
+/// # Errors
+/// An unknown problem, or sizes that no kernel has.
+pub fn sizes_of(problem: &str, variant: &Variant, sizes: &Sizes) -> Result<Problem> {
+    sizes.check()?;
+    let structures = builtin(problem).map_err(Failure::input)?;
+    let geometry = geometry(&structures, sizes.cutoff)?.problem(problem);
+    let (n_basis, hidden) = match variant.filter {
+        FilterKind::Linear => (sizes.n_basis, 0),
+        FilterKind::Mlp => (sizes.n_basis, sizes.hidden),
+        // A cubic table, as everywhere in this binary.
+        FilterKind::Tabulated => (4, 0),
+    };
+    Ok(Problem { features: sizes.features as u32, n_basis: n_basis as u32, hidden: hidden as u32, ..geometry })
+}
+
+/// One feature and one basis function: what can be wrong is in the structures and the cutoff.
+fn geometry(structures: &[Structure], cutoff: f64) -> Result<Inputs<f64>> {
+    let spec = MessageSpec {
+        message: Message::Cfconv,
+        features: 1,
+        radial: Radial { r_cut: cutoff, n_basis: 1, ..Radial::default() },
+        filter: random_linear(1, 1, 0),
+        seed: 0,
+    };
+    message_inputs(structures, cutoff, &spec).map_err(Failure::input)
 }
 
 impl Workload {

@@ -1,6 +1,9 @@
 //! The cube target: CubeCL kernels for CUDA, Vulkan, Metal and WebGPU from one source.
 
+pub mod blueprint;
+pub mod cuda;
 pub mod maths;
 mod runtime;
+pub mod spirv;
 
 pub use runtime::CubeRuntime;

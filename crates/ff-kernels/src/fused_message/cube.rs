@@ -278,21 +278,35 @@ pub fn load_receivers<F: Float, N: Size>(
 }
 
 /// σ(Φ A₁ + b₁) of a tile.
+///
+/// Neighbouring units take neighbouring hidden units, so that A₁ is read in whole lines, each value once for `unroll` edges.
 #[cube]
 pub fn hidden_layer<F: Float, N: Size>(inputs: &Inputs<F, N>, tile: &mut Tile<F>, #[comptime] config: CubeConfig) {
-    let count = comptime!(config.hidden * config.edges_per_tile);
+    let count = comptime!(config.hidden * (config.edges_per_tile / config.unroll));
+    let mut sums = Array::<F>::new(config.unroll);
     for i in range_stepped(UNIT_POS_X as usize, count, config.units) {
-        let h = i / config.edges_per_tile;
-        let e = i % config.edges_per_tile;
-        let mut x = inputs.hidden_bias[h];
-        for k in 0..config.n_basis {
-            x += tile.floats[basis_at(k, e, config)] * inputs.hidden_weights[k * config.hidden + h];
+        let h = i % config.hidden;
+        let first = (i / config.hidden) * config.unroll;
+        let bias = inputs.hidden_bias[h];
+        #[unroll]
+        for j in 0..config.unroll {
+            sums[j] = bias;
         }
-        let at = hidden_at(h, e, config);
-        if comptime!(config.tanh) {
-            tile.floats[at] = maths::tanh::<F>(x);
-        } else {
-            tile.floats[at] = maths::shifted_softplus::<F>(x);
+        for k in 0..config.n_basis {
+            let weight = inputs.hidden_weights[k * config.hidden + h];
+            #[unroll]
+            for j in 0..config.unroll {
+                sums[j] += tile.floats[basis_at(k, first + j, config)] * weight;
+            }
+        }
+        #[unroll]
+        for j in 0..config.unroll {
+            let at = hidden_at(h, first + j, config);
+            if comptime!(config.tanh) {
+                tile.floats[at] = maths::tanh::<F>(sums[j]);
+            } else {
+                tile.floats[at] = maths::shifted_softplus::<F>(sums[j]);
+            }
         }
     }
 }

@@ -130,7 +130,10 @@ pub fn default_config(device: &DeviceId, variant: &Variant, dtype: Dtype, proble
     let channels = problem.features.next_power_of_two().clamp(32, 128);
     match variant.reduction {
         Reduction::Receiver => {
-            let vector = [4, 2, 1].into_iter().find(|v| problem.features.is_multiple_of(*v)).unwrap_or(1);
+            // 16 bytes: the widest load of a unit. Twice that fills its registers with filters in f64.
+            let widest = 16 / dtype.size() as u32;
+            let fits = |v: &u32| *v <= widest && problem.features.is_multiple_of(*v);
+            let vector = [4, 2, 1].into_iter().find(fits).unwrap_or(1);
             LaunchConfig::from([
                 ("rows_per_cube", 1),
                 ("channels_per_cube", channels),

@@ -1,6 +1,7 @@
 //! `fused_message`: what was rendered, and how a launch configuration becomes a launch.
 
 pub mod cube;
+mod emit;
 pub mod host;
 mod launch;
 mod table;
@@ -11,6 +12,7 @@ use ff_spec::fused_message::{FilterKind, InputError, Inputs, Message, Reduction,
 pub use launch::{CubeCall, CubeLaunch, HostLaunch, cube_config, default_config, host_config};
 pub use table::{Tabulation, tabulate};
 
+use crate::cube::blueprint::Blueprint;
 use crate::host::Element;
 use host::{Call, HostConfig};
 
@@ -56,6 +58,10 @@ pub struct Registered {
     pub host_f32: HostEntry<f32>,
     /// Host kernels.
     pub host_f64: HostEntry<f64>,
+    /// The generated file, both targets.
+    pub text: &'static str,
+    /// The cube kernel without a device.
+    pub define: fn(&Blueprint<'_>) -> cubecl::prelude::KernelDefinition,
     /// Launchers for Vulkan and Metal.
     pub wgpu: CubeEntry<cubecl::wgpu::WgpuRuntime>,
     /// Launchers for CUDA.

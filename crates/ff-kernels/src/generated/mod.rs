@@ -6,4 +6,4 @@
 pub mod fused_message;
 
 /// Hash over every template and data file of `fused_message`: records carry it, so that results can be told apart.
-pub const FUSED_MESSAGE_TEMPLATE_HASH: &str = "41b277f95d828014";
+pub const FUSED_MESSAGE_TEMPLATE_HASH: &str = "87b4cefd95fcc5ee";

@@ -3,6 +3,7 @@
 mod bench;
 mod devices;
 mod eval;
+mod inspect;
 mod junit;
 mod ops;
 mod tables;
@@ -24,6 +25,7 @@ pub fn run(options: &Options, screen: &Screen) -> Result<()> {
         Some(Command::Ops(args)) => ops::run(args, screen),
         Some(Command::Verify(args)) => verify::run(args, screen),
         Some(Command::Eval(args)) => eval::run(args, screen),
+        Some(Command::Inspect(args)) => inspect::run(args, screen),
         Some(Command::Tune(args)) => tune::run(args, screen),
         Some(Command::Bench(args)) => bench::run(args, screen),
         Some(Command::Tables(args)) => tables::run(args, screen),

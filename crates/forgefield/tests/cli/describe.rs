@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use super::*;
 
-const COMMANDS: [&str; 6] = ["devices", "ops", "verify", "eval", "tune", "tables"];
+const COMMANDS: [&str; 7] = ["devices", "ops", "verify", "eval", "tune", "inspect", "tables"];
 
 #[test]
 fn no_arguments_print_a_help_that_fits_a_screen() {

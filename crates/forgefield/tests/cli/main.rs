@@ -3,6 +3,7 @@
 mod bad_input;
 mod describe;
 mod eval;
+mod inspect;
 mod tune;
 mod verify;
 

@@ -1,0 +1,39 @@
+//! What a variant becomes on a device that need not be there: code, resources, bounds.
+
+pub mod gate;
+pub mod gpu;
+pub mod nvrtc;
+pub mod ptxas;
+
+use ff_kernels::cube::cuda::CudaSource;
+use serde::{Deserialize, Serialize};
+
+use gpu::Occupancy;
+use ptxas::Resources;
+
+/// What a CUDA kernel takes of a device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Footprint {
+    /// Of the machine code.
+    #[serde(flatten)]
+    pub resources: Resources,
+    /// Bytes of shared memory of a block, static and dynamic.
+    pub shared_memory: u32,
+    /// Threads of a block.
+    pub units: u32,
+    /// Absent for an architecture whose limits are not known here.
+    pub occupancy: Option<Occupancy>,
+}
+
+impl Footprint {
+    /// Reads the log that NVRTC left for a source.
+    ///
+    /// # Errors
+    /// The log, where it says nothing of registers.
+    pub fn new(log: &str, source: &CudaSource, units: u32, version: u32) -> Result<Self, String> {
+        let resources = Resources::read(log).ok_or_else(|| format!("ptxas said nothing of registers: {log}"))?;
+        let shared_memory = resources.static_shared + source.shared_memory;
+        let occupancy = gpu::occupancy(version, resources.registers, shared_memory, units);
+        Ok(Self { resources, shared_memory, units, occupancy })
+    }
+}
