@@ -1,6 +1,7 @@
 //! The binary as its users see it: arguments in, text, files and exit codes out.
 
 mod bad_input;
+mod bench;
 mod describe;
 mod eval;
 mod inspect;

@@ -162,6 +162,24 @@ impl AddMessage<3> for Painn {
     }
 }
 
+/// Edges between asking for a sender's features and using them: about the latency of memory.
+const AHEAD: usize = 8;
+
+/// Asks for the cache lines of `width` elements, where the processor can be asked.
+#[inline(always)]
+fn prefetch<T>(from: &[T], at: usize, width: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(elements) = from.get(at..at + width) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        for line in elements.chunks(64 / size_of::<T>()) {
+            // SAFETY: a hint that changes nothing but the caches, for an address within the slice.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (from, at, width);
+}
+
 /// Register `v` of the channels of a pass.
 #[inline(always)]
 fn gather<S: Simd, T: Element>(simd: S, from: &[T], channels: Channels, v: usize) -> Lane<S, T> {
@@ -209,6 +227,9 @@ impl<T: Element> Messages<'_, T> {
         for group in (0..self.tile.len).step_by(E) {
             let filter: Values<S, T, E, P, V> =
                 if D == 0 { piece.shared(simd, group) } else { piece.own::<S, D, E, P, V>(simd, group) };
+            if let Some(ahead) = self.tile.sender.get(group + AHEAD..group + AHEAD + E) {
+                unroll!(i in 0..E => { self.prefetch::<P>(ahead[i] as usize, channels); });
+            }
             let receiver = &receiver[group..group + E];
             unroll!(i in 0..E => {
                 if receiver[i] != row {
@@ -219,6 +240,19 @@ impl<T: Element> Messages<'_, T> {
             });
         }
         self.flush::<S, M, P, V>(row, channels, sums);
+    }
+
+    /// Asks for the features of a sender before they are needed.
+    #[inline(always)]
+    fn prefetch<const P: usize>(&self, sender: usize, channels: Channels) {
+        let features = self.call.features;
+        unroll!(part in 0..P => {
+            let at = (P * sender + part) * features + channels.first;
+            prefetch(self.call.nodes, at, channels.width);
+            if P == 3 {
+                prefetch(self.call.vectors, at, channels.width);
+            }
+        });
     }
 
     /// Adds the sums of a receiver to the outputs.

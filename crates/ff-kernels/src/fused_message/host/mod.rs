@@ -266,13 +266,13 @@ pub fn receiver<T: Element>(stages: &Stages<T>, call: &Call<T>, config: &HostCon
     }
 }
 
-/// Fewer edges than this are not worth another thread.
-const LEAST_EDGES_PER_TASK: usize = 64;
-
-/// Edges of one task: as configured, but no thread is left idle by a problem of few edges.
+/// Edges of one task: as configured, but a problem of few edges is still cut into several. The number of threads plays no
+/// part, since where a row is cut into tiles decides its last bits.
 fn edges_per_task<T>(call: &Call<T>, config: &HostConfig) -> usize {
-    let share = call.sender.len().div_ceil(rayon::current_num_threads()).max(LEAST_EDGES_PER_TASK);
-    config.edges_per_task.clamp(1, share)
+    /// Fewer edges are not worth another thread.
+    const LEAST: usize = 64;
+    const TASKS: usize = 8;
+    config.edges_per_task.clamp(1, call.sender.len().div_ceil(TASKS).max(LEAST))
 }
 
 /// One past the last row of a task: as many rows from `first` on as have `edges` edges, and at most as many rows as
