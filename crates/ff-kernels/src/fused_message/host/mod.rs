@@ -7,12 +7,14 @@
 
 mod map;
 mod message;
+mod order;
 mod radial;
 mod tile;
 mod weights;
 
 use std::borrow::Cow;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use ff_spec::fused_message::{Filter, Outputs};
 use pulp::{Arch, Simd, WithSimd};
@@ -88,21 +90,58 @@ trait Sink<T> {
     fn add(&mut self, row: usize, at: usize, channel: usize, values: &[T]);
 }
 
-/// Rows that one task owns.
+/// An output whose rows are written by one task each.
+struct Rows<'a, T> {
+    values: *mut T,
+    len: usize,
+    width: usize,
+    borrowed: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: threads meet in `Rows::row` only, whose callers see to it that no two have the same row.
+unsafe impl<T: Send> Sync for Rows<'_, T> {}
+
+impl<'a, T> Rows<'a, T> {
+    fn new(values: &'a mut [T], width: usize) -> Self {
+        Self { values: values.as_mut_ptr(), len: values.len(), width, borrowed: PhantomData }
+    }
+
+    /// # Safety
+    /// While the slice lives, nobody else asks for this row.
+    #[expect(clippy::mut_from_ref, reason = "the rows are disjoint")]
+    unsafe fn row(&self, row: usize) -> &mut [T] {
+        let range = row * self.width..(row + 1) * self.width;
+        assert!(range.end <= self.len, "row {row} of {} elements of width {}", self.len, self.width);
+        // SAFETY: within the slice that this was made of, which stays borrowed; the caller sees to the rest.
+        unsafe { std::slice::from_raw_parts_mut(self.values.add(range.start), self.width) }
+    }
+}
+
+/// Outputs of the receivers that one task owns.
 struct OwnedRows<'a, T> {
-    first_row: usize,
     features: usize,
-    nodes: &'a mut [T],
-    vectors: &'a mut [T],
+    nodes: &'a Rows<'a, T>,
+    /// `None` for a message without vectors.
+    vectors: Option<&'a Rows<'a, T>>,
+}
+
+impl<T: Element> OwnedRows<'_, T> {
+    /// The whole output rows of a receiver.
+    fn outputs(&mut self, row: usize) -> [&mut [T]; 2] {
+        // SAFETY: `receiver` makes one of these per task and gives every receiver to one task; `&mut self` keeps a task
+        // from holding a row twice.
+        unsafe { [self.nodes.row(row), self.vectors.map_or(&mut [], |vectors| vectors.row(row))] }
+    }
 }
 
 impl<T: Element> Sink<T> for OwnedRows<'_, T> {
     #[inline]
     fn add(&mut self, row: usize, at: usize, channel: usize, values: &[T]) {
-        let row = row - self.first_row;
+        let features = self.features;
+        let [nodes, vectors] = self.outputs(row);
         let slots = match at.checked_sub(1) {
-            None => &mut self.nodes[row * self.features + channel..],
-            Some(axis) => &mut self.vectors[(3 * row + axis) * self.features + channel..],
+            None => &mut nodes[channel..],
+            Some(axis) => &mut vectors[axis * features + channel..],
         };
         for (slot, value) in slots[..values.len()].iter_mut().zip(values) {
             *slot += *value;
@@ -177,19 +216,36 @@ impl<'a, T: Element> Prepared<'a, T> {
         Self { stages, call, registers, weights, bias }
     }
 
-    /// Adds the messages of a range of edges to `sink`; `row` is at or before the receiver of the first.
-    fn sum_edges(&self, tile: &mut Tile<T>, edges: std::ops::Range<usize>, mut row: usize, sink: &mut dyn Sink<T>) {
-        let mut first = edges.start;
-        while first < edges.end {
-            let end = edges.end.min(first + tile.capacity);
-            tile.load(self.call, first..end, &mut row);
-            if tile.len > 0 {
-                self.coefficients(tile);
-                let (call, registers) = (self.call, self.registers);
-                (self.stages.messages)(Messages { call, tile, filter: self.filter(), registers, sink });
+    /// Adds the messages of receivers, each with a range of its edges, to `sink`.
+    fn sum_edges(
+        &self,
+        tile: &mut Tile<T>,
+        receivers: impl Iterator<Item = (usize, Range<usize>)>,
+        sink: &mut dyn Sink<T>,
+    ) {
+        tile.len = 0;
+        for (row, mut edges) in receivers {
+            while !edges.is_empty() {
+                let end = edges.end.min(edges.start + tile.capacity - tile.len);
+                tile.push(self.call, row, edges.start..end);
+                edges.start = end;
+                if tile.len == tile.capacity {
+                    self.sum_tile(tile, sink);
+                }
             }
-            first = end;
         }
+        self.sum_tile(tile, sink);
+    }
+
+    /// Computes what was pushed to a tile, adds it to `sink` and empties the tile.
+    fn sum_tile(&self, tile: &mut Tile<T>, sink: &mut dyn Sink<T>) {
+        tile.geometry(self.call);
+        if tile.len > 0 {
+            self.coefficients(tile);
+            let (call, registers) = (self.call, self.registers);
+            (self.stages.messages)(Messages { call, tile, filter: self.filter(), registers, sink });
+        }
+        tile.len = 0;
     }
 
     /// Everything of the filter that does not depend on the channel.
@@ -230,33 +286,41 @@ impl<T: Element> WithSimd for Lanes<T> {
     }
 }
 
-/// One owner per row: rows are cut into tasks of about equal numbers of edges, each summed in the order of its edges. The
-/// same bits on every run.
+/// One owner per receiver: they are cut into tasks of about equal numbers of edges, each summed in the order of its edges.
+/// The same bits on every run.
 pub fn receiver<T: Element>(stages: &Stages<T>, call: &Call<T>, config: &HostConfig, out: &mut Outputs<T>) {
     let (f, n_atoms) = (call.features, call.row_ptr.len() - 1);
     if f == 0 || n_atoms == 0 {
         return;
     }
     let prepared = Prepared::new(stages, call, config);
+    let order = order::receivers(call);
+    let row = |at: usize| order.as_ref().map_or(at, |order| order[at] as usize);
+    let edges = |row: usize| call.row_ptr[row] as usize..call.row_ptr[row + 1] as usize;
     let per_task = edges_per_task(call, config);
     let mut tasks = Vec::new();
-    let (mut nodes, mut vectors) = (out.nodes.as_mut_slice(), out.vectors.as_mut_slice());
-    let mut first_row = 0;
-    while first_row < n_atoms {
-        let end = cut(call.row_ptr, first_row, per_task);
-        let rows = end - first_row;
-        let (task_nodes, rest) = nodes.split_at_mut(rows * f);
-        let (task_vectors, rest_vectors) = vectors.split_at_mut((3 * rows * f).min(vectors.len()));
-        (nodes, vectors) = (rest, rest_vectors);
-        tasks.push((end, OwnedRows { first_row, features: f, nodes: task_nodes, vectors: task_vectors }));
-        first_row = end;
+    let (mut first, mut sum) = (0, 0);
+    for at in 0..n_atoms {
+        // An empty row costs its outputs: as much as an edge or so.
+        let cost = edges(row(at)).len() + 1;
+        if sum > 0 && sum + cost > per_task {
+            tasks.push(first..at);
+            (first, sum) = (at, 0);
+        }
+        sum += cost;
     }
-    let run = |tile: &mut Tile<T>, (end, mut sink): (usize, OwnedRows<T>)| {
-        sink.nodes.fill(T::default());
-        sink.vectors.fill(T::default());
-        let first = sink.first_row;
-        let edges = call.row_ptr[first] as usize..call.row_ptr[end] as usize;
-        prepared.sum_edges(tile, edges, first, &mut sink);
+    tasks.push(first..n_atoms);
+
+    let nodes = Rows::new(&mut out.nodes, f);
+    let vectors = (!out.vectors.is_empty()).then(|| Rows::new(&mut out.vectors, 3 * f));
+    let run = |tile: &mut Tile<T>, task: Range<usize>| {
+        let mut sink = OwnedRows { features: f, nodes: &nodes, vectors: vectors.as_ref() };
+        for at in task.clone() {
+            for output in sink.outputs(row(at)) {
+                output.fill(T::default());
+            }
+        }
+        prepared.sum_edges(tile, task.map(|at| (row(at), edges(row(at)))), &mut sink);
     };
     if tasks.len() == 1 {
         // Nothing to share: the pool would cost more than it gives.
@@ -275,13 +339,6 @@ fn edges_per_task<T>(call: &Call<T>, config: &HostConfig) -> usize {
     config.edges_per_task.clamp(1, call.sender.len().div_ceil(TASKS).max(LEAST))
 }
 
-/// One past the last row of a task: as many rows from `first` on as have `edges` edges, and at most as many rows as
-/// that, since an empty row costs its outputs; at least one.
-fn cut(row_ptr: &[u32], first: usize, edges: usize) -> usize {
-    let rows = &row_ptr[first + 1..(first + 1 + edges.max(1)).min(row_ptr.len())];
-    first + rows.partition_point(|end| (end - row_ptr[first]) as usize <= edges).max(1)
-}
-
 /// Tasks of equal numbers of edges, wherever rows begin and end; sums are added atomically.
 pub fn edge_atomic<T: Element>(stages: &Stages<T>, call: &Call<T>, config: &HostConfig, out: &mut Outputs<T>) {
     out.nodes.par_iter_mut().for_each(|x| *x = T::default());
@@ -296,11 +353,15 @@ pub fn edge_atomic<T: Element>(stages: &Stages<T>, call: &Call<T>, config: &Host
     (0..n_edges.div_ceil(per_task)).into_par_iter().for_each_init(
         || Tile::new(call, config),
         |tile, task| {
-            let first = task * per_task;
-            let edges = first..n_edges.min(first + per_task);
+            let edges = task * per_task..n_edges.min((task + 1) * per_task);
             // The row of an edge is the last whose offset does not exceed it.
-            let row = call.row_ptr.partition_point(|&start| start as usize <= first) - 1;
-            prepared.sum_edges(tile, edges, row, &mut SharedRows { features: f, nodes, vectors });
+            let first = call.row_ptr.partition_point(|&start| start as usize <= edges.start) - 1;
+            let receivers = (first..call.row_ptr.len() - 1)
+                .map(|row| {
+                    (row, edges.start.max(call.row_ptr[row] as usize)..edges.end.min(call.row_ptr[row + 1] as usize))
+                })
+                .take_while(|(_, part)| part.start < edges.end);
+            prepared.sum_edges(tile, receivers, &mut SharedRows { features: f, nodes, vectors });
         },
     );
 }

@@ -18,6 +18,8 @@ pub(super) struct Tile<T> {
     pub len: usize,
     pub sender: Vec<u32>,
     pub receiver: Vec<u32>,
+    /// [capacity, 3].
+    edge_vec: Vec<T>,
     pub d: Vec<T>,
     /// Direction, by axis.
     pub u: [Vec<T>; 3],
@@ -46,6 +48,7 @@ impl<T: Element> Tile<T> {
             len: 0,
             sender: vec![0; capacity],
             receiver: vec![0; capacity],
+            edge_vec: vec![zero; 3 * capacity],
             d: vec![zero; capacity],
             u: std::array::from_fn(|_| vec![zero; capacity]),
             f_c: vec![zero; capacity],
@@ -60,21 +63,19 @@ impl<T: Element> Tile<T> {
         self.len.next_multiple_of(MAX_LANES)
     }
 
-    /// Takes the edges of a range of at most `capacity` that are within the cutoff; `row` is at or before the receiver
-    /// of the first one and is left at that of the last.
-    pub fn load(&mut self, call: &Call<T>, edges: Range<usize>, row: &mut usize) {
-        let n = edges.len();
-        self.sender[..n].copy_from_slice(&call.sender[edges.clone()]);
-        let mut edge = edges.start;
-        while edge < edges.end {
-            while call.row_ptr[*row + 1] as usize <= edge {
-                *row += 1;
-            }
-            let end = edges.end.min(call.row_ptr[*row + 1] as usize);
-            self.receiver[edge - edges.start..end - edges.start].fill(*row as u32);
-            edge = end;
-        }
-        Arch::new().dispatch(Geometry { vectors: &call.edge_vec[3 * edges.start..3 * edges.end], tile: self });
+    /// Appends edges of one receiver, no more than there is room for.
+    pub fn push(&mut self, call: &Call<T>, row: usize, edges: Range<usize>) {
+        let at = self.len..self.len + edges.len();
+        self.sender[at.clone()].copy_from_slice(&call.sender[edges.clone()]);
+        self.receiver[at.clone()].fill(row as u32);
+        self.edge_vec[3 * at.start..3 * at.end].copy_from_slice(&call.edge_vec[3 * edges.start..3 * edges.end]);
+        self.len = at.end;
+    }
+
+    /// Distances and directions of what was pushed; edges in the skin are dropped.
+    pub fn geometry(&mut self, call: &Call<T>) {
+        let n = self.len;
+        Arch::new().dispatch(Geometry { tile: self });
         self.len = self.drop_skin(n, call.r_cut);
         let padding = self.len..self.padded();
         if let Some(last) = self.len.checked_sub(1) {
@@ -111,7 +112,6 @@ impl<T: Element> Tile<T> {
 /// Distances and directions, in f64 even for f32: exact squares, so that a subnormal or huge component neither under- nor
 /// overflows.
 struct Geometry<'a, T> {
-    vectors: &'a [T],
     tile: &'a mut Tile<T>,
 }
 
@@ -123,7 +123,7 @@ impl<T: Element> WithSimd for Geometry<'_, T> {
         // Loops over arrays of constant length, which the compiler turns into registers of this SIMD level.
         const N: usize = MAX_LANES;
         let tile = self.tile;
-        for (chunk, vectors) in self.vectors.chunks(3 * N).enumerate() {
+        for (chunk, vectors) in tile.edge_vec[..3 * tile.len].chunks(3 * N).enumerate() {
             let mut r = [T::default(); 3 * N];
             r[..vectors.len()].copy_from_slice(vectors);
             let [mut x, mut y, mut z, mut d, mut inverse] = [[0.0; N]; 5];

@@ -1,0 +1,71 @@
+//! Problems whose features exceed a cache: the host kernel takes receivers in an order of its own there.
+
+use ff_reference::fused_message::forward;
+use ff_spec::fused_message::{Activation, Variant};
+use ff_spec::{Dtype, Runtime, RuntimeKind};
+use ff_testkit::gate::check;
+use ff_testkit::generators::{CaseSpec, Degrees, Distances, random_inputs, rounded};
+
+fn specs() -> Vec<CaseSpec> {
+    let base = CaseSpec {
+        n_atoms: 3_000,
+        features: 33,
+        n_basis: 6,
+        hidden: 7,
+        activation: Activation::ShiftedSoftplus,
+        table_order: 3,
+        table_nodes: 17,
+        r_cut: 5.0,
+        degrees: Degrees::EmptyRows(5),
+        distances: Distances::Skin,
+    };
+    vec![
+        CaseSpec { degrees: Degrees::PowerLaw { max: 700, exponent: 0.7 }, ..base.clone() },
+        CaseSpec { degrees: Degrees::LongRow { long: 4_000, short: 1 }, ..base.clone() },
+        base,
+    ]
+}
+
+fn host() -> Box<dyn Runtime> {
+    ff_kernels::open(RuntimeKind::Host).expect("the host is always there")
+}
+
+#[test]
+fn receivers_in_any_order_pass_the_gate() {
+    for id in
+        ["painn_linear_gaussian_cosine_receiver", "painn_tabulated_receiver", "painn_linear_bessel_cosine_edge_atomic"]
+    {
+        let variant: Variant = id.parse().expect("an id");
+        for (spec, dtype) in specs().iter().flat_map(|spec| Dtype::ALL.map(|dtype| (spec, dtype))) {
+            let inputs = rounded(&random_inputs(spec, &variant, 7).expect("valid sizes"), dtype);
+            assert!((inputs.nodes.len() + inputs.vectors.len()) * dtype.size() > 2 << 20, "too small to be ordered");
+            let oracle = forward(&variant, &inputs).expect("valid inputs");
+            let config = host().default_config(&variant, dtype, &inputs.problem("many"));
+            let verdict = check(host().as_ref(), &variant, dtype, &config, &inputs, &oracle);
+            assert!(verdict.passed(), "{variant} {dtype} {:?}: {verdict:?}", spec.degrees);
+        }
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let variant: Variant = "painn_linear_gaussian_cosine_receiver".parse().expect("an id");
+    // One problem that is ordered and cut into many tasks, and one that is neither.
+    let small = CaseSpec { n_atoms: 20, degrees: Degrees::Uniform(19), ..specs().remove(0) };
+    for spec in [specs().remove(0), small] {
+        let inputs = rounded(&random_inputs(&spec, &variant, 3).expect("valid sizes"), Dtype::F32);
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            pool.install(|| {
+                let config = host().default_config(&variant, Dtype::F32, &inputs.problem("threads"));
+                let mut launch = host().prepare(&variant, Dtype::F32, &inputs, &config).expect("prepares");
+                launch.run().expect("runs");
+                let outputs = launch.outputs().expect("outputs");
+                outputs.nodes.iter().chain(&outputs.vectors).map(|x| x.to_bits()).collect::<Vec<u64>>()
+            })
+        };
+        let one = run(1);
+        assert!(one.iter().any(|bits| *bits != 0));
+        assert!(run(2) == one && run(5) == one, "{} atoms", spec.n_atoms);
+    }
+}
