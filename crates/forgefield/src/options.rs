@@ -23,6 +23,7 @@ usage: forgefield <command> [options]
   tune      search, check, time, and write this device's tuning table
   bench     time kernels beside the machine's floor; compare runs
   inspect   what a kernel becomes: code, registers, occupancy, bounds
+  neighbors pairs within a cutoff, of every frame of a file
   tables    show, check, compare, merge and query tuning tables
 
 start with
@@ -62,6 +63,7 @@ impl Options {
             Some(Command::Inspect(args)) => args.json,
             Some(Command::Tune(args)) => args.json,
             Some(Command::Bench(args)) => args.json.as_deref().is_some_and(|path| path.as_os_str() == "-"),
+            Some(Command::Neighbors(args)) => args.format == ListFormat::Json,
             Some(Command::Tables(args)) => args.json(),
             None => false,
         }
@@ -127,6 +129,13 @@ Every output is compared with the f64 reference before and after it is timed. FL
 the measured rate of fused multiply-adds and of compulsory bytes over the measured rate of a copy.
 --compare ends with 1 where a case is slower than the threshold by more than noise.")]
     Bench(BenchArgs),
+    /// Pairs within a cutoff, every periodic image counted, for each frame of a structure file.
+    #[command(after_help = "Example:
+  forgefield neighbors liquid.extxyz --cutoff 5 --format json
+
+One JSON line per frame: {\"n_atoms\", \"n_pairs\", \"pairs\": [[i, j, s_a, s_b, s_c], …]}, sorted, atoms counted from 0;
+the pair's vector is x_j + S·H − x_i. A full list has every pair in both directions.")]
+    Neighbors(NeighborsArgs),
     /// Show, check, compare, merge and query tuning tables.
     #[command(after_help = "Example:
   forgefield tables select --problem water-1000 --variant painn_linear_receiver --dtype f32")]
@@ -526,6 +535,31 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
 fn percent(text: &str) -> std::result::Result<f64, String> {
     let found = text.strip_suffix('%').and_then(|t| t.parse::<f64>().ok()).filter(|p| p.is_finite() && *p >= 0.0);
     found.map(|p| p / 100.0).ok_or_else(|| format!("`{text}` is no threshold, expected a percentage such as 5%"))
+}
+
+/// `neighbors`.
+#[derive(Debug, Args)]
+pub struct NeighborsArgs {
+    /// The structure file (extxyz, PDB).
+    pub file: PathBuf,
+    /// Cutoff radius in Å.
+    #[arg(long)]
+    pub cutoff: f64,
+    /// Each pair in one direction only.
+    #[arg(long)]
+    pub half: bool,
+    /// How the pairs are printed.
+    #[arg(long, default_value = "text")]
+    pub format: ListFormat,
+}
+
+/// How a list is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ListFormat {
+    /// Counts, a line per frame.
+    Text,
+    /// All pairs, a JSON line per frame.
+    Json,
 }
 
 /// `tables`.

@@ -5,6 +5,7 @@ mod devices;
 mod eval;
 mod inspect;
 mod junit;
+mod neighbors;
 mod ops;
 mod tables;
 mod tune;
@@ -28,6 +29,7 @@ pub fn run(options: &Options, screen: &Screen) -> Result<()> {
         Some(Command::Inspect(args)) => inspect::run(args, screen),
         Some(Command::Tune(args)) => tune::run(args, screen),
         Some(Command::Bench(args)) => bench::run(args, screen),
+        Some(Command::Neighbors(args)) => neighbors::run(args, screen),
         Some(Command::Tables(args)) => tables::run(args, screen),
     }
 }

@@ -1,10 +1,9 @@
 //! The static gate: every variant compiled for CUDA, its resources compared with a committed table.
 //!
 //! What is compiled, at 128 features, 20 basis functions and 128 hidden units, in f32 and f64, for sm_80 and sm_90:
-//! every variant at its default configuration, and the variant that stands for each family also at the corners of its
-//! tuning space: each parameter at its least and at its greatest value with the others at their defaults, and all at their
-//! least and at their greatest, where the constraints admit it. Radial functions are a few instructions of the part that
-//! the corners do not change, so one variant stands for its family there.
+//! every variant at its default configuration and at the corners of its tuning space: each parameter at its least and at
+//! its greatest value with the others at their defaults, and all at their least and at their greatest, where the
+//! constraints admit it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -26,7 +25,6 @@ use super::Footprint;
 use super::nvrtc::Nvrtc;
 use crate::failure::{Failure, Result};
 use crate::screen::{Left, Screen};
-use crate::variants;
 
 /// The architectures that are judged.
 const VERSIONS: [u32; 2] = [80, 90];
@@ -117,8 +115,8 @@ pub fn run(path: &Path, update: bool, json: bool, screen: &Screen) -> Result<()>
     let firsts = first_jobs(&jobs);
     let mut report = Report { kernels: jobs.len(), sources: firsts.len(), ..Report::default() };
     screen.headline(format!(
-        "{} kernels of {} variants emitted as CUDA C++ in {:.1} s: all at their defaults, one of each family at the corners \
-         of its tuning space, {} in {}",
+        "{} kernels of {} variants emitted as CUDA C++ in {:.1} s: at their defaults and at the corners of their tuning \
+         spaces, {} in {}",
         jobs.len(),
         registered().len(),
         begin.elapsed().as_secs_f64(),
@@ -156,11 +154,6 @@ pub fn run(path: &Path, update: bool, json: bool, screen: &Screen) -> Result<()>
 fn jobs() -> Result<Vec<Job>> {
     let devices: Vec<(u32, Described)> = VERSIONS.iter().map(|v| (*v, cuda::describe(*v))).collect();
     let spaces = Spaces::fused_message().map_err(Failure::fault)?;
-    let families: BTreeSet<String> = registered().iter().map(|r| r.variant().family()).collect();
-    let mut standing = BTreeSet::new();
-    for family in &families {
-        standing.insert(variants::representative(family)?.id());
-    }
     let mut jobs = Vec::new();
     for registered in registered() {
         let variant = registered.variant();
@@ -169,12 +162,9 @@ fn jobs() -> Result<Vec<Job>> {
         for dtype in Dtype::ALL {
             for (version, device) in &devices {
                 let default = default_config(&device.device, &variant, dtype, &problem);
-                let mut configs = vec![default];
-                if standing.contains(registered.id) {
-                    let admitted = |c: &LaunchConfig| space.refuses(c, &device.device, &problem, dtype).is_none();
-                    configs.extend(corners(space, &configs[0]).into_iter().filter(admitted));
-                }
-                for config in configs {
+                let admitted = |c: &LaunchConfig| space.refuses(c, &device.device, &problem, dtype).is_none();
+                let corners = corners(space, &default).into_iter().filter(admitted);
+                for config in std::iter::once(default.clone()).chain(corners) {
                     jobs.extend(job(registered, (*version, device), dtype, &problem, &config)?);
                 }
             }

@@ -5,6 +5,7 @@ mod bench;
 mod describe;
 mod eval;
 mod inspect;
+mod neighbors;
 mod tune;
 mod verify;
 
