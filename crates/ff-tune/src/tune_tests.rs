@@ -394,7 +394,9 @@ fn an_unfused_baseline_counts_only_where_it_is_right() {
 fn an_empty_space_still_measures_the_default() {
     let mut bench = Bench::new();
     let text = include_str!("../../../autotune/spaces/fused_message.toml");
-    let text = text.replace("channel_block <= 32 || channel_block <= 2 * next_pow2(features)", "channel_block < 1");
+    let constraint = "channel_block <= 16 || channel_block <= next_pow2(features)";
+    assert!(text.contains(constraint));
+    let text = text.replace(constraint, "channel_block < 1");
     bench.spaces = Spaces::parse(&text, "x.toml").expect("sound");
     let outcome = bench.run(&FakeRuntime::new(landscape), &bench.request(&["water-2"])).expect("runs");
     let problem = &outcome.problems[0];
