@@ -1,7 +1,5 @@
 //! The order in which receivers are summed.
 
-use std::collections::VecDeque;
-
 use super::Call;
 use crate::host::Element;
 
@@ -9,47 +7,41 @@ use crate::host::Element;
 const FROM: usize = 1 << 20;
 
 /// Receivers that are grown together: with those around them their features fit the L2 cache of one core.
-const GROUP: usize = 64;
+const GROUP: usize = 128;
 
 /// Receivers in an order in which those that share senders follow each other; `None` where the order in memory will do.
 ///
 /// Atoms of a liquid lie in memory in no order, so that nearly every gather misses caches and address translation. Groups of
-/// `GROUP` receivers are grown over the graph, each from a neighbour of an earlier group.
+/// `GROUP` receivers are grown over the graph, each from a neighbour of the one before. Few rows are looked at for that:
+/// the neighbours of one or two make a group.
 pub(super) fn receivers<T: Element>(call: &Call<T>) -> Option<Vec<u32>> {
     if size_of_val(call.nodes) + size_of_val(call.vectors) < FROM {
         return None;
     }
     let n_atoms = call.row_ptr.len() - 1;
-    let mut order = Vec::with_capacity(n_atoms);
-    let mut known = vec![false; n_atoms];
-    // Neighbours of finished groups, from which later groups grow; atoms that no edge reaches come last.
-    let mut seeds = VecDeque::new();
-    let mut rest = 0..n_atoms as u32;
+    let senders = |row: u32| &call.sender[call.row_ptr[row as usize] as usize..call.row_ptr[row as usize + 1] as usize];
+    let mut order: Vec<u32> = Vec::with_capacity(n_atoms);
     let mut taken = vec![false; n_atoms];
-    let mut queue = VecDeque::with_capacity(64 * GROUP);
-    while let Some(seed) = seeds.pop_front().or_else(|| rest.next()) {
+    // Neighbours of finished groups; where they run out, the first atom that is left.
+    let mut seeds: Vec<u32> = Vec::new();
+    let mut rest = 0..n_atoms as u32;
+    while let Some(seed) = seeds.pop().or_else(|| rest.next()) {
+        let first = order.len();
         if std::mem::replace(&mut taken[seed as usize], true) {
             continue;
         }
-        queue.push_back(seed);
-        let end = order.len() + GROUP;
-        while let Some(row) = queue.pop_front() {
-            order.push(row);
-            if order.len() == end {
-                break;
-            }
-            for &sender in &call.sender[call.row_ptr[row as usize] as usize..call.row_ptr[row as usize + 1] as usize] {
-                if !std::mem::replace(&mut taken[sender as usize], true) {
-                    queue.push_back(sender);
+        order.push(seed);
+        let mut at = first;
+        while at < order.len() && order.len() < first + GROUP {
+            for &sender in senders(order[at]) {
+                if order.len() < first + GROUP && !std::mem::replace(&mut taken[sender as usize], true) {
+                    order.push(sender);
                 }
             }
+            at += 1;
         }
-        // What is left of the queue belongs to nobody yet.
-        for row in queue.drain(..) {
-            taken[row as usize] = false;
-            if !std::mem::replace(&mut known[row as usize], true) {
-                seeds.push_back(row);
-            }
+        for &row in order[at..].iter().rev().step_by(8) {
+            seeds.extend(senders(row).iter().filter(|sender| !taken[**sender as usize]));
         }
     }
     Some(order)
