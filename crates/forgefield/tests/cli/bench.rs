@@ -59,7 +59,7 @@ fn bad_usage_is_told() {
     let dir = folder();
     let dir = dir.path();
     run(dir, "bench --case painn-liner").expect(2, &["unknown case `painn-liner`, did you mean `painn-linear`?"]);
-    run(dir, "bench --seconds -1").expect(2, &["--seconds"]);
+    run(dir, "bench --seconds=-1").expect(2, &["--seconds"]);
     run(dir, "bench --compare old.json --fail-over 5").expect(2, &["`5` is no threshold"]);
     run(dir, "bench --compare missing.json").expect(2, &["cannot read missing.json"]);
     std::fs::write(dir.join("other.json"), "{\"schema\": 1}").expect("written");
