@@ -50,7 +50,7 @@ impl Cost {
 /// ```
 /// use ff_spec::{Dtype, Problem, cost};
 /// # let problem = Problem {
-/// #     name: String::new(), n_atoms: 2, n_edges: 2, max_degree: 1, features: 1, n_basis: 1, hidden: 0,
+/// #     name: String::new(), n_atoms: 2, n_systems: 0, n_edges: 2, max_degree: 1, features: 1, n_basis: 1, hidden: 0,
 /// # };
 /// let variant = "cfconv_linear_gaussian_cosine_receiver".parse()?;
 /// assert_eq!(cost(&variant, &problem, Dtype::F32).message_flops, 2 * 2);
@@ -90,7 +90,16 @@ mod tests {
     use super::*;
 
     fn problem(n_basis: u32, hidden: u32) -> Problem {
-        Problem { name: String::new(), n_atoms: 3, n_edges: 4, max_degree: 2, features: 2, n_basis, hidden }
+        Problem {
+            name: String::new(),
+            n_atoms: 3,
+            n_systems: 0,
+            n_edges: 4,
+            max_degree: 2,
+            features: 2,
+            n_basis,
+            hidden,
+        }
     }
 
     fn counted(id: &str, n_basis: u32, hidden: u32, dtype: Dtype) -> Cost {

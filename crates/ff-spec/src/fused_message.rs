@@ -391,6 +391,7 @@ impl<T: Scalar> Inputs<T> {
         Problem {
             name: name.to_owned(),
             n_atoms: self.n_atoms as u64,
+            n_systems: 0,
             n_edges: self.n_edges() as u64,
             max_degree: self.max_degree() as u64,
             features: self.features as u32,

@@ -11,6 +11,9 @@ pub struct Problem {
     pub name: String,
     /// Atoms (rows).
     pub n_atoms: u64,
+    /// Systems in the batch; 0 where the op does not see systems.
+    #[serde(default)]
+    pub n_systems: u64,
     /// Directed edges.
     pub n_edges: u64,
     /// Edges of the longest row.
@@ -41,6 +44,9 @@ pub struct TuneKey {
     pub dtype: Dtype,
     /// Atoms.
     pub n_atoms: u64,
+    /// Systems in the batch; 0 where the op does not see systems.
+    #[serde(default)]
+    pub n_systems: u64,
     /// Mean edges per atom.
     pub mean_degree: f64,
     /// Feature width F.
@@ -56,18 +62,20 @@ impl TuneKey {
             family: family.to_owned(),
             dtype,
             n_atoms: problem.n_atoms,
+            n_systems: problem.n_systems,
             mean_degree: problem.mean_degree(),
             features: problem.features,
             n_basis: problem.n_basis,
         }
     }
 
-    /// Per-axis distance in octaves (n_atoms, mean degree, F, K), or `None` where family or dtype differ.
-    pub fn distance(&self, other: &Self) -> Option<[f64; 4]> {
+    /// Per-axis distance in octaves (n_atoms, n_systems, mean degree, F, K), or `None` where family or dtype differ.
+    pub fn distance(&self, other: &Self) -> Option<[f64; 5]> {
         let octaves = |a: f64, b: f64| ((a + 1.0) / (b + 1.0)).log2().abs();
         (self.family == other.family && self.dtype == other.dtype).then(|| {
             [
                 octaves(self.n_atoms as f64, other.n_atoms as f64),
+                octaves(self.n_systems as f64, other.n_systems as f64),
                 octaves(self.mean_degree, other.mean_degree),
                 octaves(f64::from(self.features), f64::from(other.features)),
                 octaves(f64::from(self.n_basis), f64::from(other.n_basis)),

@@ -1,7 +1,41 @@
+use std::fmt;
 use std::time::Duration;
 
-use crate::fused_message::{InputError, Inputs, Outputs, Variant};
-use crate::{DeviceId, Dtype, LaunchConfig, Problem};
+use crate::{DeviceId, Dtype, LaunchConfig, Problem, cell_list, fused_message};
+
+/// A family of kernels: what its variants are, what they read and what they write.
+pub trait Op: 'static {
+    /// The one name that templates, oracles, spaces, tables and tests share.
+    const NAME: &'static str;
+    /// What changes the generated code; prints as its id.
+    type Variant: Clone + Ord + fmt::Debug + fmt::Display;
+    /// All inputs of one call, in f64.
+    type Inputs: fmt::Debug;
+    /// What one call computes, widened to f64.
+    type Outputs: fmt::Debug;
+}
+
+/// Radial basis, filter, message and scatter: [`fused_message`].
+#[derive(Debug)]
+pub struct FusedMessage;
+
+impl Op for FusedMessage {
+    const NAME: &'static str = fused_message::OP;
+    type Variant = fused_message::Variant;
+    type Inputs = fused_message::Inputs<f64>;
+    type Outputs = fused_message::Outputs<f64>;
+}
+
+/// Neighbour lists: [`cell_list`].
+#[derive(Debug)]
+pub struct CellList;
+
+impl Op for CellList {
+    const NAME: &'static str = cell_list::OP;
+    type Variant = cell_list::Variant;
+    type Inputs = cell_list::Inputs<f64>;
+    type Outputs = cell_list::NeighborList<f64>;
+}
 
 /// Why a kernel could not be prepared, launched or read.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -23,14 +57,17 @@ pub enum LaunchError {
     Runtime(String),
     /// The tensors are wrong.
     #[error(transparent)]
-    Input(#[from] InputError),
+    Input(#[from] fused_message::InputError),
+    /// No neighbour list can be made of these tensors.
+    #[error(transparent)]
+    CellList(#[from] cell_list::InputError),
 }
 
 /// One kernel with its inputs on a device and its outputs allocated, ready to run any number of times.
 ///
 /// The gate, the tuner and the benches see kernels through this alone, so what is timed is what is checked.
-pub trait Launch {
-    /// Fills every output element with NaN.
+pub trait Launch<O: Op = FusedMessage> {
+    /// Fills every output element with what no kernel writes: NaN, and for integers the largest value.
     ///
     /// # Errors
     /// [`LaunchError::Runtime`].
@@ -52,7 +89,7 @@ pub trait Launch {
     ///
     /// # Errors
     /// [`LaunchError::Runtime`].
-    fn outputs(&mut self) -> Result<Outputs<f64>, LaunchError>;
+    fn outputs(&mut self) -> Result<O::Outputs, LaunchError>;
 
     /// A digest of the inputs as they now lie in the device's memory.
     ///
@@ -61,7 +98,7 @@ pub trait Launch {
     fn input_digest(&mut self) -> Result<u64, LaunchError>;
 }
 
-/// What [`Runtime::time`](Launch::time) is measured with.
+/// What [`Launch::time`] is measured with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Clock {
@@ -71,16 +108,19 @@ pub enum Clock {
     Wall,
 }
 
-/// A device that kernels can be prepared on.
-pub trait Runtime {
+/// A device.
+pub trait Device {
     /// Which device this is.
     fn device(&self) -> &DeviceId;
 
     /// The clock of [`Launch::time`].
     fn clock(&self) -> Clock;
+}
 
+/// A device that kernels of a family can be prepared on.
+pub trait Prepare<O: Op = FusedMessage>: Device {
     /// The configuration that is used where no table entry applies: always feasible.
-    fn default_config(&self, variant: &Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig;
+    fn default_config(&self, variant: &O::Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig;
 
     /// Uploads `inputs` (rounded to `dtype`), allocates outputs and checks everything that can be checked before a launch.
     ///
@@ -88,9 +128,14 @@ pub trait Runtime {
     /// Anything of [`LaunchError`].
     fn prepare(
         &self,
-        variant: &Variant,
+        variant: &O::Variant,
         dtype: Dtype,
-        inputs: &Inputs<f64>,
+        inputs: &O::Inputs,
         config: &LaunchConfig,
-    ) -> Result<Box<dyn Launch>, LaunchError>;
+    ) -> Result<Box<dyn Launch<O>>, LaunchError>;
 }
+
+/// A device that kernels of every family can be prepared on.
+pub trait Runtime: Prepare<FusedMessage> + Prepare<CellList> {}
+
+impl<R: Prepare<FusedMessage> + Prepare<CellList>> Runtime for R {}

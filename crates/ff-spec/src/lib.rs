@@ -2,6 +2,7 @@
 //!
 //! Nothing here does IO, starts a thread or knows a GPU. See `ARCHITECTURE.md` for who may depend on whom.
 
+pub mod cell_list;
 mod config;
 mod cost;
 mod device;
@@ -15,7 +16,7 @@ pub use cost::{Cost, ELEMENTARY, GEOMETRY, HERMITE_WEIGHT, TABLE_NODES, cost};
 pub use device::{Atomics, DeviceId, Limits, RuntimeKind};
 pub use dtype::{Dtype, Scalar, UnknownDtype};
 pub use key::{Problem, TuneKey};
-pub use launch::{Clock, Launch, LaunchError, Runtime};
+pub use launch::{CellList, Clock, Device, FusedMessage, Launch, LaunchError, Op, Prepare, Runtime};
 
 /// The version of every JSON document this workspace writes (records, tables, results).
 pub const SCHEMA_VERSION: u32 = 1;

@@ -52,7 +52,7 @@ pub struct Selection {
     /// How it was found.
     pub step: Step,
     /// Distance of the entry from the call in octaves (n_atoms, mean degree, F, K).
-    pub distance: Option<[f64; 4]>,
+    pub distance: Option<[f64; 5]>,
     /// The key of the entry.
     pub key: Option<TuneKey>,
     /// Why this one, and what was passed over, in one line.
@@ -94,7 +94,7 @@ pub fn select<'t>(
         }
     }
     for (step, tables) in [(Step::ExactDevice, exact), (Step::SameArchitecture, similar)] {
-        let mut candidates: Vec<(f64, [f64; 4], &Table, &Entry)> = tables
+        let mut candidates: Vec<(f64, [f64; 5], &Table, &Entry)> = tables
             .iter()
             .flat_map(|table| table.entries().iter().map(move |entry| (*table, entry)))
             .filter_map(|(table, entry)| {

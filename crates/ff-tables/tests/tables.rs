@@ -26,7 +26,7 @@ fn device(slug: &str, arch: &str, software: bool) -> DeviceId {
 
 fn problem(n_atoms: u64, features: u32) -> Problem {
     let name = format!("water-{n_atoms}");
-    Problem { name, n_atoms, n_edges: n_atoms * 50 + 1, max_degree: 60, features, n_basis: 20, hidden: 0 }
+    Problem { name, n_atoms, n_systems: 0, n_edges: n_atoms * 50 + 1, max_degree: 60, features, n_basis: 20, hidden: 0 }
 }
 
 fn fields(n_atoms: u64, features: u32, rows: u32) -> EntryFields {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ff_reference::fused_message::Oracle;
 use ff_spec::fused_message::{Inputs, OP, Outputs, Reduction, Variant};
-use ff_spec::{Dtype, Launch, LaunchConfig, LaunchError, Runtime, RuntimeKind};
+use ff_spec::{Dtype, Launch, LaunchConfig, LaunchError, Prepare, RuntimeKind};
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{CaseSet, Evaluated, OracleCache, cases};
@@ -199,7 +199,7 @@ pub fn check_launch(launch: &mut dyn Launch, variant: &Variant, dtype: Dtype, or
 
 /// The gate for one variant, dtype, configuration and set of inputs, which must be rounded to `dtype`.
 pub fn check(
-    runtime: &dyn Runtime,
+    runtime: &dyn Prepare,
     variant: &Variant,
     dtype: Dtype,
     config: &LaunchConfig,
@@ -311,7 +311,7 @@ impl GatePlan<'_> {
 ///
 /// Variants that differ in reduction only follow one another and share an evaluation of the oracle, as runtimes do.
 pub fn run_gate(
-    runtimes: &[&dyn Runtime],
+    runtimes: &[&dyn Prepare],
     plan: &GatePlan<'_>,
     cache: &mut OracleCache,
     on_row: &mut dyn FnMut(&GateRow) -> ControlFlow<()>,
@@ -384,7 +384,7 @@ struct Prepared {
 
 /// One row, and the launch where it passed. An earlier launch of the same shape is run again after this one.
 fn gate_one(
-    runtime: &dyn Runtime,
+    runtime: &dyn Prepare,
     variant: &Variant,
     dtype: Dtype,
     case: &str,
@@ -577,13 +577,16 @@ mod tests {
         }
     }
 
-    impl Runtime for Sharing {
+    impl ff_spec::Device for Sharing {
         fn device(&self) -> &DeviceId {
             self.inner.device()
         }
         fn clock(&self) -> Clock {
             self.inner.clock()
         }
+    }
+
+    impl Prepare for Sharing {
         fn default_config(&self, variant: &Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
             self.inner.default_config(variant, dtype, problem)
         }

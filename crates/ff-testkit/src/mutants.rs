@@ -13,7 +13,7 @@ use ff_reference::fused_message::ReferenceError;
 use ff_reference::radial::{BoundRadial, RadialFunction, RadialKind, find};
 use ff_spec::fused_message::{Filter, FilterKind, Inputs, Message, Outputs, Reduction, Variant};
 use ff_spec::{
-    Atomics, Clock, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Limits, Problem, Runtime, RuntimeKind,
+    Atomics, Clock, Device, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Limits, Prepare, Problem, RuntimeKind,
 };
 
 /// A fault that a gate must catch.
@@ -86,7 +86,7 @@ impl MutantRuntime {
     }
 }
 
-impl Runtime for MutantRuntime {
+impl Device for MutantRuntime {
     fn device(&self) -> &DeviceId {
         &self.device
     }
@@ -94,7 +94,9 @@ impl Runtime for MutantRuntime {
     fn clock(&self) -> Clock {
         Clock::Wall
     }
+}
 
+impl Prepare for MutantRuntime {
     fn default_config(&self, _: &Variant, _: Dtype, _: &Problem) -> LaunchConfig {
         LaunchConfig::default()
     }
@@ -243,17 +245,17 @@ impl Launch for ScalarLaunch {
 }
 
 /// Puts a fault around every launch of a runtime, from the outside: through its inputs, its outputs or its digest.
-pub fn mutate(runtime: Box<dyn Runtime>, mutation: Mutation) -> Box<dyn Runtime> {
+pub fn mutate(runtime: Box<dyn Prepare>, mutation: Mutation) -> Box<dyn Prepare> {
     Box::new(Mutated { inner: runtime, mutation, leftovers: Leftovers::default() })
 }
 
 struct Mutated {
-    inner: Box<dyn Runtime>,
+    inner: Box<dyn Prepare>,
     mutation: Mutation,
     leftovers: Leftovers,
 }
 
-impl Runtime for Mutated {
+impl Device for Mutated {
     fn device(&self) -> &DeviceId {
         self.inner.device()
     }
@@ -261,7 +263,9 @@ impl Runtime for Mutated {
     fn clock(&self) -> Clock {
         self.inner.clock()
     }
+}
 
+impl Prepare for Mutated {
     fn default_config(&self, variant: &Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
         self.inner.default_config(variant, dtype, problem)
     }
@@ -373,7 +377,7 @@ mod tests {
 
     const VARIANTS: [&str; 2] = ["cfconv_linear_gaussian_cosine_receiver", "painn_linear_bessel_polynomial_receiver"];
 
-    fn gate(runtime: &dyn Runtime, cache: &mut OracleCache, set: CaseSet, dtypes: &[Dtype]) -> GateSummary {
+    fn gate(runtime: &dyn Prepare, cache: &mut OracleCache, set: CaseSet, dtypes: &[Dtype]) -> GateSummary {
         let variants = VARIANTS.map(|id| id.parse().unwrap());
         let plan = GatePlan { variants: &variants, dtypes, set, seeds: 3 };
         run_gate(&[runtime], &plan, cache, &mut |_| ControlFlow::Continue(()))
@@ -391,7 +395,7 @@ mod tests {
     fn every_fault_is_caught_in_every_variant_and_dtype() {
         let mut cache = OracleCache::default();
         for mutation in Mutation::ALL {
-            let inside: Box<dyn Runtime> = Box::new(MutantRuntime::new(Some(mutation)));
+            let inside: Box<dyn Prepare> = Box::new(MutantRuntime::new(Some(mutation)));
             let around = mutate(Box::new(MutantRuntime::new(None)), mutation);
             for (place, runtime) in [("inside", inside), ("around", around)] {
                 let summary = gate(runtime.as_ref(), &mut cache, CaseSet::Quick, &Dtype::ALL);

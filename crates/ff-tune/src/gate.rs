@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ff_reference::fused_message::{Oracle, forward};
 use ff_spec::fused_message::{Filter, Inputs, OP, Outputs, Variant};
-use ff_spec::{Dtype, Launch, LaunchConfig, LaunchError, Runtime};
+use ff_spec::{Dtype, Launch, LaunchConfig, LaunchError, Prepare};
 use ff_tables::{Evidence, gate_tolerance};
 use ff_testkit::catalogue::{CaseSet, OracleCache, cases};
 use ff_testkit::gate::{MIN_SEEDS, Verdict, check_launch};
@@ -80,7 +80,7 @@ impl Verifier for GateVerifier {
 
     fn check(
         &mut self,
-        runtime: &dyn Runtime,
+        runtime: &dyn Prepare,
         variant: &Variant,
         dtype: Dtype,
         config: &LaunchConfig,

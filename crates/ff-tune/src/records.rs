@@ -125,13 +125,13 @@ pub(crate) fn identity(
     compiler: &str,
 ) -> String {
     let DeviceId { runtime, slug, driver, threads, .. } = device;
-    let Problem { name, n_atoms, n_edges, max_degree, features, n_basis, hidden } = problem;
+    let Problem { name, n_atoms, n_systems, n_edges, max_degree, features, n_basis, hidden } = problem;
     // A unit separator, which none of these texts holds.
     [
         kernel_hash.to_owned(),
         variant.to_owned(),
         config.to_string(),
-        format!("{name} {n_atoms} {n_edges} {max_degree} {features} {n_basis} {hidden} {dtype}"),
+        format!("{name} {n_atoms} {n_systems} {n_edges} {max_degree} {features} {n_basis} {hidden} {dtype}"),
         format!("{runtime} {slug} {threads}"),
         driver.clone(),
         compiler.to_owned(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ff_spec::fused_message::{Filter, Inputs, Message, Outputs, Radial, Variant};
 use ff_spec::{
-    Atomics, Clock, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Limits, Problem, Runtime, RuntimeKind,
+    Atomics, Clock, Device, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Limits, Prepare, Problem, RuntimeKind,
 };
 use ff_tables::Evidence;
 
@@ -30,7 +30,7 @@ pub(crate) fn device(runtime: RuntimeKind) -> DeviceId {
 
 pub(crate) fn problem(n_atoms: u64, features: u32) -> Problem {
     let name = format!("water-{n_atoms}");
-    Problem { name, n_atoms, n_edges: n_atoms * 50, max_degree: 60, features, n_basis: 20, hidden: 0 }
+    Problem { name, n_atoms, n_systems: 0, n_edges: n_atoms * 50, max_degree: 60, features, n_basis: 20, hidden: 0 }
 }
 
 /// Two atoms that see each other.
@@ -143,7 +143,7 @@ impl FakeRuntime {
     }
 }
 
-impl Runtime for FakeRuntime {
+impl Device for FakeRuntime {
     fn device(&self) -> &DeviceId {
         &self.device
     }
@@ -151,7 +151,9 @@ impl Runtime for FakeRuntime {
     fn clock(&self) -> Clock {
         Clock::Wall
     }
+}
 
+impl Prepare for FakeRuntime {
     fn default_config(&self, _: &Variant, _: Dtype, _: &Problem) -> LaunchConfig {
         LaunchConfig::from([("channel_block", 32), ("edges_per_task", 512), ("edges_per_tile", 64)])
     }
@@ -198,7 +200,7 @@ impl Verifier for FakeVerifier {
         Ok(())
     }
 
-    fn check(&mut self, _: &dyn Runtime, _: &Variant, _: Dtype, _: &LaunchConfig) -> Result<Evidence, Refusal> {
+    fn check(&mut self, _: &dyn Prepare, _: &Variant, _: Dtype, _: &LaunchConfig) -> Result<Evidence, Refusal> {
         self.checks += 1;
         Ok(self.evidence())
     }

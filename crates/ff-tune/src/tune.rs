@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use ff_spec::fused_message::{self, Inputs, Variant};
-use ff_spec::{Dtype, Launch, LaunchConfig, LaunchError, Problem, Runtime, SCHEMA_VERSION, TuneKey};
+use ff_spec::{Dtype, Launch, LaunchConfig, LaunchError, Prepare, Problem, SCHEMA_VERSION, TuneKey};
 use ff_tables::{Entry, EntryFields, Evidence, Pass, Table, TableError, Tie, Versions, gate_tolerance};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -227,7 +227,7 @@ pub enum TuneError {
 /// # Errors
 /// [`TuneError`]: what can be known beforehand (output, spaces, an unreadable table) before anything is measured.
 pub fn tune(
-    runtime: &dyn Runtime,
+    runtime: &dyn Prepare,
     request: &Request<'_>,
     verifier: &mut dyn Verifier,
     baseline: Option<&BaselineFn<'_>>,
@@ -287,7 +287,7 @@ pub fn tune(
 
 /// The table to go on with: the one on disk where it is for these templates and this kind of device, else a new one.
 fn open_table(
-    runtime: &dyn Runtime,
+    runtime: &dyn Prepare,
     request: &Request<'_>,
     path: &Path,
     on_event: &mut dyn FnMut(Event<'_>),
@@ -325,9 +325,10 @@ struct Failure {
 impl From<LaunchError> for Failure {
     fn from(error: LaunchError) -> Self {
         let (verdict, hopeless) = match &error {
-            LaunchError::Unsupported(_) | LaunchError::UnknownVariant(_) | LaunchError::Input(_) => {
-                (Verdict::Constraint, true)
-            }
+            LaunchError::Unsupported(_)
+            | LaunchError::UnknownVariant(_)
+            | LaunchError::Input(_)
+            | LaunchError::CellList(_) => (Verdict::Constraint, true),
             LaunchError::Constraint(_) => (Verdict::Constraint, false),
             LaunchError::Compile(_) => (Verdict::Compile, false),
             LaunchError::Runtime(_) => (Verdict::Runtime, false),
@@ -416,7 +417,7 @@ impl Progress<'_> {
 }
 
 struct Search<'a> {
-    runtime: &'a dyn Runtime,
+    runtime: &'a dyn Prepare,
     request: &'a Request<'a>,
     verifier: &'a mut dyn Verifier,
     baseline: Option<&'a BaselineFn<'a>>,

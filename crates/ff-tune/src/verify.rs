@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ff_spec::fused_message::{Inputs, Variant};
-use ff_spec::{Dtype, Launch, LaunchConfig, LaunchError, Runtime};
+use ff_spec::{Dtype, Launch, LaunchConfig, LaunchError, Prepare};
 use ff_tables::Evidence;
 
 /// Why a configuration did not pass.
@@ -40,7 +40,7 @@ pub trait Verifier {
     /// [`Refusal`].
     fn check(
         &mut self,
-        runtime: &dyn Runtime,
+        runtime: &dyn Prepare,
         variant: &Variant,
         dtype: Dtype,
         config: &LaunchConfig,

@@ -47,7 +47,7 @@ impl<R: Runtime> CubeRuntime<R> {
     }
 }
 
-impl<R: Runtime> ff_spec::Runtime for CubeRuntime<R> {
+impl<R: Runtime> ff_spec::Device for CubeRuntime<R> {
     fn device(&self) -> &DeviceId {
         &self.device
     }
@@ -58,7 +58,9 @@ impl<R: Runtime> ff_spec::Runtime for CubeRuntime<R> {
             cubecl::profile::TimingMethod::System => Clock::Wall,
         }
     }
+}
 
+impl<R: Runtime> ff_spec::Prepare for CubeRuntime<R> {
     fn default_config(&self, variant: &Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
         fused_message::default_config(&self.device, variant, dtype, problem)
     }

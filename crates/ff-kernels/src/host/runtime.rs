@@ -1,6 +1,6 @@
 use ff_spec::fused_message::{Inputs, Variant};
 use ff_spec::{
-    Atomics, Clock, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Limits, Problem, Runtime, RuntimeKind,
+    Atomics, Clock, Device, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Limits, Prepare, Problem, RuntimeKind,
 };
 
 use crate::fused_message::{self, HostLaunch};
@@ -89,7 +89,7 @@ fn l1_data_cache() -> u32 {
     32 * 1024
 }
 
-impl Runtime for HostRuntime {
+impl Device for HostRuntime {
     fn device(&self) -> &DeviceId {
         &self.device
     }
@@ -97,7 +97,9 @@ impl Runtime for HostRuntime {
     fn clock(&self) -> Clock {
         Clock::Wall
     }
+}
 
+impl Prepare for HostRuntime {
     fn default_config(&self, variant: &Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
         fused_message::default_config(&self.device, variant, dtype, problem)
     }

@@ -179,7 +179,16 @@ fn problem(variant: &Variant) -> Problem {
         FilterKind::Mlp => (20, 128),
         FilterKind::Tabulated => (4, 0),
     };
-    Problem { name: "gate".to_owned(), n_atoms: 4096, n_edges: 131_072, max_degree: 64, features: 128, n_basis, hidden }
+    Problem {
+        name: "gate".to_owned(),
+        n_atoms: 4096,
+        n_systems: 0,
+        n_edges: 131_072,
+        max_degree: 64,
+        features: 128,
+        n_basis,
+        hidden,
+    }
 }
 
 /// Each parameter at its least and greatest, then all of them, without what the default is already.
