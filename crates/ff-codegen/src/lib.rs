@@ -18,9 +18,7 @@ mod sources;
 mod tests;
 mod variants;
 
-use std::collections::BTreeMap;
-
-use ff_spec::fused_message;
+use ff_spec::{cell_list, fused_message};
 
 pub use error::CodegenError;
 pub use parse::ParseError;
@@ -29,7 +27,8 @@ pub use sources::{Sources, TEMPLATE_ROOT};
 
 use radial::Radial;
 use render::{
-    Header, OpContext, RadialContext, RadialListContext, SharedContext, Templates, VariantContext, content_hash,
+    CellListContext, Header, OpContext, RadialContext, RadialListContext, SharedContext, Templates, VariantContext,
+    content_hash,
 };
 
 /// A file to be formatted and written.
@@ -49,9 +48,32 @@ pub const GENERATED_FOLDERS: [&str; 2] = ["crates/ff-kernels/src/generated", "cr
 /// # Errors
 /// [`CodegenError`]: the first source that is missing, malformed or refuses to render.
 pub fn generate(sources: &Sources) -> Result<Vec<GeneratedFile>, CodegenError> {
+    let templates = Templates::new(sources)?;
+    let [kernels, reference] = GENERATED_FOLDERS;
+    let mut files = fused_message_files(sources, &templates)?;
+    files.extend(cell_list_files(sources, &templates)?);
+
+    let shared = format!("{TEMPLATE_ROOT}/_shared");
+    let hash = |op| {
+        let folders = [format!("{TEMPLATE_ROOT}/{op}/"), format!("{shared}/")];
+        let inputs = sources.0.keys().map(String::as_str);
+        (op, content_hash(sources, inputs.filter(|path| folders.iter().any(|folder| path.starts_with(folder)))))
+    };
+    let context = SharedContext { hashes: [cell_list::OP, fused_message::OP].into_iter().map(hash).collect() };
+    for (template, path) in
+        [("generated_mod", format!("{kernels}/mod.rs")), ("reference_mod", format!("{reference}/mod.rs"))]
+    {
+        let header = Header::new(sources, &format!("{shared}/{template}.rs.tera"), &[]);
+        files.push(GeneratedFile { path, text: templates.render(&header, &context)? });
+    }
+
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
+}
+
+fn fused_message_files(sources: &Sources, templates: &Templates) -> Result<Vec<GeneratedFile>, CodegenError> {
     let op = fused_message::OP;
     let folder = format!("{TEMPLATE_ROOT}/{op}");
-    let templates = Templates::new(sources)?;
     let radial = Radial::load_all(sources, &folder)?;
     let variants_path = format!("{folder}/variants.toml");
     let variants_text = sources.text(&variants_path, "axes and combinations of the variants to render")?;
@@ -91,18 +113,24 @@ pub fn generate(sources: &Sources) -> Result<Vec<GeneratedFile>, CodegenError> {
     let header = Header::new(sources, &format!("{folder}/mod.rs.tera"), &[&variants_path]);
     let context = OpContext { variants: variants.iter().map(fused_message::Variant::id).collect() };
     emit(format!("{kernels}/{op}/mod.rs"), templates.render(&header, &context)?);
+    Ok(files)
+}
 
-    let shared = format!("{TEMPLATE_ROOT}/_shared");
-    let inputs = sources.0.keys().map(String::as_str);
-    let of_op = inputs.filter(|path| [&folder, &shared].iter().any(|f| path.starts_with(&format!("{f}/"))));
-    let context = SharedContext { hashes: BTreeMap::from([(op, content_hash(sources, of_op))]) };
-    for (template, path) in
-        [("generated_mod", format!("{kernels}/mod.rs")), ("reference_mod", format!("{reference}/mod.rs"))]
-    {
-        let header = Header::new(sources, &format!("{shared}/{template}.rs.tera"), &[]);
-        emit(path, templates.render(&header, &context)?);
+fn cell_list_files(sources: &Sources, templates: &Templates) -> Result<Vec<GeneratedFile>, CodegenError> {
+    let op = cell_list::OP;
+    let folder = format!("{TEMPLATE_ROOT}/{op}");
+    let variants_path = format!("{folder}/variants.toml");
+    let variants_text = sources.text(&variants_path, "the lists and strategies to render")?;
+    let variants = variants::cell_lists(&variants_path, variants_text)?;
+    let [kernels, _] = GENERATED_FOLDERS;
+    let mut files = Vec::new();
+    for variant in &variants {
+        let header = Header::new(sources, &format!("{folder}/variant.rs.tera"), &[]);
+        let text = templates.render(&header, &CellListContext::new(variant))?;
+        files.push(GeneratedFile { path: format!("{kernels}/{op}/{variant}.rs"), text });
     }
-
-    files.sort_by(|a, b| a.path.cmp(&b.path));
+    let header = Header::new(sources, &format!("{folder}/mod.rs.tera"), &[&variants_path]);
+    let context = OpContext { variants: variants.iter().map(cell_list::Variant::id).collect() };
+    files.push(GeneratedFile { path: format!("{kernels}/{op}/mod.rs"), text: templates.render(&header, &context)? });
     Ok(files)
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::error::Error;
 
+use ff_spec::cell_list;
 use ff_spec::fused_message::Variant;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -275,6 +276,22 @@ impl<'a> VariantContext<'a> {
             template: &header.template,
             hash: &header.hash,
         }
+    }
+}
+
+/// The context of `variant.rs.tera` of `cell_list`.
+#[derive(Serialize)]
+pub struct CellListContext {
+    /// Variant id, which is also the name of the module.
+    variant: String,
+    list: &'static str,
+    strategy: &'static str,
+}
+
+impl CellListContext {
+    /// The context of a variant.
+    pub fn new(variant: &cell_list::Variant) -> Self {
+        Self { variant: variant.id(), list: variant.list.name(), strategy: variant.strategy.name() }
     }
 }
 

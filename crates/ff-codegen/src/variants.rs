@@ -1,5 +1,8 @@
 //! `variants.toml`: which combinations of message, filter, radial functions and reduction are rendered.
 
+use std::collections::BTreeSet;
+
+use ff_spec::cell_list;
 use ff_spec::fused_message::{FilterKind, Message, Reduction, Variant};
 use serde::Deserialize;
 
@@ -13,6 +16,28 @@ use crate::sources::from_toml;
 struct File {
     axes: Axes,
     combination: Vec<Combination>,
+}
+
+/// `variants.toml` of `cell_list`: every combination is rendered.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CellLists {
+    list: Vec<cell_list::List>,
+    strategy: Vec<cell_list::Strategy>,
+}
+
+/// The variants of `cell_list` that its `variants.toml` asks for, sorted, each once.
+pub fn cell_lists(path: &str, text: &str) -> Result<Vec<cell_list::Variant>, CodegenError> {
+    let CellLists { list, strategy } = from_toml(path, text)?;
+    let all = list
+        .iter()
+        .flat_map(|list| strategy.iter().map(|strategy| cell_list::Variant { list: *list, strategy: *strategy }));
+    let all: BTreeSet<_> = all.collect();
+    if all.is_empty() {
+        let message = "no list or no strategy, expected at least one of each".to_owned();
+        return Err(CodegenError::Variants { path: path.to_owned(), message });
+    }
+    Ok(all.into_iter().collect())
 }
 
 #[derive(Debug, Deserialize)]

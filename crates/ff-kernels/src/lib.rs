@@ -3,6 +3,7 @@
 //! Two targets from one template: `host` (SIMD by run-time dispatch, threads by rayon) and `cube` (CubeCL). Both are
 //! seen from outside through [`ff_spec::Runtime`] and [`ff_spec::Launch`] alone.
 
+pub mod cell_list;
 pub mod cube;
 mod digest;
 pub mod fused_message;

@@ -47,6 +47,7 @@ impl List {
     }
 
     /// Whether the edge `receiver` ← `sender` in image `shift` is in such a list, given that it is in the full one.
+    #[inline]
     pub fn has(self, receiver: u32, sender: u32, shift: [i32; 3]) -> bool {
         self == List::Full || receiver < sender || (receiver == sender && shift > [0; 3])
     }

@@ -2,7 +2,10 @@ use cubecl::features::AtomicUsage;
 use cubecl::ir::{ElemType, FloatKind, StorageType, Type};
 use cubecl::prelude::*;
 use ff_spec::fused_message::{Inputs, Reduction, Variant};
-use ff_spec::{Atomics, Clock, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Limits, Problem, RuntimeKind};
+use ff_spec::{
+    Atomics, CellList, Clock, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Limits, Problem, RuntimeKind,
+    cell_list,
+};
 
 use crate::fused_message::{self, CubeEntry, CubeLaunch, Registered};
 
@@ -92,5 +95,21 @@ impl<R: Runtime> ff_spec::Prepare for CubeRuntime<R> {
             }
             Dtype::F64 => Box::new(CubeLaunch::<R, f64>::new(&self.client, device, registered, entry, inputs, config)?),
         })
+    }
+}
+
+impl<R: Runtime> ff_spec::Prepare<CellList> for CubeRuntime<R> {
+    fn default_config(&self, variant: &cell_list::Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
+        crate::cell_list::default_config(&self.device, variant, dtype, problem)
+    }
+
+    fn prepare(
+        &self,
+        variant: &cell_list::Variant,
+        _: Dtype,
+        _: &cell_list::Inputs<f64>,
+        _: &LaunchConfig,
+    ) -> Result<Box<dyn Launch<CellList>>, LaunchError> {
+        Err(LaunchError::Unsupported(format!("`{variant}` has no cube kernel yet")))
     }
 }

@@ -60,6 +60,8 @@ pub trait Element: Scalar + Pod + PartialOrd + AddAssign {
     fn max<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
     /// `yes` where a < b, else `no`.
     fn select_less<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>, yes: Self::V<S>, no: Self::V<S>) -> Self::V<S>;
+    /// Bit l is set where lane l of a is at most that of b.
+    fn at_most<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>) -> u32;
     /// 2ⁿ for integral lanes within the exponent range.
     fn exp2i<S: Simd>(simd: S, n: Self::V<S>) -> Self::V<S>;
     /// A first guess of ln x, good to a few hundredths, for positive normal lanes.
@@ -117,6 +119,23 @@ macro_rules! element {
             #[inline(always)]
             fn select_less<S: Simd>(simd: S, a: S::$s, b: S::$s, yes: S::$s, no: S::$s) -> S::$s {
                 simd.[<select_ $s>](simd.[<less_than_ $s>](a, b), yes, no)
+            }
+            #[inline(always)]
+            fn at_most<S: Simd>(simd: S, a: S::$s, b: S::$s) -> u32 {
+                let mask = simd.[<less_than_or_equal_ $s>](a, b);
+                let (bytes, lanes) = (bytemuck::bytes_of(&mask), Self::lanes::<S>());
+                let mut bits = 0;
+                if bytes.len() < lanes {
+                    // A bit per lane already.
+                    for (k, byte) in bytes.iter().enumerate() {
+                        bits |= u32::from(*byte) << (8 * k);
+                    }
+                } else {
+                    for l in 0..lanes {
+                        bits |= u32::from(bytes[l * (bytes.len() / lanes)] & 1) << l;
+                    }
+                }
+                bits
             }
             #[inline(always)]
             fn exp2i<S: Simd>(_: S, n: S::$s) -> S::$s {
@@ -244,6 +263,11 @@ impl<S: Simd, T: Element> Lane<S, T> {
     #[inline(always)]
     pub fn select_less(self, b: Self, yes: Self, no: Self) -> Self {
         Self { simd: self.simd, v: T::select_less(self.simd, self.v, b.v, yes.v, no.v) }
+    }
+    /// Bit l is set where lane l is at most that of `b`.
+    #[inline(always)]
+    pub fn at_most(self, b: Self) -> u32 {
+        T::at_most(self.simd, self.v, b.v)
     }
     /// Nearest integer, for lanes well inside the mantissa.
     #[inline(always)]

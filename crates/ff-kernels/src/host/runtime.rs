@@ -1,6 +1,7 @@
 use ff_spec::fused_message::{Inputs, Variant};
 use ff_spec::{
-    Atomics, Clock, Device, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Limits, Prepare, Problem, RuntimeKind,
+    Atomics, CellList, Clock, Device, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Limits, Prepare, Problem,
+    RuntimeKind, cell_list,
 };
 
 use crate::fused_message::{self, HostLaunch};
@@ -112,6 +113,27 @@ impl Prepare for HostRuntime {
         config: &LaunchConfig,
     ) -> Result<Box<dyn Launch>, LaunchError> {
         let registered = fused_message::find(variant).ok_or_else(|| LaunchError::UnknownVariant(variant.id()))?;
+        Ok(match dtype {
+            Dtype::F32 => Box::new(HostLaunch::<f32>::new(registered, inputs.cast(), config)?),
+            Dtype::F64 => Box::new(HostLaunch::<f64>::new(registered, inputs.clone(), config)?),
+        })
+    }
+}
+
+impl Prepare<CellList> for HostRuntime {
+    fn default_config(&self, variant: &cell_list::Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
+        crate::cell_list::default_config(&self.device, variant, dtype, problem)
+    }
+
+    fn prepare(
+        &self,
+        variant: &cell_list::Variant,
+        dtype: Dtype,
+        inputs: &cell_list::Inputs<f64>,
+        config: &LaunchConfig,
+    ) -> Result<Box<dyn Launch<CellList>>, LaunchError> {
+        use crate::cell_list::{HostLaunch, find};
+        let registered = find(variant).ok_or_else(|| LaunchError::UnknownVariant(variant.id()))?;
         Ok(match dtype {
             Dtype::F32 => Box::new(HostLaunch::<f32>::new(registered, inputs.cast(), config)?),
             Dtype::F64 => Box::new(HostLaunch::<f64>::new(registered, inputs.clone(), config)?),

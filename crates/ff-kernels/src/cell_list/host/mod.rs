@@ -1,0 +1,165 @@
+//! The host kernel of `cell_list`: bins, two passes over candidates, rows sorted by rank, and the transposed list.
+//!
+//! Atoms are sorted by bin, so that the candidates of an atom are a few runs of neighbouring slots. Distances to a run are
+//! computed in vectors from positions moved into the cell, and only propose: what is within rounding of the cutoff is
+//! decided by the edge vector itself, in an order of operations in which the reverse edge is the exact negative. The first
+//! pass counts, the second writes each row where it belongs, so nothing but the list itself has its size.
+
+mod bins;
+mod rows;
+mod transpose;
+
+use std::ops::{Add, Mul, Sub};
+
+use ff_spec::cell_list::{InputError, Inputs, List, NeighborList, Strategy};
+use rayon::prelude::*;
+
+use crate::host::Element;
+use bins::Binned;
+
+/// Element types with the arithmetic of plain loops.
+pub trait Real:
+    Element + PartialOrd + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + std::ops::Neg<Output = Self>
+{
+    /// The distance from 1 to the next larger number.
+    const EPSILON: f64;
+}
+
+impl Real for f32 {
+    const EPSILON: f64 = f32::EPSILON as f64;
+}
+
+impl Real for f64 {
+    const EPSILON: f64 = f64::EPSILON;
+}
+
+/// Launch parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostConfig {
+    /// Rows of one task.
+    pub rows_per_task: usize,
+    /// Bins per search radius along a and b.
+    pub bins_across: u32,
+    /// Bins per search radius along c, the direction in which bins follow each other in memory.
+    pub bins_along: u32,
+}
+
+/// The most edges that the index type holds; one less than its largest value, so that a row that saturates shows.
+const MAX_EDGES: u64 = u32::MAX as u64 - 1;
+
+/// Builds a neighbour list into `out`, whose memory is used again where it is large enough.
+///
+/// `inputs` in Å; `out` as in [`ff_spec::cell_list`]. The result does not depend on the configuration or on the number
+/// of threads.
+///
+/// # Errors
+/// [`InputError`] for tensors of wrong shape, values that are not finite, cells without volume, and lists too large for
+/// the index type; `out` is then unspecified.
+pub fn build<T: Real>(
+    inputs: &Inputs<T>,
+    list: List,
+    strategy: Strategy,
+    config: &HostConfig,
+    out: &mut NeighborList<T>,
+) -> Result<(), InputError> {
+    build_within(inputs, list, strategy, config, out, MAX_EDGES)
+}
+
+fn build_within<T: Real>(
+    inputs: &Inputs<T>,
+    list: List,
+    strategy: Strategy,
+    config: &HostConfig,
+    out: &mut NeighborList<T>,
+    limit: u64,
+) -> Result<(), InputError> {
+    inputs.check()?;
+    let binned = Binned::new(inputs, strategy, config)?;
+    let n_atoms = inputs.n_atoms();
+    resize(&mut out.row_ptr, n_atoms + 1);
+    out.row_ptr[0] = 0;
+    rows::count(&binned, list, config, &mut out.row_ptr);
+    let n_edges = offsets(&mut out.row_ptr);
+    if n_edges > limit {
+        return Err(InputError::TooMany { what: "edges", found: n_edges, limit });
+    }
+    let n_edges = n_edges as usize;
+    resize(&mut out.sender, n_edges);
+    resize(&mut out.shift, n_edges);
+    resize(&mut out.edge_vec, n_edges);
+    rows::fill(&binned, list, config, out);
+    drop(binned);
+    resize(&mut out.transpose, n_edges);
+    match list {
+        List::Full => transpose::reverse(out),
+        List::Half => transpose::by_sender(out),
+    }
+    Ok(())
+}
+
+/// Makes a vector exactly so long. What it held is of no use, so a longer one starts from fresh zeroed pages.
+fn resize<T: bytemuck::Zeroable + Copy>(v: &mut Vec<T>, len: usize) {
+    if v.capacity() < len {
+        // Freed first: both together would be twice the memory.
+        *v = Vec::new();
+        *v = vec![bytemuck::Zeroable::zeroed(); len];
+    } else {
+        v.resize(len, bytemuck::Zeroable::zeroed());
+    }
+}
+
+/// Turns counts in entries 1.. into offsets; the total, which may be more than the offsets hold.
+fn offsets(row_ptr: &mut [u32]) -> u64 {
+    let mut total = 0u64;
+    for entry in row_ptr {
+        total += u64::from(*entry);
+        *entry = total as u32;
+    }
+    total
+}
+
+/// Calls `task` with consecutive parts of `0..n`, in parallel where there are several, each with scratch of its thread.
+fn for_each_part<S: Send>(
+    n: usize,
+    part: usize,
+    scratch: impl Fn() -> S + Send + Sync,
+    task: impl Fn(&mut S, std::ops::Range<usize>) + Send + Sync,
+) {
+    let part = part.max(1);
+    if n <= part {
+        return task(&mut scratch(), 0..n);
+    }
+    (0..n.div_ceil(part)).into_par_iter().for_each_init(scratch, |scratch, index| {
+        task(scratch, index * part..((index + 1) * part).min(n));
+    });
+}
+
+/// A slice that tasks write to, each its own parts.
+struct Shared<'a, T> {
+    start: *mut T,
+    len: usize,
+    owner: std::marker::PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: it hands out exclusive borrows of parts, which may be sent where `T` may.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    fn new(slice: &'a mut [T]) -> Self {
+        Self { start: slice.as_mut_ptr(), len: slice.len(), owner: std::marker::PhantomData }
+    }
+
+    /// A part of the slice.
+    ///
+    /// # Panics
+    /// If it is out of bounds.
+    ///
+    /// # Safety
+    /// No two borrows that live at once overlap.
+    #[expect(clippy::mut_from_ref, reason = "the borrows are disjoint, as the caller promises")]
+    unsafe fn get(&self, part: std::ops::Range<usize>) -> &mut [T] {
+        assert!(part.start <= part.end && part.end <= self.len, "{part:?} of {}", self.len);
+        // SAFETY: in bounds, and exclusive as the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(part.start), part.len()) }
+    }
+}
