@@ -11,6 +11,6 @@ mod structure;
 
 pub use features::{FeatureError, MessageSpec, message_inputs, random_linear, random_mlp};
 pub use io::{StructureError, read_structures};
-pub use neighbors::{NeighborError, NeighborList, neighbors};
+pub use neighbors::{NeighborError, batch, neighbors};
 pub use problems::{BuiltIn, BuiltInError, builtin};
 pub use structure::Structure;

@@ -551,6 +551,9 @@ pub struct NeighborsArgs {
     /// How the pairs are printed.
     #[arg(long, default_value = "text")]
     pub format: ListFormat,
+    /// Where to run.
+    #[arg(long, default_value = "host")]
+    pub runtime: RuntimeChoice,
 }
 
 /// How a list is printed.

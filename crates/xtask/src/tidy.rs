@@ -21,7 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ff-testkit", &["ff-spec", "ff-reference"]),
     ("ff-ops", &["ff-spec", "ff-kernels", "ff-tables"]),
     ("ff-tune", &["ff-spec", "ff-kernels", "ff-tables", "ff-reference", "ff-testkit"]),
-    ("ff-model", &["ff-spec", "ff-ops"]),
+    ("ff-model", &["ff-spec", "ff-kernels", "ff-ops"]),
     ("ff-sweep", &["ff-spec", "ff-tables", "ff-ops", "ff-tune", "ff-model"]),
     (
         "forgefield",

@@ -12,7 +12,11 @@ use crate::digest::digest;
 /// The configuration that is used where no table entry applies.
 pub fn default_config(device: &DeviceId, _: &Variant, _: Dtype, _: &Problem) -> LaunchConfig {
     match device.runtime {
-        RuntimeKind::Host => LaunchConfig::from([("rows_per_task", 256), ("bins_across", 1), ("bins_along", 4)]),
+        RuntimeKind::Host => {
+            let HostConfig { rows_per_task, bins_across, bins_along } = HostConfig::default();
+            let rows_per_task = rows_per_task as u32;
+            [("rows_per_task", rows_per_task), ("bins_across", bins_across), ("bins_along", bins_along)].into()
+        }
         _ => LaunchConfig::default(),
     }
 }

@@ -8,7 +8,7 @@ use ff_kernels::fused_message::host::Call;
 use ff_kernels::fused_message::{HostElement, host_config};
 use ff_kernels::host::HostRuntime;
 use ff_spec::fused_message::{Filter, Message, Outputs, Radial};
-use ff_spec::{DeviceId, Dtype, LaunchError, Runtime};
+use ff_spec::{Device, DeviceId, Dtype, LaunchError};
 
 use super::{FilterPrimitives, FusedMessageBackend, Plan, PrimitiveMessage, Primitives};
 

@@ -1,10 +1,12 @@
-use ff_model::{NeighborList, neighbors, read_structures};
+use ff_model::{batch, read_structures};
+use ff_spec::cell_list::{List, NeighborList, Strategy, Variant};
+use ff_spec::{CellList, Dtype, Prepare};
 use serde::Serialize;
 
 use crate::failure::{Failure, Result};
-use crate::interrupt;
 use crate::options::{ListFormat, NeighborsArgs};
 use crate::screen::Screen;
+use crate::{interrupt, runtimes};
 
 /// The pairs of one frame.
 #[derive(Serialize)]
@@ -18,13 +20,35 @@ struct Pairs {
 /// Prints the pairs of every frame of a file.
 pub fn run(args: &NeighborsArgs, screen: &Screen) -> Result<()> {
     let structures = read_structures(&args.file).map_err(Failure::input)?;
+    let runtime = match (args.format, args.runtime.kind()) {
+        (ListFormat::Text, _) => runtimes::open(args.runtime, screen)?,
+        // Nothing but JSON on stdout.
+        (ListFormat::Json, Some(kind)) => runtimes::of(kind).map_err(runtimes::unavailable)?,
+        (ListFormat::Json, None) => runtimes::fastest()?,
+    };
+    let runtime: &dyn Prepare<CellList> = runtime.as_ref();
+    let list = if args.half { List::Half } else { List::Full };
+    let variant = Variant { list, strategy: Strategy::Cells };
     for (index, structure) in structures.iter().enumerate() {
         if interrupt::raised() {
             return Err(Failure::interrupted(format!("interrupted after {index} of {} frames", structures.len())));
         }
-        let list = neighbors(&structure.positions, structure.cell, structure.pbc, args.cutoff)
-            .map_err(|error| Failure::input(format!("{}: frame {}: {error}", args.file.display(), index + 1)))?;
-        let pairs = pairs(&list, args.half);
+        let of_frame = |error: &dyn std::fmt::Display| {
+            Failure::input(format!("{}: frame {}: {error}", args.file.display(), index + 1))
+        };
+        let inputs = batch(std::slice::from_ref(structure), args.cutoff).map_err(|error| of_frame(&error))?;
+        let config = runtime.default_config(&variant, Dtype::F64, &inputs.problem("", &[]));
+        let list = runtime
+            .prepare(&variant, Dtype::F64, &inputs, &config)
+            .and_then(|mut launch| {
+                launch.run()?;
+                launch.outputs()
+            })
+            .map_err(|error| match error {
+                ff_spec::LaunchError::CellList(error) => of_frame(&error),
+                error => error.into(),
+            })?;
+        let pairs = pairs(&list);
         let (n_atoms, n_pairs) = (structure.n_atoms(), pairs.len());
         match args.format {
             ListFormat::Json => {
@@ -40,16 +64,7 @@ pub fn run(args: &NeighborsArgs, screen: &Screen) -> Result<()> {
     Ok(())
 }
 
-/// All pairs, or of each pair and its reverse the one with i < j, or, for an atom's own images, with S after −S.
-fn pairs(list: &NeighborList, half: bool) -> Vec<(u32, u32, i32, i32, i32)> {
-    let mut pairs = Vec::with_capacity(if half { list.n_edges() / 2 } else { list.n_edges() });
-    for i in 0..list.row_ptr.len() - 1 {
-        for edge in list.row(i) {
-            let (i, j, shift) = (i as u32, list.sender[edge], list.shift[edge]);
-            if !half || i < j || (i == j && shift > [0; 3]) {
-                pairs.push((i, j, shift[0], shift[1], shift[2]));
-            }
-        }
-    }
-    pairs
+fn pairs(list: &NeighborList<f64>) -> Vec<(u32, u32, i32, i32, i32)> {
+    let rows = (0..list.n_atoms()).flat_map(|i| list.row(i).map(move |edge| (i as u32, edge)));
+    rows.map(|(i, edge)| (i, list.sender[edge], list.shift[edge])).map(|(i, j, [a, b, c])| (i, j, a, b, c)).collect()
 }

@@ -44,6 +44,12 @@ pub struct HostConfig {
     pub bins_along: u32,
 }
 
+impl Default for HostConfig {
+    fn default() -> Self {
+        Self { rows_per_task: 256, bins_across: 1, bins_along: 4 }
+    }
+}
+
 /// The most edges that the index type holds; one less than its largest value, so that a row that saturates shows.
 const MAX_EDGES: u64 = u32::MAX as u64 - 1;
 
