@@ -1,6 +1,6 @@
 use std::ops::ControlFlow;
 
-use ff_spec::{Dtype, Runtime};
+use ff_spec::{Dtype, FusedMessage, Runtime};
 use ff_testkit::catalogue::{CaseSet, OracleCache};
 use ff_testkit::gate::{GatePlan, run_gate};
 
@@ -10,7 +10,7 @@ fn every_variant_passes_the_gate() {
     let runtimes = ff_tests::runtimes();
     let borrowed: Vec<&dyn Runtime> = runtimes.iter().map(AsRef::as_ref).collect();
     let variants: Vec<_> = ff_kernels::fused_message::registered().iter().map(|r| r.variant()).collect();
-    let plan = GatePlan { variants: &variants, dtypes: &Dtype::ALL, set: CaseSet::Quick, seeds: 3 };
+    let plan = GatePlan::<FusedMessage> { variants: &variants, dtypes: &Dtype::ALL, set: CaseSet::Quick, seeds: 3 };
     let mut failures = Vec::new();
     let summary = run_gate(&borrowed, &plan, &mut OracleCache::new(4), &mut |row| {
         if row.verdict == "failed" {

@@ -2,7 +2,7 @@
 
 use ff_reference::fused_message::forward;
 use ff_spec::fused_message::{Activation, Variant};
-use ff_spec::{Dtype, Runtime, RuntimeKind};
+use ff_spec::{Dtype, FusedMessage, Runtime, RuntimeKind};
 use ff_testkit::gate::check;
 use ff_testkit::generators::{CaseSpec, Degrees, Distances, random_inputs, rounded};
 
@@ -41,7 +41,7 @@ fn receivers_in_any_order_pass_the_gate() {
             assert!((inputs.nodes.len() + inputs.vectors.len()) * dtype.size() > 2 << 20, "too small to be ordered");
             let oracle = forward(&variant, &inputs).expect("valid inputs");
             let config = host().default_config(&variant, dtype, &inputs.problem("many"));
-            let verdict = check(host().as_ref(), &variant, dtype, &config, &inputs, &oracle);
+            let verdict = check::<FusedMessage>(host().as_ref(), &variant, dtype, &config, &inputs, &oracle);
             assert!(verdict.passed(), "{variant} {dtype} {:?}: {verdict:?}", spec.degrees);
         }
     }

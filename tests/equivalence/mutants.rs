@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use ff_spec::{Dtype, Runtime};
+use ff_spec::{Dtype, FusedMessage};
 use ff_testkit::catalogue::{CaseSet, OracleCache};
 use ff_testkit::gate::{GatePlan, run_gate};
 use ff_testkit::mutants::{Mutation, mutate};
@@ -13,7 +13,7 @@ fn every_fault_fails_the_gate_on_every_runtime() {
         .iter()
         .map(|id| id.parse().expect("these were rendered"))
         .collect();
-    let plan = GatePlan { variants: &variants, dtypes: &[Dtype::F32], set: CaseSet::Quick, seeds: 3 };
+    let plan = GatePlan::<FusedMessage> { variants: &variants, dtypes: &[Dtype::F32], set: CaseSet::Quick, seeds: 3 };
     let mut cache = OracleCache::default();
     let kinds: Vec<_> = ff_tests::runtimes().iter().map(|runtime| runtime.device().runtime).collect();
     for kind in kinds {
@@ -21,13 +21,7 @@ fn every_fault_fails_the_gate_on_every_runtime() {
             let runtime = mutate(ff_kernels::open(kind).expect("it was just opened"), mutation);
             for variant in &variants {
                 let plan = GatePlan { variants: std::slice::from_ref(variant), ..plan };
-                let summary =
-                    run_gate(
-                        &[runtime.as_ref() as &dyn Runtime],
-                        &plan,
-                        &mut cache,
-                        &mut |_| ControlFlow::Continue(()),
-                    );
+                let summary = run_gate(&[runtime.as_ref()], &plan, &mut cache, &mut |_| ControlFlow::Continue(()));
                 assert!(summary.failed > 0, "{mutation:?} passed the gate on {kind} in {variant}");
             }
         }

@@ -1,7 +1,7 @@
 //! Properties of the kernels over random inputs: the same code as the gate, on inputs nobody chose.
 
 use ff_reference::fused_message::{Oracle, forward};
-use ff_spec::{Dtype, LaunchConfig, RuntimeKind};
+use ff_spec::{Dtype, FusedMessage, LaunchConfig, RuntimeKind};
 use ff_testkit::gate::{check, discriminates, is_degenerate};
 use ff_testkit::generators::{rounded, strategies};
 use proptest::prelude::*;
@@ -32,7 +32,7 @@ proptest! {
         let inputs = rounded(&inputs, dtype);
         let oracle = forward(&variant, &inputs).expect("the generator's inputs are valid");
         prop_assume!(tells(&oracle, dtype));
-        let verdict = check(runtime.as_ref(), &variant, dtype, &config, &inputs, &oracle);
+        let verdict = check::<FusedMessage>(runtime.as_ref(), &variant, dtype, &config, &inputs, &oracle);
         prop_assert!(verdict.passed(), "{variant} {dtype} {config}: {verdict:?}");
     }
 }
@@ -48,7 +48,7 @@ proptest! {
         prop_assume!(tells(&oracle, Dtype::F32));
         for runtime in ff_tests::runtimes() {
             let config = runtime.default_config(&variant, Dtype::F32, &inputs.problem("property"));
-            let verdict = check(runtime.as_ref(), &variant, Dtype::F32, &config, &inputs, &oracle);
+            let verdict = check::<FusedMessage>(runtime.as_ref(), &variant, Dtype::F32, &config, &inputs, &oracle);
             prop_assert!(verdict.passed(), "{} {variant}: {verdict:?}", runtime.device().runtime);
         }
     }

@@ -4,6 +4,7 @@
 //! Radial functions come from the same formulas as the kernels, but are evaluated by automatic differentiation
 //! ([`Jet`]) over an independent parser, so a fault in the symbolic differentiator cannot hide here.
 
+pub mod cell_list;
 pub mod fused_message;
 mod generated;
 mod jet;

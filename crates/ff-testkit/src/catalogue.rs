@@ -1,12 +1,14 @@
 //! The cases by id: what the gate, the tests and the benches look up by the same name.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 
-use ff_reference::fused_message::{Oracle, ReferenceError, forward};
-use ff_spec::Dtype;
-use ff_spec::fused_message::{Activation, Inputs, OP, Reduction, Variant};
+use ff_reference::fused_message::ReferenceError;
+use ff_spec::fused_message::{Activation, Inputs, OP, Variant};
+use ff_spec::{Dtype, FusedMessage};
 
+use crate::gate::Gated;
 use crate::generators::{CaseSpec, Degrees, Distances, random_inputs, rounded};
 
 /// How many cases.
@@ -20,12 +22,12 @@ pub enum CaseSet {
 
 /// One case: its shape depends on this alone, its values also on the seed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Case {
+pub struct Case<S = CaseSpec> {
     /// Its name in results, the same for every variant.
     pub id: &'static str,
     /// Sizes and kind of randomness.
-    pub spec: CaseSpec,
-    /// Nothing is summed: zero is the right answer, so this case cannot tell a kernel from one that does nothing.
+    pub spec: S,
+    /// There is nothing to sum or to list, so this case cannot tell a kernel from one that does nothing.
     pub degenerate: bool,
 }
 
@@ -39,7 +41,7 @@ impl Case {
     }
 }
 
-/// The cases of an op for a variant; empty for an op that has none.
+/// The cases of `fused_message` for a variant; empty for any other op.
 ///
 /// Every family has the same cases. Sizes are such that one evaluation of the oracle stays near 10⁷ multiplications.
 pub fn cases(op: &str, _variant: &Variant, set: CaseSet) -> Vec<Case> {
@@ -110,81 +112,79 @@ pub fn cases(op: &str, _variant: &Variant, set: CaseSet) -> Vec<Case> {
 }
 
 /// Inputs with what the oracle says of them.
-#[derive(Clone, Debug)]
-pub struct Evaluated {
+pub struct Evaluated<O: Gated = FusedMessage> {
     /// Rounded to the dtype.
-    pub inputs: Inputs<f64>,
+    pub inputs: O::Inputs,
     /// Exact for those inputs.
-    pub oracle: Oracle,
+    pub oracle: O::Oracle,
 }
 
-/// Evaluations of the oracle, so that reductions and runtimes share one.
+impl<O: Gated> fmt::Debug for Evaluated<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Evaluated").field("inputs", &self.inputs).field("oracle", &self.oracle).finish()
+    }
+}
+
+/// Evaluations of the oracle, so that variants and runtimes share one.
 ///
 /// Forgets the oldest beyond a limit of bytes.
-#[derive(Clone, Debug)]
-pub struct OracleCache {
+#[derive(Debug)]
+pub struct OracleCache<O: Gated = FusedMessage> {
     limit: usize,
     bytes: usize,
-    known: HashMap<Key, Arc<Evaluated>>,
-    oldest: VecDeque<Key>,
+    known: BTreeMap<Key<O>, Arc<Evaluated<O>>>,
+    oldest: VecDeque<Key<O>>,
 }
 
-/// The variant is the one with reduction `receiver`: reductions differ in nothing the oracle knows.
-type Key = (Variant, &'static str, Dtype, u64);
+/// The variant is [`Gated::representative`].
+type Key<O> = (<O as ff_spec::Op>::Variant, &'static str, Dtype, u64);
 
-impl Default for OracleCache {
+impl<O: Gated> Default for OracleCache<O> {
     /// Holds 256 MiB.
     fn default() -> Self {
         Self::new(256 << 20)
     }
 }
 
-impl OracleCache {
+impl<O: Gated> OracleCache<O> {
     /// Holds up to `limit` bytes of tensors.
     pub fn new(limit: usize) -> Self {
-        Self { limit, bytes: 0, known: HashMap::new(), oldest: VecDeque::new() }
+        Self { limit, bytes: 0, known: BTreeMap::new(), oldest: VecDeque::new() }
     }
 
     /// The inputs of a case and the oracle's answer, computed where not known.
     ///
     /// # Errors
-    /// [`ReferenceError`] for radial functions that do not exist.
+    /// [`Gated::Error`] for a variant that the oracle does not know.
     pub fn get(
         &mut self,
-        case: &Case,
-        variant: &Variant,
+        case: &Case<O::Spec>,
+        variant: &O::Variant,
         dtype: Dtype,
         seed: u64,
-    ) -> Result<Arc<Evaluated>, ReferenceError> {
-        let key = (Variant { reduction: Reduction::Receiver, ..variant.clone() }, case.id, dtype, seed);
+    ) -> Result<Arc<Evaluated<O>>, O::Error> {
+        let key = (O::representative(variant), case.id, dtype, seed);
         if let Some(known) = self.known.get(&key) {
             return Ok(known.clone());
         }
-        let inputs = case.inputs(variant, dtype, seed)?;
-        let oracle = forward(variant, &inputs)?;
-        let evaluated = Arc::new(Evaluated { inputs, oracle });
-        self.bytes += bytes(&evaluated);
+        let evaluated = Arc::new(O::evaluate(case, variant, dtype, seed)?);
+        self.bytes += O::bytes(&evaluated);
         self.oldest.push_back(key.clone());
         self.known.insert(key, evaluated.clone());
         while self.bytes > self.limit
             && let Some(oldest) = self.oldest.pop_front()
         {
-            self.bytes -= self.known.remove(&oldest).map_or(0, |e| bytes(&e));
+            self.bytes -= self.known.remove(&oldest).map_or(0, |e| O::bytes(&e));
         }
         Ok(evaluated)
     }
-}
-
-fn bytes(evaluated: &Evaluated) -> usize {
-    let inputs: usize = evaluated.inputs.tensors().iter().map(|(_, _, values)| values.len()).sum();
-    let outputs = evaluated.oracle.outputs.nodes.len() + evaluated.oracle.outputs.vectors.len();
-    (inputs + 2 * outputs) * size_of::<f64>() + (evaluated.inputs.sender.len() + evaluated.inputs.row_ptr.len()) * 4
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
+    use ff_reference::fused_message::{Oracle, forward};
     use ff_spec::fused_message::Filter;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn every_case_is_what_its_flag_says() {
-        let mut cache = OracleCache::default();
+        let mut cache = <OracleCache>::default();
         for variant in variants() {
             for case in cases(OP, &variant, CaseSet::Full) {
                 let evaluated = cache.get(&case, &variant, Dtype::F32, 0).unwrap();
@@ -231,7 +231,7 @@ mod tests {
     /// room: this is what the tolerances, the norm and the magnitudes are for.
     #[test]
     fn a_rounding_error_in_every_input_passes() {
-        let mut cache = OracleCache::default();
+        let mut cache = <OracleCache>::default();
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         for variant in variants() {
             for case in cases(OP, &variant, CaseSet::Full) {
@@ -270,14 +270,14 @@ mod tests {
         let a: Variant = "cfconv_linear_gaussian_cosine_receiver".parse().unwrap();
         let b: Variant = "cfconv_linear_gaussian_cosine_edge_atomic".parse().unwrap();
         let case = &cases(OP, &a, CaseSet::Quick)[0];
-        let mut cache = OracleCache::default();
+        let mut cache = <OracleCache>::default();
         let first = cache.get(case, &a, Dtype::F32, 0).unwrap();
         assert!(Arc::ptr_eq(&first, &cache.get(case, &b, Dtype::F32, 0).unwrap()));
         assert!(!Arc::ptr_eq(&first, &cache.get(case, &b, Dtype::F64, 0).unwrap()));
-        let mut small = OracleCache::new(bytes(&first));
+        let mut small = OracleCache::<FusedMessage>::new(FusedMessage::bytes(&first));
         for seed in 0..4 {
             small.get(case, &a, Dtype::F32, seed).unwrap();
         }
-        assert_eq!((small.known.len(), small.oldest.len(), small.bytes), (1, 1, bytes(&first)));
+        assert_eq!((small.known.len(), small.oldest.len(), small.bytes), (1, 1, FusedMessage::bytes(&first)));
     }
 }

@@ -1,19 +1,129 @@
 //! The equivalence gate: the one definition of a kernel that computes what it should.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use ff_reference::fused_message::Oracle;
-use ff_spec::fused_message::{Inputs, OP, Outputs, Reduction, Variant};
-use ff_spec::{Dtype, Launch, LaunchConfig, LaunchError, Prepare, RuntimeKind};
+use ff_reference::fused_message::{Oracle, ReferenceError, forward};
+use ff_spec::fused_message::{OP, Outputs, Reduction, Variant};
+use ff_spec::{Dtype, FusedMessage, Launch, LaunchConfig, LaunchError, Op, Prepare, Problem, RuntimeKind};
 use serde::{Deserialize, Serialize};
 
-use crate::catalogue::{CaseSet, Evaluated, OracleCache, cases};
+use crate::catalogue::{self, Case, CaseSet, Evaluated, OracleCache};
+use crate::generators::CaseSpec;
 use crate::tolerance::{Order, compare};
 
 /// Fewer seeds than this prove nothing about buffers that survive a launch.
 pub const MIN_SEEDS: usize = 3;
+
+/// What the gate has to know of an op: its cases, its oracle, and how outputs are compared.
+pub trait Gated: Op + Sized {
+    /// The sizes and the kind of randomness of a case.
+    type Spec: Clone + fmt::Debug + PartialEq;
+    /// What outputs are compared with.
+    type Oracle: fmt::Debug;
+    /// Why there is no oracle for a case.
+    type Error: std::error::Error;
+
+    /// The cases of a variant.
+    fn cases(variant: &Self::Variant, set: CaseSet) -> Vec<Case<Self::Spec>>;
+
+    /// One variant for all those that the oracle cannot tell from this one.
+    fn representative(variant: &Self::Variant) -> Self::Variant;
+
+    /// The inputs of a case, rounded to `dtype`, and what the oracle says of them.
+    ///
+    /// # Errors
+    /// [`Gated::Error`] for a variant that the oracle does not know.
+    fn evaluate(
+        case: &Case<Self::Spec>,
+        variant: &Self::Variant,
+        dtype: Dtype,
+        seed: u64,
+    ) -> Result<Evaluated<Self>, Self::Error>;
+
+    /// About how much memory an evaluation takes.
+    fn bytes(evaluated: &Evaluated<Self>) -> usize;
+
+    /// The sizes that configurations are chosen by.
+    fn problem(name: &str, evaluated: &Evaluated<Self>) -> Problem;
+
+    /// Whether outputs of zeros, constants and nothing would fail, unless they are right.
+    ///
+    /// # Errors
+    /// What would pass.
+    fn discriminates(oracle: &Self::Oracle, dtype: Dtype) -> Result<(), String>;
+
+    /// An element that `poison` should have filled and has not.
+    fn survivor(outputs: &Self::Outputs) -> Option<String>;
+
+    /// Compares outputs with the oracle, to (‖out − ref‖/‖ref‖, max |out − ref|).
+    ///
+    /// # Errors
+    /// [`Verdict::Failed`] with the reason.
+    fn compare(outputs: &Self::Outputs, oracle: &Self::Oracle, dtype: Dtype) -> Result<(f64, f64), Verdict>;
+
+    /// How the outputs of two runs differ although the variant promises the same bits.
+    fn broken_promise(variant: &Self::Variant, first: &Self::Outputs, second: &Self::Outputs) -> Option<String>;
+}
+
+impl Gated for FusedMessage {
+    type Spec = CaseSpec;
+    type Oracle = Oracle;
+    type Error = ReferenceError;
+
+    fn cases(variant: &Variant, set: CaseSet) -> Vec<Case> {
+        catalogue::cases(OP, variant, set)
+    }
+
+    fn representative(variant: &Variant) -> Variant {
+        Variant { reduction: Reduction::Receiver, ..variant.clone() }
+    }
+
+    fn evaluate(case: &Case, variant: &Variant, dtype: Dtype, seed: u64) -> Result<Evaluated, ReferenceError> {
+        let inputs = case.inputs(variant, dtype, seed)?;
+        let oracle = forward(variant, &inputs)?;
+        Ok(Evaluated { inputs, oracle })
+    }
+
+    fn bytes(Evaluated { inputs, oracle }: &Evaluated) -> usize {
+        let tensors: usize = inputs.tensors().iter().map(|(_, _, values)| values.len()).sum();
+        let outputs = oracle.outputs.nodes.len() + oracle.outputs.vectors.len();
+        (tensors + 2 * outputs) * size_of::<f64>() + (inputs.sender.len() + inputs.row_ptr.len()) * size_of::<u32>()
+    }
+
+    fn problem(name: &str, evaluated: &Evaluated) -> Problem {
+        evaluated.inputs.problem(name)
+    }
+
+    fn discriminates(oracle: &Oracle, dtype: Dtype) -> Result<(), String> {
+        discriminates(oracle, dtype)
+    }
+
+    fn survivor(outputs: &Outputs<f64>) -> Option<String> {
+        let values = outputs.nodes.iter().chain(&outputs.vectors);
+        values.copied().find(|x| !x.is_nan()).map(|x| format!("outputs are not all NaN but also {x:e}"))
+    }
+
+    fn compare(outputs: &Outputs<f64>, oracle: &Oracle, dtype: Dtype) -> Result<(f64, f64), Verdict> {
+        compare_outputs(outputs, oracle, dtype)
+    }
+
+    fn broken_promise(variant: &Variant, first: &Outputs<f64>, second: &Outputs<f64>) -> Option<String> {
+        if variant.reduction != Reduction::Receiver {
+            return None;
+        }
+        tensors(first, second).into_iter().find_map(|(tensor, first, second)| {
+            let index = (0..first.len()).find(|&i| first[i].to_bits() != second[i].to_bits())?;
+            Some(format!(
+                "reduction `receiver` promises the same bits on every run, but `{tensor}`[{index}] is {:e} in the first \
+                 run and {:e} in the second",
+                first[index], second[index]
+            ))
+        })
+    }
+}
 
 /// What the gate says of one launch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,7 +194,7 @@ impl Verdict {
         (rel.filter(|x| x.is_finite()), abs.filter(|x| x.is_finite()))
     }
 
-    fn failed(reason: impl Into<String>) -> Self {
+    pub(crate) fn failed(reason: impl Into<String>) -> Self {
         Verdict::Failed { reason: reason.into(), rel_error: None, max_abs_error: None }
     }
 }
@@ -154,43 +264,39 @@ fn compare_outputs(out: &Outputs<f64>, oracle: &Oracle, dtype: Dtype) -> Result<
 }
 
 /// Poisons, checks that this took, and runs.
-fn run_poisoned(launch: &mut dyn Launch) -> Result<Outputs<f64>, Verdict> {
+fn run_poisoned<O: Gated>(launch: &mut dyn Launch<O>) -> Result<O::Outputs, Verdict> {
     launch.poison()?;
-    let poisoned = launch.outputs()?;
-    if poisoned.nodes.iter().chain(&poisoned.vectors).any(|x| !x.is_nan()) {
-        return Err(Verdict::failed("outputs are not all NaN after `poison`, a missing write would not show"));
+    if let Some(survivor) = O::survivor(&launch.outputs()?) {
+        return Err(Verdict::failed(format!("{survivor} after `poison`, a missing write would not show")));
     }
     launch.run()?;
     Ok(launch.outputs()?)
 }
 
-/// The gate for one prepared launch: poisons the outputs, runs and compares; does so again and, for the reduction that
+/// The gate for one prepared launch: poisons the outputs, runs and compares; does so again and, where the variant
 /// promises it, expects the same bits; and expects the inputs unchanged throughout. The tuner calls it before and after
 /// timing.
-pub fn check_launch(launch: &mut dyn Launch, variant: &Variant, dtype: Dtype, oracle: &Oracle) -> Verdict {
+pub fn check_launch<O: Gated>(
+    launch: &mut dyn Launch<O>,
+    variant: &O::Variant,
+    dtype: Dtype,
+    oracle: &O::Oracle,
+) -> Verdict {
     let mut checked = || -> Result<Verdict, Verdict> {
-        discriminates(oracle, dtype).map_err(Verdict::failed)?;
+        O::discriminates(oracle, dtype).map_err(Verdict::failed)?;
         let digest = launch.input_digest()?;
         let first = run_poisoned(launch)?;
-        let (rel_1, abs_1) = compare_outputs(&first, oracle, dtype)?;
+        let (rel_1, abs_1) = O::compare(&first, oracle, dtype)?;
         if launch.input_digest()? != digest {
             return Err(Verdict::failed("the kernel changed its inputs"));
         }
         let second = run_poisoned(launch)?;
-        let (rel_2, abs_2) = compare_outputs(&second, oracle, dtype)?;
+        let (rel_2, abs_2) = O::compare(&second, oracle, dtype)?;
         if launch.input_digest()? != digest {
             return Err(Verdict::failed("the kernel changed its inputs in its second run"));
         }
-        if variant.reduction == Reduction::Receiver {
-            for (tensor, first, second) in tensors(&first, &second) {
-                if let Some(index) = (0..first.len()).find(|&i| first[i].to_bits() != second[i].to_bits()) {
-                    return Err(Verdict::failed(format!(
-                        "reduction `receiver` promises the same bits on every run, but `{tensor}`[{index}] is {:e} in \
-                         the first run and {:e} in the second",
-                        first[index], second[index]
-                    )));
-                }
-            }
+        if let Some(broken) = O::broken_promise(variant, &first, &second) {
+            return Err(Verdict::failed(broken));
         }
         Ok(Verdict::Passed { rel_error: rel_1.max(rel_2), max_abs_error: abs_1.max(abs_2) })
     };
@@ -198,13 +304,13 @@ pub fn check_launch(launch: &mut dyn Launch, variant: &Variant, dtype: Dtype, or
 }
 
 /// The gate for one variant, dtype, configuration and set of inputs, which must be rounded to `dtype`.
-pub fn check(
-    runtime: &dyn Prepare,
-    variant: &Variant,
+pub fn check<O: Gated>(
+    runtime: &dyn Prepare<O>,
+    variant: &O::Variant,
     dtype: Dtype,
     config: &LaunchConfig,
-    inputs: &Inputs<f64>,
-    oracle: &Oracle,
+    inputs: &O::Inputs,
+    oracle: &O::Oracle,
 ) -> Verdict {
     match runtime.prepare(variant, dtype, inputs, config) {
         Ok(mut launch) => check_launch(launch.as_mut(), variant, dtype, oracle),
@@ -271,6 +377,16 @@ impl GateSummary {
         (!self.shortfalls.is_empty()).then(|| self.shortfalls.join("; "))
     }
 
+    /// Adds what the gate says of another op.
+    pub fn extend(&mut self, other: GateSummary) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+        self.unsupported += other.unsupported;
+        self.cases.extend(other.cases);
+        self.shortfalls.extend(other.shortfalls);
+    }
+
     fn push(&mut self, row: GateRow) {
         *match row.verdict.as_str() {
             "passed" => &mut self.passed,
@@ -282,11 +398,11 @@ impl GateSummary {
     }
 }
 
-/// What a gate covers.
-#[derive(Clone, Copy, Debug)]
-pub struct GatePlan<'a> {
+/// What a gate covers of one op.
+#[derive(Debug)]
+pub struct GatePlan<'a, O: Op = FusedMessage> {
     /// Variants.
-    pub variants: &'a [Variant],
+    pub variants: &'a [O::Variant],
     /// Element types.
     pub dtypes: &'a [Dtype],
     /// Cases.
@@ -295,10 +411,19 @@ pub struct GatePlan<'a> {
     pub seeds: u64,
 }
 
-impl GatePlan<'_> {
+// Derived, these would ask the op itself to be `Copy`.
+impl<O: Op> Clone for GatePlan<'_, O> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<O: Op> Copy for GatePlan<'_, O> {}
+
+impl<O: Gated> GatePlan<'_, O> {
     /// How many rows [`run_gate`] will report for this many runtimes.
     pub fn rows(&self, runtimes: usize) -> usize {
-        let cases: usize = self.variants.iter().map(|v| cases(OP, v, self.set).len()).sum();
+        let cases: usize = self.variants.iter().map(|v| O::cases(v, self.set).len()).sum();
         runtimes * cases * self.dtypes.len() * self.seeds as usize
     }
 }
@@ -309,24 +434,26 @@ impl GatePlan<'_> {
 /// launch of each shape is also kept while the second one runs, then run again: two launches that live at once must not
 /// share memory. `on_row` sees each row as soon as it is known and may end the gate.
 ///
-/// Variants that differ in reduction only follow one another and share an evaluation of the oracle, as runtimes do.
-pub fn run_gate(
-    runtimes: &[&dyn Prepare],
-    plan: &GatePlan<'_>,
-    cache: &mut OracleCache,
+/// Variants that the oracle cannot tell apart follow one another and share an evaluation of the oracle, as runtimes do.
+pub fn run_gate<O: Gated, R: Prepare<O> + ?Sized>(
+    runtimes: &[&R],
+    plan: &GatePlan<'_, O>,
+    cache: &mut OracleCache<O>,
     on_row: &mut dyn FnMut(&GateRow) -> ControlFlow<()>,
 ) -> GateSummary {
     let mut summary = GateSummary::default();
     // Whether each (runtime, variant, dtype) that was executed was so on a case that can tell right from wrong.
-    let mut telling: HashMap<(usize, &Variant, Dtype), bool> = HashMap::new();
-    let mut variants: Vec<&Variant> = plan.variants.iter().collect();
-    variants.sort();
-    let groups = variants.chunk_by(|a, b| (a.message, a.filter, &a.radial) == (b.message, b.filter, &b.radial));
-    'gate: for (group, &dtype) in groups.flat_map(|g| plan.dtypes.iter().map(move |d| (g, d))) {
-        for case in cases(OP, group[0], plan.set) {
-            let mut first_launches: HashMap<(usize, &Variant), Prepared> = HashMap::new();
+    let mut telling: BTreeMap<(usize, &O::Variant, Dtype), bool> = BTreeMap::new();
+    let mut groups: BTreeMap<O::Variant, BTreeSet<&O::Variant>> = BTreeMap::new();
+    for variant in plan.variants {
+        groups.entry(O::representative(variant)).or_default().insert(variant);
+    }
+    'gate: for ((representative, group), &dtype) in groups.iter().flat_map(|g| plan.dtypes.iter().map(move |d| (g, d)))
+    {
+        for case in O::cases(representative, plan.set) {
+            let mut first_launches: BTreeMap<(usize, &O::Variant), Prepared<O>> = BTreeMap::new();
             for seed in 0..plan.seeds {
-                let evaluated = cache.get(&case, group[0], dtype, seed);
+                let evaluated = cache.get(&case, representative, dtype, seed);
                 for (index, &variant) in (0..runtimes.len()).flat_map(|r| group.iter().map(move |v| (r, v))) {
                     let runtime = runtimes[index];
                     let (verdict, launch) = match &evaluated {
@@ -344,8 +471,8 @@ pub fn run_gate(
                     }
                     let (rel_error, max_abs_error) = verdict.errors();
                     let row = GateRow {
-                        op: OP.to_owned(),
-                        variant: variant.id(),
+                        op: O::NAME.to_owned(),
+                        variant: variant.to_string(),
                         runtime: runtime.device().runtime,
                         dtype,
                         order: Order::Forward.number(),
@@ -377,23 +504,22 @@ pub fn run_gate(
 }
 
 /// A launch that is kept, and what it should compute.
-struct Prepared {
-    launch: Box<dyn Launch>,
-    evaluated: Arc<Evaluated>,
+struct Prepared<O: Gated> {
+    launch: Box<dyn Launch<O>>,
+    evaluated: Arc<Evaluated<O>>,
 }
 
 /// One row, and the launch where it passed. An earlier launch of the same shape is run again after this one.
-fn gate_one(
-    runtime: &dyn Prepare,
-    variant: &Variant,
+fn gate_one<O: Gated, R: Prepare<O> + ?Sized>(
+    runtime: &R,
+    variant: &O::Variant,
     dtype: Dtype,
     case: &str,
-    evaluated: &Evaluated,
-    earlier: Option<Prepared>,
-) -> (Verdict, Option<Box<dyn Launch>>) {
-    let inputs = &evaluated.inputs;
-    let config = runtime.default_config(variant, dtype, &inputs.problem(case));
-    let mut launch = match runtime.prepare(variant, dtype, inputs, &config) {
+    evaluated: &Evaluated<O>,
+    earlier: Option<Prepared<O>>,
+) -> (Verdict, Option<Box<dyn Launch<O>>>) {
+    let config = runtime.default_config(variant, dtype, &O::problem(case, evaluated));
+    let mut launch = match runtime.prepare(variant, dtype, &evaluated.inputs, &config) {
         Ok(launch) => launch,
         Err(error @ LaunchError::Constraint(_)) => {
             return (Verdict::failed(format!("the default configuration [{config}]: {error}")), None);
@@ -404,7 +530,7 @@ fn gate_one(
     if let Some(Prepared { launch: mut earlier, evaluated }) = earlier
         && verdict.passed()
         && let Err(disturbed) =
-            run_poisoned(earlier.as_mut()).and_then(|out| compare_outputs(&out, &evaluated.oracle, dtype))
+            run_poisoned(earlier.as_mut()).and_then(|out| O::compare(&out, &evaluated.oracle, dtype))
     {
         let reason = disturbed.reason().unwrap_or_default();
         verdict = Verdict::failed(format!("an earlier launch of the same shape is wrong after this one ran: {reason}"));
@@ -419,11 +545,12 @@ mod tests {
     use std::rc::Rc;
     use std::time::Duration;
 
-    use ff_reference::fused_message::forward;
+    use ff_spec::fused_message::Inputs;
     use ff_spec::{Clock, DeviceId, Problem};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::catalogue::cases;
     use crate::generators::{rounded, strategies};
     use crate::mutants::MutantRuntime;
 
@@ -522,7 +649,7 @@ mod tests {
             "painn_tabulated_receiver",
             "cfconv_tabulated_receiver",
         ] {
-            let (variant, mut cache) = (variant(id), OracleCache::default());
+            let (variant, mut cache) = (variant(id), <OracleCache>::default());
             for case in cases(OP, &variant, CaseSet::Full) {
                 let evaluated = cache.get(&case, &variant, Dtype::F32, 0).unwrap();
                 assert_eq!(discriminates(&evaluated.oracle, Dtype::F32), Ok(()), "{id} {}", case.id);

@@ -2,6 +2,7 @@
 //! gate, and the faults that prove the gate can fail.
 
 pub mod catalogue;
+pub mod cell_list;
 pub mod gate;
 pub mod generators;
 pub mod mutants;

@@ -54,6 +54,19 @@ pub struct Comparison {
 ///
 /// Anything but finite numbers fails, and so does a tensor of another length.
 pub fn compare(dtype: Dtype, order: Order, out: &[f64], reference: &[f64], magnitude: &[f64]) -> Comparison {
+    compare_rounded(dtype, order, out, reference, magnitude, 0.0)
+}
+
+/// As [`compare`], where rounding errors that no implementation can avoid add up to a norm of at most `rounding`:
+/// ‖out − ref‖ ≤ tol·‖ref‖ + rounding. The elementwise rule is the same.
+pub fn compare_rounded(
+    dtype: Dtype,
+    order: Order,
+    out: &[f64],
+    reference: &[f64],
+    magnitude: &[f64],
+    rounding: f64,
+) -> Comparison {
     let tol = tolerance(dtype, order);
     let failed = |rel_error, max_abs_error, worst_index, reason| Comparison {
         passed: false,
@@ -102,8 +115,9 @@ pub fn compare(dtype: Dtype, order: Order, out: &[f64], reference: &[f64], magni
         );
         return failed(rel_error, max_abs_error, worst_index, reason);
     }
-    if rel_error > tol {
-        let reason = format!("relative error {rel_error:.3e} in the norm, expected at most {tol:e}");
+    if error_norm > tol * reference_norm + rounding {
+        let allowed = tol + if rounding == 0.0 { 0.0 } else { rounding / reference_norm };
+        let reason = format!("relative error {rel_error:.3e} in the norm, expected at most {allowed:e}");
         return failed(rel_error, max_abs_error, worst_index, reason);
     }
     Comparison { passed: true, rel_error, max_abs_error, worst_index, reason: None }
@@ -144,6 +158,15 @@ mod tests {
         let far = compare(Dtype::F32, Order::Forward, &[1e-6; 4], &[-1e-6; 4], &[1.0; 4]);
         assert!(!far.passed && far.rel_error == 2.0);
         assert!(far.reason.unwrap().contains("norm"));
+    }
+
+    #[test]
+    fn rounding_excuses_no_more_than_it_explains() {
+        let reference = [1e-6; 4];
+        let judge = |by: f64| compare_rounded(Dtype::F32, Order::Forward, &[1e-6 + by; 4], &reference, &[1.0; 4], 1e-7);
+        assert!(judge(4e-8).passed, "a norm of 8e-8 is rounding");
+        let found = judge(6e-8);
+        assert!(!found.passed && found.reason.unwrap().contains("norm"), "a norm of 1.2e-7 is more");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! reused buffer is wrong on all seeds but the first.
 
 pub mod strategies;
+pub mod systems;
 
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
