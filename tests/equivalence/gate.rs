@@ -1,16 +1,17 @@
 use std::ops::ControlFlow;
 
-use ff_spec::{Dtype, FusedMessage, Runtime};
+use ff_spec::{CellList, Dtype, FusedMessage, Prepare, Runtime};
 use ff_testkit::catalogue::{CaseSet, OracleCache};
-use ff_testkit::gate::{GatePlan, run_gate};
+use ff_testkit::gate::{GatePlan, Gated, run_gate};
 
-/// The quick catalogue over everything that was rendered: what `forgefield verify` runs by default.
-#[test]
-fn every_variant_passes_the_gate() {
+/// The quick catalogue over everything that was rendered of an op: what `forgefield verify` runs by default.
+fn passes<O: Gated>(variants: &[O::Variant])
+where
+    dyn Runtime: Prepare<O>,
+{
     let runtimes = ff_tests::runtimes();
     let borrowed: Vec<&dyn Runtime> = runtimes.iter().map(AsRef::as_ref).collect();
-    let variants: Vec<_> = ff_kernels::fused_message::registered().iter().map(|r| r.variant()).collect();
-    let plan = GatePlan::<FusedMessage> { variants: &variants, dtypes: &Dtype::ALL, set: CaseSet::Quick, seeds: 3 };
+    let plan = GatePlan::<O> { variants, dtypes: &Dtype::ALL, set: CaseSet::Quick, seeds: 3 };
     let mut failures = Vec::new();
     let summary = run_gate(&borrowed, &plan, &mut OracleCache::new(4), &mut |row| {
         if row.verdict == "failed" {
@@ -32,4 +33,16 @@ fn every_variant_passes_the_gate() {
     println!("{} passed, {} unsupported", summary.passed, summary.unsupported);
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
     assert_eq!(summary.failure(), None);
+}
+
+#[test]
+fn every_variant_passes_the_gate() {
+    let variants: Vec<_> = ff_kernels::fused_message::registered().iter().map(|r| r.variant()).collect();
+    passes::<FusedMessage>(&variants);
+}
+
+#[test]
+fn every_list_passes_the_gate() {
+    let variants: Vec<_> = ff_kernels::cell_list::registered().iter().map(|r| r.variant()).collect();
+    passes::<CellList>(&variants);
 }

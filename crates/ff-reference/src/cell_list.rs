@@ -21,6 +21,8 @@ use ff_spec::{Dtype, Scalar};
 pub struct Oracle {
     /// Which of a pair's two edges are listed.
     pub list: List,
+    /// Receivers whose edges were looked for, ascending; the rows of all others are empty.
+    pub rows: Vec<usize>,
     /// All edges that may be in the list, certain and ambiguous ones, with vectors that are exact to the last bit.
     pub edges: NeighborList<f64>,
     /// Of each edge whether it is within rounding of the cutoff, so that it may be missing; [n_edges]. Both directions
@@ -49,9 +51,19 @@ const INDEPENDENT: f64 = 1e-8;
 /// # Errors
 /// [`InputError`] for inputs that no list can be made of.
 pub fn search(inputs: &Inputs<f64>, list: List, dtype: Dtype) -> Result<Oracle, InputError> {
+    search_rows(inputs, list, dtype, (0..inputs.n_atoms()).collect())
+}
+
+/// [`search`] for the edges of some receivers, in ascending order: of a large system all would take hours.
+///
+/// # Errors
+/// As [`search`].
+pub fn search_rows(inputs: &Inputs<f64>, list: List, dtype: Dtype, rows: Vec<usize>) -> Result<Oracle, InputError> {
     inputs.check()?;
+    let mut wanted = rows.clone().into_iter().peekable();
     let mut oracle = Oracle {
         list,
+        rows,
         edges: NeighborList { row_ptr: vec![0], ..NeighborList::default() },
         ambiguous: Vec::new(),
         magnitude: Vec::new(),
@@ -61,8 +73,10 @@ pub fn search(inputs: &Inputs<f64>, list: List, dtype: Dtype) -> Result<Oracle, 
             .ok_or_else(|| InputError::SingularCell { system, found: inputs.cell(system), pbc: inputs.pbc[system] })?;
         let reach = inputs.cutoff + 2.0 * largest_tolerance(inputs, system, &lattice, dtype);
         for i in inputs.atoms(system) {
-            for j in inputs.atoms(system) {
-                pair(inputs, (system, i, j), &lattice, reach, dtype, &mut oracle)?;
+            if wanted.next_if_eq(&i).is_some() {
+                for j in inputs.atoms(system) {
+                    pair(inputs, (system, i, j), &lattice, reach, dtype, &mut oracle)?;
+                }
             }
             let n_edges = oracle.edges.sender.len();
             let found = u32::try_from(n_edges).map_err(|_| InputError::TooMany {

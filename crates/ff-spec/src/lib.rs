@@ -22,4 +22,4 @@ pub use launch::{CellList, Clock, Device, FusedMessage, Launch, LaunchError, Op,
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// The families of kernels, by the one name that templates, oracles, spaces, tables and tests share.
-pub const OPS: &[&str] = &[fused_message::OP];
+pub const OPS: &[&str] = &[cell_list::OP, fused_message::OP];

@@ -2,8 +2,8 @@
 
 use ff_kernels::fused_message::{find, registered};
 use ff_reference::radial::{self, RadialKind};
-use ff_spec::OPS;
 use ff_spec::fused_message::Variant;
+use ff_spec::{OPS, cell_list};
 use ff_tables::nearest;
 
 use crate::failure::{Failure, Result};
@@ -17,6 +17,25 @@ pub fn op(name: &str) -> Result<()> {
         return Ok(());
     }
     Err(Failure::input(format!("unknown op `{name}`{}, expected one of {}", meant(name, OPS), OPS.join(", "))))
+}
+
+/// Checks the name of an op that a command knows `of_command` ops of only.
+///
+/// # Errors
+/// As [`op`], and an op that the command has no use for.
+pub fn op_of(name: &str, command: &str, of_command: &[&str]) -> Result<()> {
+    op(name)?;
+    if of_command.contains(&name) {
+        return Ok(());
+    }
+    let known = of_command.join(", ");
+    Err(Failure::input(format!("`{command}` does not know op `{name}` yet, expected one of {known}")))
+}
+
+/// The neighbour lists of an id.
+pub fn list(id: &str) -> Option<cell_list::Variant> {
+    let variant = id.parse().ok()?;
+    ff_kernels::cell_list::find(&variant).map(|registered| registered.variant())
 }
 
 /// Every variant that was rendered.

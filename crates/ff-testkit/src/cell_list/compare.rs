@@ -9,7 +9,7 @@ use crate::tolerance::{Order, compare_rounded};
 
 /// Compares a list with the oracle, to (‖out − ref‖/‖ref‖, max |out − ref|) of its vectors.
 ///
-/// Every certain edge must be listed, and nothing else but ambiguous ones: those in both directions or in neither. Rows
+/// In the rows that the oracle looked at every certain edge must be listed, and nothing else but ambiguous ones: those in both directions or in neither. Rows
 /// are sorted by (sender, shift), `sender_ptr` and `transpose` follow from the list, and vectors are right within the
 /// tolerance of the dtype, their reverse being the exact negative.
 ///
@@ -17,20 +17,21 @@ use crate::tolerance::{Order, compare_rounded};
 /// [`Verdict::Failed`] with a reason that names the edge.
 pub fn compare(out: &NeighborList<f64>, oracle: &Oracle, dtype: Dtype) -> Result<(f64, f64), Verdict> {
     let receiver = receivers(out, oracle.edges.n_atoms()).map_err(Verdict::failed)?;
-    let expected = matched(out, &receiver, oracle).map_err(Verdict::failed)?;
+    let matched = matched(out, &receiver, oracle).map_err(Verdict::failed)?;
     if oracle.list == List::Full {
         reversed(out, &receiver).map_err(Verdict::failed)?;
     }
     transposed(out, &receiver).map_err(Verdict::failed)?;
-    let reference: Vec<[f64; 3]> = expected.iter().map(|e| oracle.edges.edge_vec[*e]).collect();
-    let magnitude: Vec<[f64; 3]> = expected.iter().map(|e| oracle.magnitude[*e]).collect();
-    let (found, magnitude) = (out.edge_vec.as_flattened(), magnitude.as_flattened());
+    let found: Vec<[f64; 3]> = matched.iter().map(|(e, _)| out.edge_vec[*e]).collect();
+    let reference: Vec<[f64; 3]> = matched.iter().map(|(_, e)| oracle.edges.edge_vec[*e]).collect();
+    let magnitude: Vec<[f64; 3]> = matched.iter().map(|(_, e)| oracle.magnitude[*e]).collect();
+    let (found, reference, magnitude) = (found.as_flattened(), reference.as_flattened(), magnitude.as_flattened());
     let rounding = rounding(magnitude, dtype);
-    let compared = compare_rounded(dtype, Order::Forward, found, reference.as_flattened(), magnitude, rounding);
+    let compared = compare_rounded(dtype, Order::Forward, found, reference, magnitude, rounding);
     match compared.reason {
         None => Ok((compared.rel_error, compared.max_abs_error)),
         Some(reason) => {
-            let place = compared.worst_index.map(|at| format!(" of {}", name(out, &receiver, at / 3)));
+            let place = compared.worst_index.map(|at| format!(" of {}", name(out, &receiver, matched[at / 3].0)));
             Err(Verdict::Failed {
                 reason: format!("`edge_vec`{}: {reason}", place.unwrap_or_default()),
                 rel_error: Some(compared.rel_error),
@@ -91,19 +92,19 @@ fn receivers(out: &NeighborList<f64>, n_atoms: usize) -> Result<Vec<u32>, String
     Ok(receiver)
 }
 
-/// For every edge the one of the oracle, if all that must be there are and no others.
-fn matched(out: &NeighborList<f64>, receiver: &[u32], oracle: &Oracle) -> Result<Vec<usize>, String> {
+/// The edges of the rows that the oracle looked at, each with the oracle's, if all that must be there are and no others.
+fn matched(out: &NeighborList<f64>, receiver: &[u32], oracle: &Oracle) -> Result<Vec<(usize, usize)>, String> {
     let edges = &oracle.edges;
-    let mut expected = Vec::with_capacity(out.n_edges());
-    for i in 0..edges.n_atoms() {
+    let mut matched = Vec::with_capacity(edges.n_edges());
+    for &i in &oracle.rows {
         let mut there = out.row(i).peekable();
         for e in edges.row(i) {
             let key = (edges.sender[e], edges.shift[e]);
             if let Some(surplus) = there.next_if(|f| (out.sender[*f], out.shift[*f]) < key) {
                 return Err(surplus_edge(out, receiver, surplus, oracle.list));
             }
-            if there.next_if(|f| (out.sender[*f], out.shift[*f]) == key).is_some() {
-                expected.push(e);
+            if let Some(found) = there.next_if(|f| (out.sender[*f], out.shift[*f]) == key) {
+                matched.push((found, e));
             } else if !oracle.ambiguous[e] {
                 let d = norm(edges.edge_vec[e]);
                 return Err(format!("{i} ← {} in image {:?} is missing, at {d} Å", key.0, key.1));
@@ -113,7 +114,7 @@ fn matched(out: &NeighborList<f64>, receiver: &[u32], oracle: &Oracle) -> Result
             return Err(surplus_edge(out, receiver, surplus, oracle.list));
         }
     }
-    Ok(expected)
+    Ok(matched)
 }
 
 fn surplus_edge(out: &NeighborList<f64>, receiver: &[u32], e: usize, list: List) -> String {

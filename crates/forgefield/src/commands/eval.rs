@@ -27,7 +27,7 @@ struct Report {
 
 /// Runs a variant on tensors from a file.
 pub fn run(args: &EvalArgs, screen: &Screen) -> Result<()> {
-    variants::op(&args.op)?;
+    variants::op_of(&args.op, "eval", &[OP])?;
     let variant = variants::one(&args.variant)?;
     if args.grad.is_some() {
         return Err(Failure::input(format!(

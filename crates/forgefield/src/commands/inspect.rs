@@ -75,7 +75,7 @@ struct Roofline {
 
 /// Prints what a variant and a configuration become.
 pub fn run(args: &InspectArgs, screen: &Screen) -> Result<()> {
-    variants::op(&args.op)?;
+    variants::op_of(&args.op, "inspect", &[OP])?;
     if let Some(share) = args.share {
         return gate::share(share, screen);
     }

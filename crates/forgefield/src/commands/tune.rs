@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use ff_spec::fused_message::Variant;
+use ff_spec::fused_message::{OP, Variant};
 use ff_spec::{DeviceId, Dtype};
 use ff_tune::{
     Budget, Event, GateVerifier, Outcome, Policy, ProblemOutcome, RecordWriter, Request, Spaces, Task, TuneError,
@@ -34,7 +34,7 @@ const STEPS: u64 = 1000;
 /// Searches, and writes records and the table.
 pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
     for op in &args.op {
-        variants::op(op)?;
+        variants::op_of(op, "tune", &[OP])?;
     }
     // There is one strategy; naming it here makes a second one a compile error.
     let Strategy::Brute = args.strategy;

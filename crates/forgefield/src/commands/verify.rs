@@ -4,10 +4,9 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use ff_spec::fused_message::{OP, Variant};
-use ff_spec::{Dtype, Runtime, RuntimeKind};
-use ff_testkit::catalogue::{CaseSet, OracleCache, cases};
-use ff_testkit::gate::{GatePlan, GateRow, GateSummary, run_gate};
+use ff_spec::{CellList, Dtype, FusedMessage, Prepare, Runtime, RuntimeKind, cell_list, fused_message};
+use ff_testkit::catalogue::{CaseSet, OracleCache};
+use ff_testkit::gate::{GatePlan, GateRow, GateSummary, Gated, run_gate};
 
 use super::junit;
 use super::ops::ORDERS;
@@ -21,10 +20,7 @@ const SHOWN: usize = 50;
 
 /// Runs the gate and says what it found.
 pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<()> {
-    for op in &args.op {
-        variants::op(op)?;
-    }
-    let variants = chosen(&args.variant)?;
+    let Chosen { messages, lists } = chosen(args)?;
     let dtypes = if args.dtype.is_empty() { Dtype::ALL.to_vec() } else { distinct(&args.dtype) };
     let orders = distinct(&args.order);
     let set = if args.cases.contains(&Cases::Full) { CaseSet::Full } else { CaseSet::Quick };
@@ -41,17 +37,12 @@ pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<()> {
     };
     screen.headline(headline)?;
 
-    let plan = GatePlan { variants: &variants, dtypes: &dtypes, set, seeds: args.seeds };
-    let mut summary = GateSummary::default();
     let begin = Instant::now();
-    if orders.contains(&0) {
-        let runtimes: Vec<&dyn Runtime> = runtimes.iter().map(AsRef::as_ref).collect();
-        summary = gate(&runtimes, &plan, screen);
-    }
-    for order in orders.iter().filter(|order| !ORDERS.contains(order)) {
-        let kinds = runtimes.iter().map(|r| r.device().runtime);
-        skip(&mut summary, *order, &kinds.collect::<Vec<_>>(), &plan);
-    }
+    let runtimes: Vec<&dyn Runtime> = runtimes.iter().map(AsRef::as_ref).collect();
+    let mut gate = Gate { runtimes: &runtimes, orders: &orders, screen, summary: GateSummary::default() };
+    gate.run::<CellList>(GatePlan { variants: &lists, dtypes: &dtypes, set, seeds: args.seeds });
+    gate.run::<FusedMessage>(GatePlan { variants: &messages, dtypes: &dtypes, set, seeds: args.seeds });
+    let summary = gate.summary;
     let seconds = begin.elapsed().as_secs_f64();
 
     if let Some(path) = &args.junit {
@@ -76,15 +67,35 @@ fn distinct<T: Ord + Copy>(values: &[T]) -> Vec<T> {
     values.iter().copied().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-fn chosen(names: &[String]) -> Result<Vec<Variant>> {
-    if names.is_empty() {
-        return Ok(variants::all());
+/// The variants to check, by op.
+struct Chosen {
+    messages: Vec<fused_message::Variant>,
+    lists: Vec<cell_list::Variant>,
+}
+
+fn chosen(args: &VerifyArgs) -> Result<Chosen> {
+    for op in &args.op {
+        variants::op(op)?;
     }
-    let mut chosen = BTreeSet::new();
-    for name in names {
-        chosen.extend(variants::matching(name)?);
+    let of = |op: &str| args.op.is_empty() || args.op.iter().any(|chosen| chosen == op);
+    let (mut messages, mut lists) = (BTreeSet::new(), BTreeSet::new());
+    if args.variant.is_empty() {
+        messages.extend(variants::all());
+        lists.extend(ff_kernels::cell_list::registered().iter().map(|registered| registered.variant()));
     }
-    Ok(chosen.into_iter().collect())
+    for name in &args.variant {
+        match variants::list(name) {
+            Some(list) => _ = lists.insert(list),
+            None => messages.extend(variants::matching(name)?),
+        }
+    }
+    messages.retain(|_| of(fused_message::OP));
+    lists.retain(|_| of(cell_list::OP));
+    if messages.is_empty() && lists.is_empty() {
+        let (found, ops) = (args.variant.join(", "), args.op.join(", "));
+        return Err(Failure::input(format!("none of the variants {found} is of op {ops}")));
+    }
+    Ok(Chosen { messages: messages.into_iter().collect(), lists: lists.into_iter().collect() })
 }
 
 /// Open runtimes, and why others are not.
@@ -113,51 +124,79 @@ fn open(args: &VerifyArgs) -> Result<Opened> {
     Ok((open, missing))
 }
 
-fn gate(runtimes: &[&dyn Runtime], plan: &GatePlan<'_>, screen: &Screen) -> GateSummary {
-    let stop = interrupt::flag();
-    let total = plan.rows(runtimes.len()) as u64;
-    screen.say(format!("{total} cases"));
-    let progress = screen.progress(total, Left::Estimated);
-    let mut done = 0;
-    let mut on_row = |row: &GateRow| {
-        done += 1;
-        progress.step(done, format!("{} {} {}", row.runtime, row.dtype, row.variant));
-        if row.verdict == "failed" {
-            progress.line(format!("failed: {}", title(row)));
-        }
-        // Ten lines in all for those who see no bar.
-        if done.is_multiple_of(total.div_ceil(10)) {
-            progress.plain(format!("{done} of {total} done"));
-        }
-        if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    let summary = run_gate(runtimes, plan, &mut OracleCache::default(), &mut on_row);
-    progress.end();
-    summary
+/// The gate of one op after the other.
+struct Gate<'a> {
+    runtimes: &'a [&'a dyn Runtime],
+    orders: &'a [u8],
+    screen: &'a Screen,
+    summary: GateSummary,
 }
 
-/// A row for everything that an order without kernels was asked for.
-fn skip(summary: &mut GateSummary, order: u8, runtimes: &[RuntimeKind], plan: &GatePlan<'_>) {
-    for (runtime, variant) in runtimes.iter().flat_map(|r| plan.variants.iter().map(move |v| (*r, v))) {
-        for (dtype, case) in plan.dtypes.iter().flat_map(|d| cases(OP, variant, plan.set).into_iter().map(|c| (*d, c)))
-        {
-            for seed in 0..plan.seeds {
-                summary.skipped += 1;
-                summary.cases.push(GateRow {
-                    op: OP.to_owned(),
-                    variant: variant.id(),
-                    runtime,
-                    dtype,
-                    order,
-                    case: case.id.to_owned(),
-                    seed,
-                    verdict: "skipped".to_owned(),
-                    reason: Some(format!("order {order} is not registered")),
-                    rel_error: None,
-                    max_abs_error: None,
-                });
+impl Gate<'_> {
+    fn run<O: Gated>(&mut self, plan: GatePlan<'_, O>)
+    where
+        dyn Runtime: Prepare<O>,
+    {
+        if plan.variants.is_empty() || interrupt::raised() {
+            return;
+        }
+        for &order in self.orders {
+            let summary = if ORDERS.contains(&order) { self.forward(&plan) } else { self.skip(&plan, order) };
+            self.summary.extend(summary);
+        }
+    }
+
+    fn forward<O: Gated>(&self, plan: &GatePlan<'_, O>) -> GateSummary
+    where
+        dyn Runtime: Prepare<O>,
+    {
+        let stop = interrupt::flag();
+        let total = plan.rows(self.runtimes.len()) as u64;
+        self.screen.say(format!("{}: {total} cases", O::NAME));
+        let progress = self.screen.progress(total, Left::Estimated);
+        let mut done = 0;
+        let mut on_row = |row: &GateRow| {
+            done += 1;
+            progress.step(done, format!("{} {} {}", row.runtime, row.dtype, row.variant));
+            if row.verdict == "failed" {
+                progress.line(format!("failed: {}", title(row)));
+            }
+            // Ten lines in all for those who see no bar.
+            if done.is_multiple_of(total.div_ceil(10)) {
+                progress.plain(format!("{done} of {total} done"));
+            }
+            if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let summary = run_gate(self.runtimes, plan, &mut OracleCache::default(), &mut on_row);
+        progress.end();
+        summary
+    }
+
+    /// A row for everything that an order without kernels was asked for.
+    fn skip<O: Gated>(&self, plan: &GatePlan<'_, O>, order: u8) -> GateSummary {
+        let mut summary = GateSummary::default();
+        for (runtime, variant) in self.runtimes.iter().flat_map(|r| plan.variants.iter().map(move |v| (r, v))) {
+            let cases = || O::cases(variant, plan.set);
+            for (dtype, case) in plan.dtypes.iter().flat_map(|d| cases().into_iter().map(|c| (*d, c))) {
+                for seed in 0..plan.seeds {
+                    summary.skipped += 1;
+                    summary.cases.push(GateRow {
+                        op: O::NAME.to_owned(),
+                        variant: variant.to_string(),
+                        runtime: runtime.device().runtime,
+                        dtype,
+                        order,
+                        case: case.id.to_owned(),
+                        seed,
+                        verdict: "skipped".to_owned(),
+                        reason: Some(format!("order {order} is not registered")),
+                        rel_error: None,
+                        max_abs_error: None,
+                    });
+                }
             }
         }
+        summary
     }
 }
 
@@ -179,9 +218,10 @@ fn show(summary: &GateSummary, missing: &[String], seconds: f64, screen: &Screen
     let mut groups: BTreeMap<(RuntimeKind, Dtype, String), Counts> = BTreeMap::new();
     let mut reasons: BTreeMap<(&str, RuntimeKind, &str), (usize, BTreeSet<&str>)> = BTreeMap::new();
     for row in &summary.cases {
-        let filter =
-            row.variant.parse::<Variant>().map_or_else(|_| row.variant.clone(), |v| v.filter.name().to_owned());
-        let counts = groups.entry((row.runtime, row.dtype, filter)).or_default();
+        // The variants of a message are told apart by their filters: there are dozens of them.
+        let filter = row.variant.parse::<fused_message::Variant>().map(|v| v.filter.name().to_owned());
+        let kernels = format!("{} {}", row.op, filter.unwrap_or_else(|_| row.variant.clone()));
+        let counts = groups.entry((row.runtime, row.dtype, kernels)).or_default();
         match row.verdict.as_str() {
             "passed" => counts.passed += 1,
             "failed" => counts.failed += 1,
@@ -198,14 +238,14 @@ fn show(summary: &GateSummary, missing: &[String], seconds: f64, screen: &Screen
     }
     let rows: Vec<Vec<String>> = groups
         .into_iter()
-        .map(|((runtime, dtype, filter), counts)| {
+        .map(|((runtime, dtype, kernels), counts)| {
             let Counts { passed, failed, skipped, unsupported, worst } = counts;
             let worst = if passed + failed == 0 { "–".to_owned() } else { format!("{worst:.1e}") };
             let counts = [passed, failed, skipped, unsupported].map(|n| n.to_string());
-            [runtime.to_string(), dtype.to_string(), filter].into_iter().chain(counts).chain([worst]).collect()
+            [runtime.to_string(), dtype.to_string(), kernels].into_iter().chain(counts).chain([worst]).collect()
         })
         .collect();
-    let header = ["RUNTIME", "DTYPE", "FILTER", "PASSED", "FAILED", "SKIPPED", "UNSUPPORTED", "WORST ERROR"];
+    let header = ["RUNTIME", "DTYPE", "KERNELS", "PASSED", "FAILED", "SKIPPED", "UNSUPPORTED", "WORST ERROR"];
     for line in columns(&header, &rows, "lllrrrrr") {
         screen.line(line)?;
     }

@@ -40,7 +40,8 @@ fn bad_input_is_named_by_frame_and_line() {
     std::fs::write(dir.join("broken.extxyz"), FRAMES.replace("5.0 5.0 5.0", "5.0 five 5.0")).expect("written");
     run(dir, "neighbors broken.extxyz --cutoff 5").expect(2, &["broken.extxyz:7: frame 2", "`five`"]);
     std::fs::write(dir.join("flat.extxyz"), FRAMES.replace("3 0 0", "0 0 0")).expect("written");
-    run(dir, "neighbors flat.extxyz --cutoff 5").expect(2, &["flat.extxyz: frame 1: cell of system 0 is", "linearly independent"]);
+    run(dir, "neighbors flat.extxyz --cutoff 5")
+        .expect(2, &["flat.extxyz: frame 1: cell of system 0 is", "linearly independent"]);
     std::fs::write(dir.join("two.extxyz"), FRAMES).expect("written");
     for cutoff in ["0", "nan", "inf"] {
         run(dir, &format!("neighbors two.extxyz --cutoff {cutoff}")).expect(2, &["cutoff is"]);
