@@ -1,7 +1,7 @@
 //! Problems whose features exceed a cache: the host kernel takes receivers in an order of its own there.
 
 use ff_reference::fused_message::forward;
-use ff_spec::fused_message::{Activation, Variant};
+use ff_spec::fused_message::{Activation, Inputs, Variant};
 use ff_spec::{Dtype, Runtime, RuntimeKind};
 use ff_testkit::gate::check;
 use ff_testkit::generators::{CaseSpec, Degrees, Distances, random_inputs, rounded};
@@ -68,4 +68,21 @@ fn the_number_of_threads_changes_no_bit() {
         assert!(one.iter().any(|bits| *bits != 0));
         assert!(run(2) == one && run(5) == one, "{} atoms", spec.n_atoms);
     }
+}
+
+#[test]
+fn the_digest_of_inputs_covers_features() {
+    let variant: Variant = "painn_linear_gaussian_cosine_receiver".parse().expect("an id");
+    let inputs = random_inputs(&CaseSpec { n_atoms: 9, ..specs().remove(2) }, &variant, 5).expect("valid sizes");
+    let digest = |change: &dyn Fn(&mut Inputs<f64>)| {
+        let mut inputs = inputs.clone();
+        change(&mut inputs);
+        let config = host().default_config(&variant, Dtype::F64, &inputs.problem("digest"));
+        let mut launch = host().prepare(&variant, Dtype::F64, &inputs, &config).expect("prepares");
+        launch.input_digest().expect("host memory")
+    };
+    let unchanged = digest(&|_| {});
+    assert_eq!(digest(&|_| {}), unchanged);
+    assert_ne!(digest(&|inputs| inputs.nodes[7] += 1.0), unchanged);
+    assert_ne!(digest(&|inputs| inputs.vectors[7] += 1.0), unchanged);
 }

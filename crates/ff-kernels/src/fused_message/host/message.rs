@@ -172,6 +172,11 @@ fn prefetch<T>(from: &[T], at: usize, width: usize) {
             // SAFETY: a hint that changes nothing but the caches, for an address within the slice.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
         }
+        // What does not start at a cache line ends in one more.
+        if let Some(last) = elements.last() {
+            // SAFETY: as above.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(last).cast()) };
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (from, at, width);

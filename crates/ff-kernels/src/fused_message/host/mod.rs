@@ -29,7 +29,8 @@ pub use radial::{Basis, Cutoff, InTable, Jet, MAX_PARAMETERS, Pair, Radial, basi
 use tile::Tile;
 use weights::Packed;
 
-/// Borrowed inputs of one call; shapes as in [`ff_spec::fused_message::Inputs`], already checked.
+/// Borrowed inputs of one call; shapes as in [`ff_spec::fused_message::Inputs`], already checked. `nodes` and `vectors` are
+/// read fastest where they start at a cache line, as in [`Aligned`](crate::host::Aligned).
 pub struct Call<'a, T> {
     /// Feature width F.
     pub features: usize,
