@@ -9,7 +9,7 @@ use ff_spec::fused_message::{Activation, Filter, Inputs, Message, Outputs, Reduc
 use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, Limits, Problem, RuntimeKind};
 
 use super::cube::{CubeConfig, InputsLaunch, Lanes, Real, zero};
-use super::host::{Call, HostConfig, MAX_PARAMETERS, PackedTable};
+use super::host::{Call, HostConfig, MAX_PARAMETERS, PackedTable, ReceiverOrder};
 use super::{CubeEntry, HostElement, Registered, shared_memory};
 use crate::digest::digest;
 use crate::host::Aligned;
@@ -162,6 +162,8 @@ pub struct HostLaunch<T: HostElement> {
     features: [Aligned<T>; 2],
     /// Packed once, as a table is made once for many calls.
     table: Option<PackedTable<T>>,
+    /// Found once, as a neighbour list is made once for many calls.
+    order: ReceiverOrder,
     outputs: Outputs<T>,
 }
 
@@ -185,7 +187,7 @@ impl<T: HostElement> HostLaunch<T> {
             _ => None,
         };
         let features = [&mut inputs.nodes, &mut inputs.vectors].map(|v| Aligned::from(&*std::mem::take(v)));
-        Ok(Self { registered, config, inputs, features, table, outputs })
+        Ok(Self { registered, config, inputs, features, table, order: ReceiverOrder::default(), outputs })
     }
 
     fn launch(&mut self) {
@@ -194,6 +196,7 @@ impl<T: HostElement> HostLaunch<T> {
             nodes,
             vectors,
             table: self.table.as_ref(),
+            order: Some(&self.order),
             ..host_call(self.registered, &self.inputs)
         };
         T::entry(self.registered)(&call, &self.config, &mut self.outputs);
@@ -227,6 +230,7 @@ pub fn host_call<'a, T: HostElement>(registered: &Registered, inputs: &'a Inputs
             .unwrap_or_default(),
         filter: &inputs.filter,
         table: None,
+        order: None,
     }
 }
 
