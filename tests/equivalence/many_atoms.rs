@@ -1,7 +1,9 @@
 //! Problems whose features exceed a cache: the host kernel takes receivers in an order of its own there.
 
+use ff_kernels::fused_message::host::{Call, ReceiverOrder};
+use ff_kernels::fused_message::{find, host_config};
 use ff_reference::fused_message::forward;
-use ff_spec::fused_message::{Activation, Variant};
+use ff_spec::fused_message::{Activation, Inputs, Variant};
 use ff_spec::{Dtype, FusedMessage, Runtime, RuntimeKind};
 use ff_testkit::gate::check;
 use ff_testkit::generators::{CaseSpec, Degrees, Distances, random_inputs, rounded};
@@ -68,4 +70,72 @@ fn the_number_of_threads_changes_no_bit() {
         assert!(one.iter().any(|bits| *bits != 0));
         assert!(run(2) == one && run(5) == one, "{} atoms", spec.n_atoms);
     }
+}
+
+/// The bits of a painn message with a Gaussian linear filter.
+fn message(inputs: &Inputs<f32>, order: Option<&ReceiverOrder>) -> Vec<u32> {
+    let variant: Variant = "painn_linear_gaussian_cosine_receiver".parse().expect("an id");
+    let registered = find(&variant).expect("rendered");
+    let config = host().default_config(&variant, Dtype::F32, &inputs.problem("order"));
+    let radial = registered.radial.expect("radial functions");
+    let call = Call {
+        features: inputs.features,
+        row_ptr: &inputs.row_ptr,
+        sender: &inputs.sender,
+        edge_vec: &inputs.edge_vec,
+        nodes: &inputs.nodes,
+        vectors: &inputs.vectors,
+        r_cut: inputs.radial.r_cut,
+        n_basis: inputs.radial.n_basis,
+        basis: radial.basis_parameters.iter().map(|(name, _)| inputs.radial.basis[*name].as_slice()).collect(),
+        cutoff: Vec::new(),
+        filter: &inputs.filter,
+        table: None,
+        order,
+    };
+    let mut outputs = inputs.poisoned_outputs();
+    (registered.host_f32)(&call, &host_config(&config).expect("a host configuration"), &mut outputs);
+    outputs.nodes.iter().chain(&outputs.vectors).map(|x| x.to_bits()).collect()
+}
+
+fn inputs(spec: &CaseSpec) -> Inputs<f32> {
+    let variant: Variant = "painn_linear_gaussian_cosine_receiver".parse().expect("an id");
+    random_inputs(spec, &variant, 5).expect("valid sizes").cast()
+}
+
+#[test]
+fn an_order_kept_between_calls_changes_no_bit() {
+    let mut inputs = inputs(&specs()[0]);
+    let (order, found) = (ReceiverOrder::default(), message(&inputs, None));
+    assert!(message(&inputs, Some(&order)) == found, "the call that finds it");
+    assert!(message(&inputs, Some(&order)) == found, "a call that reads it");
+    // The next step of dynamics: the same list with other vectors.
+    inputs.edge_vec.iter_mut().for_each(|x| *x *= 0.99);
+    let moved = message(&inputs, None);
+    assert!(moved != found && message(&inputs, Some(&order)) == moved, "other positions");
+}
+
+#[test]
+#[should_panic(expected = "an order of the receivers of another neighbour list")]
+fn an_order_of_other_atoms_is_refused() {
+    let (order, base) = (ReceiverOrder::default(), specs().remove(2));
+    message(&inputs(&base), Some(&order));
+    message(&inputs(&CaseSpec { n_atoms: base.n_atoms + 1, ..base }), Some(&order));
+}
+
+#[test]
+fn the_digest_of_inputs_covers_features() {
+    let variant: Variant = "painn_linear_gaussian_cosine_receiver".parse().expect("an id");
+    let inputs = random_inputs(&CaseSpec { n_atoms: 9, ..specs().remove(2) }, &variant, 5).expect("valid sizes");
+    let digest = |change: &dyn Fn(&mut Inputs<f64>)| {
+        let mut inputs = inputs.clone();
+        change(&mut inputs);
+        let config = host().default_config(&variant, Dtype::F64, &inputs.problem("digest"));
+        let mut launch = host().prepare(&variant, Dtype::F64, &inputs, &config).expect("prepares");
+        launch.input_digest().expect("host memory")
+    };
+    let unchanged = digest(&|_| {});
+    assert_eq!(digest(&|_| {}), unchanged);
+    assert_ne!(digest(&|inputs| inputs.nodes[7] += 1.0), unchanged);
+    assert_ne!(digest(&|inputs| inputs.vectors[7] += 1.0), unchanged);
 }

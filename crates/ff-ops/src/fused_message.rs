@@ -9,9 +9,12 @@ mod cube;
 mod flex;
 mod inputs;
 
+use std::sync::Arc;
+
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{Tensor, TensorPrimitive};
+use ff_kernels::fused_message::host::ReceiverOrder;
 use ff_kernels::fused_message::{Registered, cube_config, default_config, find, host_config};
 use ff_spec::fused_message::{InputError, Inputs, Message as MessageKind, OP, Radial, Reduction, Variant};
 use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, Problem, RuntimeKind, TuneKey};
@@ -42,6 +45,8 @@ pub struct Primitives<B: Backend> {
     nodes: FloatTensor<B>,
     vectors: Option<FloatTensor<B>>,
     filter: FilterPrimitives<B>,
+    /// Kept with the graph; the host kernels alone read it.
+    order: Arc<ReceiverOrder>,
 }
 
 /// [`FilterTensors`] without their types.
@@ -257,6 +262,7 @@ pub fn fused_message<B: FusedMessageBackend>(
         nodes: primitive(nodes),
         vectors: vectors.map(primitive),
         filter: filter.primitives(),
+        order: graph.order().clone(),
     };
     let message = B::fused_message(inputs, &plan)?;
     Ok(Message { nodes: tensor(message.nodes), vectors: message.vectors.map(tensor), config: plan.config, selection })

@@ -9,9 +9,10 @@ use ff_spec::fused_message::{Activation, Filter, Inputs, Message, Outputs, Reduc
 use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, Limits, Problem, RuntimeKind};
 
 use super::cube::{CubeConfig, InputsLaunch, Lanes, Real, zero};
-use super::host::{Call, HostConfig, MAX_PARAMETERS, PackedTable};
+use super::host::{Call, HostConfig, MAX_PARAMETERS, PackedTable, ReceiverOrder};
 use super::{CubeEntry, HostElement, Registered, shared_memory};
 use crate::digest::digest;
+use crate::host::Aligned;
 
 /// Reads parameters out of a configuration and insists that nothing else is in it.
 struct Reader<'a> {
@@ -155,9 +156,14 @@ pub fn default_config(device: &DeviceId, variant: &Variant, dtype: Dtype, proble
 pub struct HostLaunch<T: HostElement> {
     registered: &'static Registered,
     config: HostConfig,
+    /// Without node features and vectors.
     inputs: Inputs<T>,
+    /// Node features and vectors, aligned as in a tensor library.
+    features: [Aligned<T>; 2],
     /// Packed once, as a table is made once for many calls.
     table: Option<PackedTable<T>>,
+    /// Found once, as a neighbour list is made once for many calls.
+    order: ReceiverOrder,
     outputs: Outputs<T>,
 }
 
@@ -166,7 +172,11 @@ impl<T: HostElement> HostLaunch<T> {
     ///
     /// # Errors
     /// [`LaunchError::Input`] and [`LaunchError::Constraint`].
-    pub fn new(registered: &'static Registered, inputs: Inputs<T>, config: &LaunchConfig) -> Result<Self, LaunchError> {
+    pub fn new(
+        registered: &'static Registered,
+        mut inputs: Inputs<T>,
+        config: &LaunchConfig,
+    ) -> Result<Self, LaunchError> {
         registered.check(&inputs)?;
         let config = host_config(config)?;
         let outputs = inputs.poisoned_outputs();
@@ -176,11 +186,19 @@ impl<T: HostElement> HostLaunch<T> {
             }
             _ => None,
         };
-        Ok(Self { registered, config, inputs, table, outputs })
+        let features = [&mut inputs.nodes, &mut inputs.vectors].map(|v| Aligned::from(&*std::mem::take(v)));
+        Ok(Self { registered, config, inputs, features, table, order: ReceiverOrder::default(), outputs })
     }
 
     fn launch(&mut self) {
-        let call = Call { table: self.table.as_ref(), ..host_call(self.registered, &self.inputs) };
+        let [nodes, vectors] = &self.features;
+        let call = Call {
+            nodes,
+            vectors,
+            table: self.table.as_ref(),
+            order: Some(&self.order),
+            ..host_call(self.registered, &self.inputs)
+        };
         T::entry(self.registered)(&call, &self.config, &mut self.outputs);
     }
 }
@@ -212,6 +230,7 @@ pub fn host_call<'a, T: HostElement>(registered: &Registered, inputs: &'a Inputs
             .unwrap_or_default(),
         filter: &inputs.filter,
         table: None,
+        order: None,
     }
 }
 
@@ -243,6 +262,7 @@ impl<T: HostElement> ff_spec::Launch for HostLaunch<T> {
         let mut parts: Vec<&[u8]> =
             vec![bytemuck::cast_slice(&self.inputs.row_ptr), bytemuck::cast_slice(&self.inputs.sender)];
         let tensors = self.inputs.tensors();
+        parts.extend(self.features.iter().map(|values| bytemuck::cast_slice::<T, u8>(values)));
         parts.extend(tensors.iter().map(|(_, _, values)| bytemuck::cast_slice::<T, u8>(values)));
         Ok(digest(&parts))
     }

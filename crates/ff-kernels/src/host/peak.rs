@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
+use ff_spec::Dtype;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -12,8 +13,10 @@ use super::{Element, Lane, unroll};
 /// Rates of all threads of the current pool together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Peak {
-    /// FLOPs per second of fused multiply-adds in registers, one counted as 2.
-    pub flops: f64,
+    /// FLOPs per second of fused multiply-adds in registers, one counted as 2, in f32.
+    pub f32: f64,
+    /// The same in f64.
+    pub f64: f64,
     /// Bytes per second of a copy far larger than any cache, read and written bytes both counted.
     pub bytes: f64,
 }
@@ -21,9 +24,19 @@ pub struct Peak {
 /// Each rate is the best of runs that take this long together.
 const TIME: Duration = Duration::from_millis(200);
 
-/// Measures the peak for a dtype: about half a second.
-pub fn measure<T: Element>() -> Peak {
-    Peak { flops: best(fma::<T>), bytes: best(copy) }
+impl Peak {
+    /// FLOPs per second in a dtype.
+    pub fn flops(&self, dtype: Dtype) -> f64 {
+        match dtype {
+            Dtype::F32 => self.f32,
+            Dtype::F64 => self.f64,
+        }
+    }
+}
+
+/// Measures the peak: less than a second.
+pub fn measure() -> Peak {
+    Peak { f32: best(fma::<f32>), f64: best(fma::<f64>), bytes: best(copy) }
 }
 
 fn best(run: fn() -> f64) -> f64 {

@@ -58,6 +58,7 @@ fn run<T: HostElement + Element>(
         cutoff,
         filter: &filter,
         table: None,
+        order: Some(&inputs.order),
     };
     let rows = n_atoms * features;
     let painn = plan.sizes.message == Message::Painn;

@@ -1,5 +1,8 @@
+use std::sync::Arc;
+
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor};
+use ff_kernels::fused_message::host::ReceiverOrder;
 use ff_spec::fused_message::{Activation, Filter, InputError};
 
 use super::{Context, FilterPrimitives, OpError, primitive};
@@ -13,6 +16,8 @@ pub struct Graph<B: Backend> {
     row_ptr: Tensor<B, 1, Int>,
     sender: Tensor<B, 1, Int>,
     edge_vec: Tensor<B, 2>,
+    /// Found by the first call on host, and kept for all with this list.
+    order: Arc<ReceiverOrder>,
 }
 
 impl<B: Backend> Graph<B> {
@@ -21,7 +26,7 @@ impl<B: Backend> Graph<B> {
     /// # Errors
     /// [`OpError`] where shapes do not fit together, `row_ptr` does not ascend from 0 to n_edges or a sender is no atom.
     pub fn new(row_ptr: Tensor<B, 1, Int>, sender: Tensor<B, 1, Int>, edge_vec: Tensor<B, 2>) -> Result<Self, OpError> {
-        let graph = Self { row_ptr, sender, edge_vec };
+        let graph = Self { row_ptr, sender, edge_vec, order: Arc::default() };
         graph.check_shapes()?;
         let offsets = read("row_ptr", &graph.row_ptr)?;
         if offsets[0] != 0 {
@@ -54,7 +59,7 @@ impl<B: Backend> Graph<B> {
         sender: Tensor<B, 1, Int>,
         edge_vec: Tensor<B, 2>,
     ) -> Result<Self, OpError> {
-        let graph = Self { row_ptr, sender, edge_vec };
+        let graph = Self { row_ptr, sender, edge_vec, order: Arc::default() };
         graph.check_shapes()?;
         Ok(graph)
     }
@@ -92,6 +97,11 @@ impl<B: Backend> Graph<B> {
     /// [n_edges, 3], Å.
     pub fn edge_vec(&self) -> &Tensor<B, 2> {
         &self.edge_vec
+    }
+
+    /// Where the order of receivers is kept.
+    pub(super) fn order(&self) -> &Arc<ReceiverOrder> {
+        &self.order
     }
 
     fn check_shapes(&self) -> Result<(), OpError> {

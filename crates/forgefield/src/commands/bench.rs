@@ -88,8 +88,8 @@ fn suite() -> Vec<Case> {
         change("f64", &painn, |c| c.dtype = Dtype::F64),
         change("64-features", &painn, |c| c.features = 64),
         change("256-features", &painn, |c| c.features = 256),
-        change("degree-12", &painn, |c| c.cutoff = 3.06),
-        change("degree-120", &painn, |c| c.cutoff = 6.59),
+        change("degree-12", &painn, |c| c.cutoff = 3.224),
+        change("degree-120", &painn, |c| c.cutoff = 6.568),
         change("999-atoms", &painn, |c| c.problem = "water-333"),
         change("15999-atoms", &painn, |c| c.problem = "water-5333"),
         change("50001-atoms", &painn, |c| c.problem = "water-16667"),
@@ -157,23 +157,23 @@ pub fn run(args: &BenchArgs, screen: &Screen) -> Result<()> {
     }
     let runtime = runtimes::open(args.runtime, screen)?;
     let on_host = runtime.device().runtime == RuntimeKind::Host;
-    let roofs = on_host.then(|| (peak::measure::<f32>(), peak::measure::<f64>()));
+    let roof = on_host.then(peak::measure);
     let mut report = Report {
         schema: SCHEMA_VERSION,
         forgefield: env!("CARGO_PKG_VERSION").to_owned(),
         device: runtime.device().clone(),
         clock: runtime.clock(),
         threads: rayon::current_num_threads(),
-        peak: roofs.map(|(f32, f64)| [f32.flops, f64.flops, f32.bytes]),
+        peak: roof.map(|roof| [roof.f32, roof.f64, roof.bytes]),
         rows: Vec::new(),
     };
-    if let Some((f32, f64)) = roofs {
+    if let Some(roof) = roof {
         screen.headline(format!(
             "{} threads; measured: {:.0} GFLOP/s in f32, {:.0} in f64, {:.1} GB/s copied",
             report.threads,
-            f32.flops / 1e9,
-            f64.flops / 1e9,
-            f32.bytes / 1e9
+            roof.f32 / 1e9,
+            roof.f64 / 1e9,
+            roof.bytes / 1e9
         ))?;
     }
     if report.device.software {
@@ -184,7 +184,6 @@ pub fn run(args: &BenchArgs, screen: &Screen) -> Result<()> {
             break;
         }
         screen.say(&case.name);
-        let roof = roofs.map(|(f32, f64)| if case.dtype == Dtype::F32 { f32 } else { f64 });
         report.rows.push(measure(case, runtime.as_ref(), roof, args, screen)?);
     }
     if let Some(path) = args.json.as_deref().filter(|path| path.as_os_str() != "-") {
@@ -308,8 +307,9 @@ fn measure(case: &Case, runtime: &dyn Runtime, roof: Option<Peak>, args: &BenchA
     let after = sample.check(launch.as_mut(), case.dtype)?;
     let timing = Timing::of(&samples).ok_or_else(|| Failure::fault("no sample was taken"))?;
     let cost = cost(&variant, &problem, case.dtype);
-    let floors =
-        roof.map(|roof| (1e9 * cost.flops as f64 / roof.flops, 1e9 * cost.compulsory_bytes as f64 / roof.bytes));
+    let floors = roof.map(|roof| {
+        (1e9 * cost.flops as f64 / roof.flops(case.dtype), 1e9 * cost.compulsory_bytes as f64 / roof.bytes)
+    });
     Ok(Row {
         case: case.name.clone(),
         variant: variant.id(),

@@ -11,13 +11,20 @@ use super::{Call, Sink};
 use crate::host::{Element, Lane, unroll};
 
 /// How a filter, sender features and directions make a message.
-pub trait MessageStage: Send + Sync + 'static {
+pub trait MessageStage: Sized + Send + Sync + 'static {
     /// Filters per feature.
     const PARTS: usize;
 
+    /// One pass of `registers` registers of channels from `first` on over a tile.
     #[doc(hidden)]
     #[expect(private_interfaces, reason = "sealed: implemented by the messages of this module only")]
-    fn add_tile<T: Element>(messages: Messages<T>);
+    fn pass<S: Simd, T: Element>(simd: S, messages: &mut Messages<T>, first: usize, registers: usize);
+
+    #[doc(hidden)]
+    #[expect(private_interfaces, reason = "as above")]
+    fn add_tile<T: Element>(messages: Messages<T>) {
+        Arch::new().dispatch(Tagged::<T, Self> { messages, message: PhantomData });
+    }
 }
 
 /// Channels of one pass.
@@ -48,8 +55,13 @@ impl MessageStage for Cfconv {
     const PARTS: usize = 1;
 
     #[expect(private_interfaces, reason = "as in the trait")]
-    fn add_tile<T: Element>(messages: Messages<T>) {
-        Arch::new().dispatch(Tagged::<T, Self> { messages, message: PhantomData });
+    #[inline(always)]
+    fn pass<S: Simd, T: Element>(simd: S, messages: &mut Messages<T>, first: usize, registers: usize) {
+        match registers {
+            4 => messages.pass::<S, Self, 2, 1, 4>(simd, first),
+            2 => messages.pass::<S, Self, 4, 1, 2>(simd, first),
+            _ => messages.pass::<S, Self, 8, 1, 1>(simd, first),
+        }
     }
 }
 
@@ -57,8 +69,12 @@ impl MessageStage for Painn {
     const PARTS: usize = 3;
 
     #[expect(private_interfaces, reason = "as in the trait")]
-    fn add_tile<T: Element>(messages: Messages<T>) {
-        Arch::new().dispatch(Tagged::<T, Self> { messages, message: PhantomData });
+    #[inline(always)]
+    fn pass<S: Simd, T: Element>(simd: S, messages: &mut Messages<T>, first: usize, registers: usize) {
+        match registers {
+            2 => messages.pass::<S, Self, 2, 3, 2>(simd, first),
+            _ => messages.pass::<S, Self, 4, 3, 1>(simd, first),
+        }
     }
 }
 
@@ -68,33 +84,14 @@ struct Tagged<'a, T, M> {
     message: PhantomData<M>,
 }
 
-impl<T: Element> WithSimd for Tagged<'_, T, Cfconv> {
+impl<T: Element, M: MessageStage> WithSimd for Tagged<'_, T, M> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let mut messages = self.messages;
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let messages = &mut self.messages;
         for (first, registers) in passes(messages.call.features, T::lanes::<S>(), messages.registers) {
-            match registers {
-                4 => messages.pass::<S, Cfconv, 2, 1, 4>(simd, first),
-                2 => messages.pass::<S, Cfconv, 4, 1, 2>(simd, first),
-                _ => messages.pass::<S, Cfconv, 8, 1, 1>(simd, first),
-            }
-        }
-    }
-}
-
-impl<T: Element> WithSimd for Tagged<'_, T, Painn> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let mut messages = self.messages;
-        for (first, registers) in passes(messages.call.features, T::lanes::<S>(), messages.registers) {
-            match registers {
-                2 => messages.pass::<S, Painn, 2, 3, 2>(simd, first),
-                _ => messages.pass::<S, Painn, 4, 3, 1>(simd, first),
-            }
+            M::pass(simd, messages, first, registers);
         }
     }
 }
@@ -174,6 +171,11 @@ fn prefetch<T>(from: &[T], at: usize, width: usize) {
         for line in elements.chunks(64 / size_of::<T>()) {
             // SAFETY: a hint that changes nothing but the caches, for an address within the slice.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+        }
+        // What does not start at a cache line ends in one more.
+        if let Some(last) = elements.last() {
+            // SAFETY: as above.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(last).cast()) };
         }
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -24,12 +24,14 @@ use crate::host::Element;
 use map::{HiddenLayer, Map};
 use message::Messages;
 pub use message::{Cfconv, MessageStage, Painn};
+pub use order::ReceiverOrder;
 use radial::HermiteTile;
 pub use radial::{Basis, Cutoff, InTable, Jet, MAX_PARAMETERS, Pair, Radial, basis_jet, cutoff_jet};
 use tile::Tile;
 use weights::Packed;
 
-/// Borrowed inputs of one call; shapes as in [`ff_spec::fused_message::Inputs`], already checked.
+/// Borrowed inputs of one call; shapes as in [`ff_spec::fused_message::Inputs`], already checked. `nodes` and `vectors` are
+/// read fastest where they start at a cache line, as in [`Aligned`](crate::host::Aligned).
 pub struct Call<'a, T> {
     /// Feature width F.
     pub features: usize,
@@ -56,6 +58,9 @@ pub struct Call<'a, T> {
     /// A tabulated filter's table, if the caller has packed it for this configuration. Without, every call packs it,
     /// which for a molecule costs as much as the message.
     pub table: Option<&'a PackedTable<T>>,
+    /// Where the order of receivers is kept between calls with the same neighbour list. Without, every call finds it, on
+    /// one thread.
+    pub order: Option<&'a ReceiverOrder>,
 }
 
 /// Launch parameters of the host kernels.
@@ -294,8 +299,9 @@ pub fn receiver<T: Element>(stages: &Stages<T>, call: &Call<T>, config: &HostCon
         return;
     }
     let prepared = Prepared::new(stages, call, config);
-    let order = order::receivers(call);
-    let row = |at: usize| order.as_ref().map_or(at, |order| order[at] as usize);
+    let own = ReceiverOrder::default();
+    let order = call.order.unwrap_or(&own).of(call);
+    let row = |at: usize| order.map_or(at, |order| order[at] as usize);
     let edges = |row: usize| call.row_ptr[row] as usize..call.row_ptr[row + 1] as usize;
     let per_task = edges_per_task(call, config);
     let mut tasks = Vec::new();

@@ -1,5 +1,7 @@
 //! The order in which receivers are summed.
 
+use std::sync::OnceLock;
+
 use super::Call;
 use crate::host::Element;
 
@@ -9,17 +11,35 @@ const FROM: usize = 1 << 20;
 /// Receivers that are grown together: with those around them their features fit the L2 cache of one core.
 const GROUP: usize = 128;
 
-/// Receivers in an order in which those that share senders follow each other; `None` where the order in memory will do.
+/// The order in which the receivers of a neighbour list are summed, found by the first call for which it matters and kept
+/// for the others.
 ///
-/// Atoms of a liquid lie in memory in no order, so that nearly every gather misses caches and address translation. Groups of
-/// `GROUP` receivers are grown over the graph, each from a neighbour of the one before. Few rows are looked at for that:
-/// the neighbours of one or two make a group.
-pub(super) fn receivers<T: Element>(call: &Call<T>) -> Option<Vec<u32>> {
-    if size_of_val(call.nodes) + size_of_val(call.vectors) < FROM {
-        return None;
+/// Atoms of a liquid lie in memory in no order, so that nearly every gather misses caches and address translation. In
+/// this order receivers that share senders follow each other. It depends on the list alone: after another list was made,
+/// so must be this.
+#[derive(Debug, Default)]
+pub struct ReceiverOrder(OnceLock<Vec<u32>>);
+
+impl ReceiverOrder {
+    /// Receivers in their order; `None` where the order in memory will do.
+    ///
+    /// # Panics
+    /// Where it was found for another number of atoms.
+    pub(super) fn of<T: Element>(&self, call: &Call<T>) -> Option<&[u32]> {
+        if size_of_val(call.nodes) + size_of_val(call.vectors) < FROM {
+            return None;
+        }
+        let order = self.0.get_or_init(|| grow(call.row_ptr, call.sender));
+        assert_eq!(order.len(), call.row_ptr.len() - 1, "an order of the receivers of another neighbour list");
+        Some(order)
     }
-    let n_atoms = call.row_ptr.len() - 1;
-    let senders = |row: u32| &call.sender[call.row_ptr[row as usize] as usize..call.row_ptr[row as usize + 1] as usize];
+}
+
+/// Groups of `GROUP` receivers, grown over the graph, each from a neighbour of the one before. Few rows are looked at for
+/// that: the neighbours of one or two make a group.
+fn grow(row_ptr: &[u32], sender: &[u32]) -> Vec<u32> {
+    let n_atoms = row_ptr.len() - 1;
+    let senders = |row: u32| &sender[row_ptr[row as usize] as usize..row_ptr[row as usize + 1] as usize];
     let mut order: Vec<u32> = Vec::with_capacity(n_atoms);
     let mut taken = vec![false; n_atoms];
     // Neighbours of finished groups; where they run out, the first atom that is left.
@@ -44,5 +64,5 @@ pub(super) fn receivers<T: Element>(call: &Call<T>) -> Option<Vec<u32>> {
             seeds.extend(senders(row).iter().filter(|sender| !taken[**sender as usize]));
         }
     }
-    Some(order)
+    order
 }

@@ -1,6 +1,6 @@
 //! Matrices of the filter in the order in which passes over channels read them.
 
-use crate::host::Element;
+use crate::host::{Aligned, Element};
 
 /// The passes over `features` channels: (first channel, registers), `most` registers at a time and then fewer; a last
 /// pass of one register may be wider than what is left.
@@ -20,10 +20,10 @@ pub(super) fn passes(features: usize, lanes: usize, most: usize) -> impl Iterato
 
 /// A matrix [rows, parts × features], copied so that every pass reads one contiguous piece [rows, parts, channels of the
 /// pass], padded with zeros to whole registers. As it lies in a row-major matrix, the columns of one pass would share a
-/// few sets of the L1 cache.
+/// few sets of the L1 cache, and as a `Vec` it would start within a cache line.
 #[derive(Clone)]
 pub(super) struct Packed<T> {
-    values: Vec<T>,
+    values: Aligned<T>,
     rows: usize,
     parts: usize,
 }
@@ -32,7 +32,7 @@ impl<T: Element> Packed<T> {
     /// For the passes of `passes(features, lanes, most)`.
     pub fn new(matrix: &[T], parts: usize, features: usize, lanes: usize, most: usize) -> Self {
         let rows = matrix.len().checked_div(parts * features).unwrap_or(0);
-        let mut values = vec![T::default(); rows * parts * features.next_multiple_of(lanes)];
+        let mut values = Aligned::zeros(rows * parts * features.next_multiple_of(lanes));
         let mut at = 0;
         for (c, registers) in passes(features, lanes, most) {
             let width = (registers * lanes).min(features - c);
