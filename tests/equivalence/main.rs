@@ -1,6 +1,7 @@
 //! Numerical equivalence of the generated kernels to the oracle, on every runtime of this machine.
 
 mod gate;
+mod lists;
 mod many_atoms;
 mod maths;
 mod mutants;

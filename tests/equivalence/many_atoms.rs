@@ -4,7 +4,7 @@ use ff_kernels::fused_message::host::{Call, ReceiverOrder};
 use ff_kernels::fused_message::{find, host_config};
 use ff_reference::fused_message::forward;
 use ff_spec::fused_message::{Activation, Inputs, Variant};
-use ff_spec::{Dtype, FusedMessage, Runtime, RuntimeKind};
+use ff_spec::{Dtype, FusedMessage, Prepare, RuntimeKind};
 use ff_testkit::gate::check;
 use ff_testkit::generators::{CaseSpec, Degrees, Distances, random_inputs, rounded};
 
@@ -28,7 +28,7 @@ fn specs() -> Vec<CaseSpec> {
     ]
 }
 
-fn host() -> Box<dyn Runtime> {
+fn host() -> Box<dyn Prepare<FusedMessage>> {
     ff_kernels::open(RuntimeKind::Host).expect("the host is always there")
 }
 

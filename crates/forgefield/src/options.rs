@@ -495,6 +495,9 @@ pub struct TuneArgs {
 /// `bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
+    /// Ops to time [default: all].
+    #[arg(long, value_delimiter = ',')]
+    pub op: Vec<String>,
     /// Cases to time [default: all].
     #[arg(long, value_delimiter = ',')]
     pub case: Vec<String>,

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use ff_kernels::fused_message::RadialPair;
 use ff_reference::radial::{RadialKind, default_parameters};
-use ff_spec::Dtype;
 use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Message, Outputs, Radial, Variant};
+use ff_spec::{Dtype, cell_list};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype as FileDtype, TensorView};
 
@@ -333,5 +333,30 @@ pub fn write(outputs: &Outputs<f64>, inputs: &Inputs<f64>, dtype: Dtype, note: S
     views
         .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
         .and_then(|views| safetensors::serialize(views, Some(metadata)))
+        .map_err(|e| Failure::fault(format!("cannot write safetensors: {e}")))
+}
+
+/// A batch and its list as a safetensors file, named as in `ops.md`, without what follows from the list. All f64.
+///
+/// # Errors
+/// What the format cannot hold.
+pub fn write_list(inputs: &cell_list::Inputs<f64>, list: &cell_list::NeighborList<f64>) -> Result<Vec<u8>> {
+    let floats = |values: &[f64]| bytes(values, Dtype::F64);
+    let indices = |values: &[u32]| -> Vec<u8> { values.iter().flat_map(|v| v.to_le_bytes()).collect() };
+    let shift: Vec<u8> = list.shift.as_flattened().iter().flat_map(|s| s.to_le_bytes()).collect();
+    let (n_atoms, n_systems, n_edges) = (inputs.n_atoms(), inputs.n_systems(), list.n_edges());
+    let all = [
+        ("positions", FileDtype::F64, vec![n_atoms, 3], floats(&inputs.positions)),
+        ("system_ptr", FileDtype::U32, vec![n_systems + 1], indices(&inputs.system_ptr)),
+        ("cell", FileDtype::F64, vec![n_systems, 3, 3], floats(&inputs.cell)),
+        ("cutoff", FileDtype::F64, vec![1], floats(&[inputs.cutoff])),
+        ("row_ptr", FileDtype::U32, vec![n_atoms + 1], indices(&list.row_ptr)),
+        ("sender", FileDtype::U32, vec![n_edges], indices(&list.sender)),
+        ("shift", FileDtype::I32, vec![n_edges, 3], shift),
+    ];
+    all.iter()
+        .map(|(name, dtype, shape, data)| Ok((*name, TensorView::new(*dtype, shape.clone(), data)?)))
+        .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
+        .and_then(|views| safetensors::serialize(views, None))
         .map_err(|e| Failure::fault(format!("cannot write safetensors: {e}")))
 }

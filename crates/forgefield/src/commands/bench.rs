@@ -1,3 +1,5 @@
+mod lists;
+
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,7 +10,10 @@ use ff_model::{MessageSpec, builtin, message_inputs, random_linear, random_mlp, 
 use ff_reference::fused_message::{Oracle, forward};
 use ff_reference::radial::{RadialKind, default_parameters};
 use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Message, Outputs, Radial, Reduction, Variant};
-use ff_spec::{Clock, DeviceId, Dtype, Launch, LaunchConfig, Problem, Runtime, RuntimeKind, SCHEMA_VERSION, cost};
+use ff_spec::{
+    Clock, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Problem, Runtime, RuntimeKind, SCHEMA_VERSION,
+    cell_list, cost, fused_message,
+};
 use ff_testkit::generators::rounded;
 use ff_testkit::tolerance::{Order, compare};
 use ff_tune::Timing;
@@ -19,7 +24,7 @@ use crate::failure::{Failure, Result};
 use crate::options::BenchArgs;
 use crate::screen::{Screen, columns, pretty};
 use crate::variants::meant;
-use crate::{interrupt, runtimes, tensors};
+use crate::{interrupt, runtimes, tensors, variants};
 
 /// A message step with its sizes.
 #[derive(Clone)]
@@ -54,6 +59,29 @@ impl Case {
             filter: self.filter,
             radial: Some((basis.to_owned(), "cosine".to_owned())),
             reduction: Reduction::Receiver,
+        }
+    }
+}
+
+/// A case of any op.
+#[derive(Clone)]
+enum Bench {
+    Message(Case),
+    List(lists::Case),
+}
+
+impl Bench {
+    fn name(&self) -> &str {
+        match self {
+            Bench::Message(case) => &case.name,
+            Bench::List(case) => &case.name,
+        }
+    }
+
+    fn op(&self) -> &'static str {
+        match self {
+            Bench::Message(_) => fused_message::OP,
+            Bench::List(_) => cell_list::OP,
         }
     }
 }
@@ -183,8 +211,11 @@ pub fn run(args: &BenchArgs, screen: &Screen) -> Result<()> {
         if interrupt::raised() {
             break;
         }
-        screen.say(&case.name);
-        report.rows.push(measure(case, runtime.as_ref(), roof, args, screen)?);
+        screen.say(case.name());
+        report.rows.push(match case {
+            Bench::Message(case) => measure(case, runtime.as_ref(), roof, args, screen)?,
+            Bench::List(case) => lists::measure(case, runtime.as_ref(), roof, args)?,
+        });
     }
     if let Some(path) = args.json.as_deref().filter(|path| path.as_os_str() != "-") {
         ff_tables::fs::replace(path, (pretty(&report)? + "\n").as_bytes())
@@ -201,22 +232,27 @@ pub fn run(args: &BenchArgs, screen: &Screen) -> Result<()> {
     old.map_or(Ok(()), |old| judge(&old, &report, args.fail_over, screen))
 }
 
-fn chosen(args: &BenchArgs) -> Result<Vec<Case>> {
-    let mut all = suite();
+fn chosen(args: &BenchArgs) -> Result<Vec<Bench>> {
+    for op in &args.op {
+        variants::op(op)?;
+    }
+    let mut all: Vec<Bench> = suite().into_iter().map(Bench::Message).collect();
     for path in &args.structure {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         for base in suite().into_iter().filter(|c| ["painn-linear", "painn-tabulated"].contains(&c.name.as_str())) {
-            all.push(Case { name: format!("{}-{name}", base.name), problem: "", ..base });
+            all.push(Bench::Message(Case { name: format!("{}-{name}", base.name), problem: "", ..base }));
         }
     }
+    all.extend(lists::suite().into_iter().map(Bench::List));
+    all.retain(|case| args.op.is_empty() || args.op.iter().any(|op| op == case.op()));
     if args.case.is_empty() {
         return Ok(all);
     }
     args.case
         .iter()
         .map(|name| {
-            all.iter().find(|case| case.name == *name).cloned().ok_or_else(|| {
-                let known: Vec<&str> = all.iter().map(|case| case.name.as_str()).collect();
+            all.iter().find(|case| case.name() == name).cloned().ok_or_else(|| {
+                let known: Vec<&str> = all.iter().map(Bench::name).collect();
                 Failure::input(format!(
                     "unknown case `{name}`{}; expected one of {}",
                     meant(name, &known),
@@ -295,7 +331,9 @@ fn measure(case: &Case, runtime: &dyn Runtime, roof: Option<Peak>, args: &BenchA
             &tensors::write(&outputs, &inputs, case.dtype, note)?,
         )?;
     }
-    let memory = peak_memory(launch.as_mut(), &inputs, case.dtype)?;
+    // Inputs and outputs are there already.
+    let tensors = tensor_bytes(&inputs, case.dtype).max(1) as f64;
+    let memory = peak_of(|| launch.run())?.map(|extra| 1.0 + extra as f64 / tensors);
     let (begin, mut samples) = (Instant::now(), Vec::new());
     let time = Duration::from_secs_f64(args.seconds);
     while samples.len() < 5 || (begin.elapsed() < time && samples.len() < 100_000) {
@@ -378,13 +416,16 @@ impl Sample {
     }
 }
 
-/// Peak memory of one run over that of inputs and outputs; `None` where the system does not say.
-fn peak_memory(launch: &mut dyn Launch, inputs: &Inputs<f64>, dtype: Dtype) -> Result<Option<f64>> {
+/// Bytes of inputs and outputs.
+fn tensor_bytes(inputs: &Inputs<f64>, dtype: Dtype) -> usize {
     let floats: usize = inputs.tensors().iter().map(|(_, _, values)| values.len()).sum();
     let outputs = inputs.poisoned_outputs();
     let elements = floats + outputs.nodes.len() + outputs.vectors.len();
-    let tensors = elements * dtype.size() + 4 * (inputs.row_ptr.len() + inputs.sender.len());
-    drop(outputs);
+    elements * dtype.size() + 4 * (inputs.row_ptr.len() + inputs.sender.len())
+}
+
+/// Bytes that become resident while something runs, at their peak; `None` where the system does not say.
+fn peak_of(run: impl FnOnce() -> std::result::Result<(), LaunchError>) -> Result<Option<usize>> {
     let status = |field: &str| -> Option<usize> {
         let text = fs::read_to_string("/proc/self/status").ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix(field))?;
@@ -395,9 +436,8 @@ fn peak_memory(launch: &mut dyn Launch, inputs: &Inputs<f64>, dtype: Dtype) -> R
         return Ok(None);
     }
     let Some(resident) = status("VmRSS") else { return Ok(None) };
-    launch.run()?;
-    let extra = status("VmHWM").map(|peak| peak.saturating_sub(resident));
-    Ok(extra.map(|extra| 1.0 + extra as f64 / tensors.max(1) as f64))
+    run()?;
+    Ok(status("VmHWM").map(|peak| peak.saturating_sub(resident)))
 }
 
 fn export(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -7,6 +7,7 @@
 
 mod bins;
 mod rows;
+mod skin;
 mod transpose;
 
 use std::ops::{Add, Mul, Sub};
@@ -16,6 +17,7 @@ use rayon::prelude::*;
 
 use crate::host::Element;
 use bins::Binned;
+pub use skin::SkinList;
 
 /// Element types with the arithmetic of plain loops.
 pub trait Real:
@@ -109,10 +111,28 @@ fn resize<T: bytemuck::Zeroable + Copy>(v: &mut Vec<T>, len: usize) {
         // Freed first: both together would be twice the memory.
         *v = Vec::new();
         *v = vec![bytemuck::Zeroable::zeroed(); len];
+        ask_for_large_pages(v);
     } else {
         v.resize(len, bytemuck::Zeroable::zeroed());
     }
 }
+
+/// Rows are written all over a list that is larger than what ordinary pages' addresses are cached for, and fresh pages cost
+/// more than the list: large ones are asked for. It is advice only.
+#[cfg(target_os = "linux")]
+fn ask_for_large_pages<T>(v: &mut [T]) {
+    use rustix::mm::{Advice, madvise};
+    const LARGE: usize = 2 << 20;
+    let (start, end) = (v.as_ptr() as usize, v.as_ptr() as usize + size_of_val(v));
+    let (first, last) = (start.next_multiple_of(LARGE), end / LARGE * LARGE);
+    if first < last {
+        // SAFETY: the range lies within the slice, and the advice changes nothing of its contents.
+        let _ = unsafe { madvise(first as *mut _, last - first, Advice::LinuxHugepage) };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ask_for_large_pages<T>(_: &mut [T]) {}
 
 /// Turns counts in entries 1.. into offsets; the total, which may be more than the offsets hold.
 fn offsets(row_ptr: &mut [u32]) -> u64 {

@@ -69,21 +69,15 @@ struct Candidates<T> {
     image: Vec<u32>,
     /// S and S·H.
     images: Vec<([i32; 3], [T; 3])>,
-}
-
-/// An edge before it has its place.
-#[derive(Clone, Copy)]
-struct Edge<T> {
-    sender: u32,
-    shift: [i32; 3],
-    vec: [T; 3],
+    /// What is to be added to a slot of this bin for its place among the candidates.
+    own: usize,
 }
 
 struct Scratch<T> {
     candidates: Candidates<T>,
-    /// Candidates within reach of one receiver.
+    /// Candidates within reach of one receiver, then those of them that are edges.
     near: Vec<u32>,
-    edges: Vec<Edge<T>>,
+    /// Their senders.
     keys: Vec<u32>,
     wide_keys: Vec<u64>,
     ranks: Vec<u32>,
@@ -97,9 +91,9 @@ impl<T: Real> Default for Scratch<T> {
                 slot: Vec::new(),
                 image: Vec::new(),
                 images: Vec::new(),
+                own: 0,
             },
             near: Vec::new(),
-            edges: Vec::new(),
             keys: Vec::new(),
             wide_keys: Vec::new(),
             ranks: Vec::new(),
@@ -116,7 +110,7 @@ impl<T: Real> Candidates<T> {
         self.images.clear();
         self.position.iter_mut().for_each(Vec::clear);
         for (bins, image) in system.grid.around(bin) {
-            let slots = binned.slots(system, bins);
+            let slots = binned.slots(system, bins.clone());
             if slots.is_empty() {
                 continue;
             }
@@ -126,6 +120,9 @@ impl<T: Real> Candidates<T> {
                 self.position[c].extend(moved);
             }
             self.image.resize(self.image.len() + slots.len(), self.images.len() as u32);
+            if image == [0; 3] && bins.contains(&bin) {
+                self.own = self.slot.len().wrapping_sub(slots.start);
+            }
             self.slot.extend(slots.start as u32..slots.end as u32);
             self.images.push((image, translation));
         }
@@ -151,10 +148,11 @@ impl<T: Real> Candidates<T> {
         counts
     }
 
-    /// The candidates that are possibly within the cutoff.
+    /// The candidates that are possibly within the cutoff; whether all of them certainly are.
     #[inline(always)]
-    fn near<S: Simd>(&self, simd: S, system: &System<T>, from: [T; 3], near: &mut Vec<u32>) {
-        let possible = Lane::splat(simd, system.possible);
+    fn near<S: Simd>(&self, simd: S, system: &System<T>, from: [T; 3], near: &mut Vec<u32>) -> bool {
+        let [certain, possible] = [system.certain, system.possible].map(|square| Lane::splat(simd, square));
+        let mut doubtful = 0;
         let [x, y, z] = [&self.position[0][..], &self.position[1][..], &self.position[2][..]];
         let from = from.map(|x| Lane::splat(simd, x));
         // What follows the last one found is written as well.
@@ -162,7 +160,9 @@ impl<T: Real> Candidates<T> {
         let found = &mut near[..];
         let mut n = 0;
         for first in (0..x.len()).step_by(T::lanes::<S>()) {
-            let mask = squares(simd, [x, y, z], first, from).at_most(possible);
+            let square = squares(simd, [x, y, z], first, from);
+            let mask = square.at_most(possible);
+            doubtful |= mask ^ square.at_most(certain);
             for octet in 0..T::lanes::<S>().div_ceil(8) {
                 let byte = mask >> (8 * octet) & 0xff;
                 let (base, set) = ((first + 8 * octet) as u32, SET_BITS[byte as usize]);
@@ -175,6 +175,7 @@ impl<T: Real> Candidates<T> {
             }
         }
         near.truncate(n);
+        doubtful == 0
     }
 }
 
@@ -219,7 +220,7 @@ impl<T: Real> WithSimd for Count<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { binned, list, slots, scratch, lengths } = self;
-        let Scratch { candidates, near, edges, .. } = scratch;
+        let Scratch { candidates, near, keys, .. } = scratch;
         for_each_row!(binned, slots, candidates, |system, slot, from| {
             let counted = match list {
                 List::Full => candidates.count(simd, system, from),
@@ -229,9 +230,9 @@ impl<T: Real> WithSimd for Count<'_, T> {
             let length = if counted[0] == counted[1] {
                 counted[0] - 1
             } else {
-                candidates.near(simd, system, from, near);
-                take_edges(binned, system, candidates, list, slot, near, edges);
-                edges.len()
+                let certain = candidates.near(simd, system, from, near);
+                Receiver::new(binned, system, candidates, slot).keep_edges(list, certain, near, keys);
+                near.len()
             };
             // SAFETY: the slot of an atom is in one task only.
             let entry = unsafe { lengths.get(binned.atom[slot] as usize..binned.atom[slot] as usize + 1) };
@@ -254,74 +255,101 @@ impl<T: Real> WithSimd for Fill<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { binned, list, slots, scratch, rows } = self;
-        let Scratch { candidates, near, edges, keys, wide_keys, ranks } = scratch;
+        let Scratch { candidates, near, keys, wide_keys, ranks } = scratch;
         for_each_row!(binned, slots, candidates, |system, slot, from| {
-            candidates.near(simd, system, from, near);
-            take_edges(binned, system, candidates, list, slot, near, edges);
-            let atom = binned.atom[slot] as usize;
+            let certain = candidates.near(simd, system, from, near);
+            let receiver = Receiver::new(binned, system, candidates, slot);
+            receiver.keep_edges(list, certain, near, keys);
+            let atom = receiver.atom as usize;
             let row = rows.row_ptr[atom] as usize..rows.row_ptr[atom + 1] as usize;
-            assert_eq!(edges.len(), row.len(), "both passes must find the same edges");
-            if edges.len() > RANKED {
-                // Stable: edges of one sender are in ascending order of images, and so of shifts.
-                edges.sort_by_key(|edge| edge.sender);
+            assert_eq!(near.len(), row.len(), "both passes must find the same edges");
+            if near.len() > RANKED {
                 ranks.clear();
-                ranks.extend(0..edges.len() as u32);
-            } else if system.grid.many_images {
+                ranks.resize(near.len(), 0);
                 wide_keys.clear();
-                wide_keys.extend(edges.iter().zip(0u64..).map(|(edge, k)| u64::from(edge.sender) << 32 | k));
+                wide_keys.extend(keys.iter().zip(0u64..).map(|(sender, k)| u64::from(*sender) << 32 | k));
+                wide_keys.sort_unstable();
+                for (rank, key) in (0..).zip(&*wide_keys) {
+                    ranks[(key & u64::from(u32::MAX)) as usize] = rank;
+                }
+            } else if system.grid.many_images {
+                // Candidates are in ascending order of images, and so are the shifts of one sender.
+                wide_keys.clear();
+                wide_keys.extend(keys.iter().zip(0u64..).map(|(sender, k)| u64::from(*sender) << 32 | k));
                 rank(wide_keys, u64::MAX, ranks);
             } else {
-                keys.clear();
-                keys.extend(edges.iter().map(|edge| edge.sender));
                 rank(keys, u32::MAX, ranks);
             }
             // SAFETY: the row belongs to the atom of this slot, which is in one task only.
             let (sender, shift, edge_vec) =
                 unsafe { (rows.sender.get(row.clone()), rows.shift.get(row.clone()), rows.edge_vec.get(row)) };
-            for (edge, rank) in edges.iter().zip(&*ranks) {
+            for ((candidate, key), rank) in near.iter().zip(&*keys).zip(&*ranks) {
                 let at = *rank as usize;
-                (sender[at], shift[at], edge_vec[at]) = (edge.sender, edge.shift, edge.vec);
+                (shift[at], edge_vec[at]) = receiver.edge(*candidate);
+                sender[at] = *key;
             }
         });
     }
 }
 
-/// Those of the near candidates that are edges of the list, in ascending order of images.
-#[inline(always)]
-fn take_edges<T: Real>(
-    binned: &Binned<T>,
-    system: &System<T>,
-    candidates: &Candidates<T>,
-    list: List,
-    receiver: usize,
-    near: &[u32],
-    edges: &mut Vec<Edge<T>>,
-) {
-    edges.clear();
-    edges.resize(near.len(), Edge { sender: 0, shift: [0; 3], vec: [T::default(); 3] });
-    let (position, atom, wrap) = (binned.position[receiver], binned.atom[receiver], binned.wrap[receiver]);
-    let cutoff2 = binned.cutoff * binned.cutoff;
-    let mut n = 0;
-    for &candidate in near {
-        let slot = candidates.slot[candidate as usize] as usize;
-        let (mut shift, mut lattice) = candidates.images[candidates.image[candidate as usize] as usize];
-        if system.unwrapped {
-            for k in 0..3 {
-                shift[k] += wrap[k] - binned.wrap[slot][k];
-            }
-            lattice = system.translation(shift);
-        }
-        let x = binned.position[slot];
-        // In this order of operations the reverse edge is the exact negative.
-        let vec =
-            [(x[0] - position[0]) + lattice[0], (x[1] - position[1]) + lattice[1], (x[2] - position[2]) + lattice[2]];
-        let square = vec[0] * vec[0] + vec[1] * vec[1] + vec[2] * vec[2];
-        let sender = binned.atom[slot];
-        edges[n] = Edge { sender, shift, vec };
-        let itself = slot == receiver && shift == [0; 3];
-        n += usize::from(square < cutoff2 && !itself && list.has(atom, sender, shift));
+/// One row in the making.
+struct Receiver<'a, T> {
+    binned: &'a Binned<T>,
+    system: &'a System<T>,
+    candidates: &'a Candidates<T>,
+    /// Its place among the candidates.
+    own: u32,
+    atom: u32,
+    position: [T; 3],
+    wrap: [i32; 3],
+}
+
+impl<'a, T: Real> Receiver<'a, T> {
+    #[inline(always)]
+    fn new(binned: &'a Binned<T>, system: &'a System<T>, candidates: &'a Candidates<T>, slot: usize) -> Self {
+        let own = candidates.own.wrapping_add(slot) as u32;
+        let (atom, position, wrap) = (binned.atom[slot], binned.position[slot], binned.wrap[slot]);
+        Self { binned, system, candidates, own, atom, position, wrap }
     }
-    edges.truncate(n);
+
+    /// S and r_ij of a candidate.
+    #[inline(always)]
+    fn edge(&self, candidate: u32) -> ([i32; 3], [T; 3]) {
+        let slot = self.candidates.slot[candidate as usize] as usize;
+        let (mut shift, mut lattice) = self.candidates.images[self.candidates.image[candidate as usize] as usize];
+        if self.system.unwrapped {
+            for k in 0..3 {
+                shift[k] += self.wrap[k] - self.binned.wrap[slot][k];
+            }
+            lattice = self.system.translation(shift);
+        }
+        let (x, own) = (self.binned.position[slot], self.position);
+        // In this order of operations the reverse edge is the exact negative.
+        let vec = [(x[0] - own[0]) + lattice[0], (x[1] - own[1]) + lattice[1], (x[2] - own[2]) + lattice[2]];
+        (shift, vec)
+    }
+
+    /// Keeps those of the near candidates that are edges of the list, in their order, and lists their senders.
+    #[inline(always)]
+    fn keep_edges(&self, list: List, certain: bool, near: &mut Vec<u32>, keys: &mut Vec<u32>) {
+        keys.clear();
+        keys.resize(near.len(), 0);
+        let cutoff2 = self.binned.cutoff * self.binned.cutoff;
+        let mut n = 0;
+        for k in 0..near.len() {
+            let candidate = near[k];
+            let sender = self.binned.atom[self.candidates.slot[candidate as usize] as usize];
+            let mut keep = candidate != self.own;
+            if !certain || list == List::Half {
+                let (shift, r) = self.edge(candidate);
+                keep &= r[0] * r[0] + r[1] * r[1] + r[2] * r[2] < cutoff2 && list.has(self.atom, sender, shift);
+            }
+            (near[n], keys[n]) = (candidate, sender);
+            n += usize::from(keep);
+        }
+        near.truncate(n);
+        keys.truncate(n);
+    }
 }
 
 /// For every key how many keys are less; keys are unique and below `largest`.

@@ -1,0 +1,189 @@
+//! The suite of `cell_list`: liquids of a thousand to a million atoms, molecules, and a batch against its systems one by
+//! one.
+
+use std::time::{Duration, Instant};
+
+use ff_reference::cell_list::{Oracle, search_rows};
+use ff_spec::cell_list::{Inputs, List, Strategy, Variant};
+use ff_spec::{CellList, Dtype, Launch, Prepare};
+use ff_testkit::cell_list::compare;
+use ff_testkit::generators::systems::rounded_batch;
+use ff_tune::Timing;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{CHECKED_ROWS, Peak, Row, export, peak_of};
+use crate::failure::{Failure, Result};
+use crate::options::BenchArgs;
+use crate::{interrupt, tensors};
+
+/// Å; also what the peers are asked for.
+const CUTOFF: f64 = 5.0;
+/// Atoms per Å³, as in water.
+const DENSITY: f64 = 0.1;
+
+/// A list with its sizes.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub name: String,
+    variant: Variant,
+    dtype: Dtype,
+    /// Atoms of each system.
+    n_atoms: usize,
+    n_systems: usize,
+    calls: Calls,
+}
+
+/// What one sample times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Calls {
+    /// One call into memory of its own, as the first of a program.
+    First,
+    /// One call into the memory of the call before it, as in molecular dynamics.
+    Repeated,
+    /// One call for every system, each into memory of its own.
+    OneByOne,
+}
+
+/// The built-in suite: lists in f64 as the peers make them, then one axis changed at a time.
+pub fn suite() -> Vec<Case> {
+    let full = Variant { list: List::Full, strategy: Strategy::Cells };
+    let list = |name: &str, n_atoms: usize| Case {
+        name: format!("list-{name}"),
+        variant: full,
+        dtype: Dtype::F64,
+        n_atoms,
+        n_systems: 1,
+        calls: Calls::First,
+    };
+    let liquid = |n: usize| list(&format!("{n}-atoms"), n);
+    let half = Variant { list: List::Half, ..full };
+    let brute = Variant { strategy: Strategy::Brute, ..full };
+    vec![
+        liquid(3_000),
+        liquid(30_000),
+        liquid(100_000),
+        liquid(1_000_000),
+        Case { calls: Calls::Repeated, ..list("100000-atoms-repeated", 100_000) },
+        Case { dtype: Dtype::F32, ..list("100000-atoms-f32", 100_000) },
+        Case { variant: half, ..list("100000-atoms-half", 100_000) },
+        list("64-atoms", 64),
+        Case { variant: brute, ..list("64-atoms-brute", 64) },
+        Case { n_systems: 512, ..list("512-systems-of-64", 64) },
+        Case { n_systems: 512, calls: Calls::OneByOne, ..list("512-systems-of-64-one-by-one", 64) },
+    ]
+}
+
+/// Random atoms that keep some distance, in no order, at the density of water in periodic cubes.
+fn liquids(n_atoms: usize, n_systems: usize) -> Inputs<f64> {
+    let mut rng = ChaCha8Rng::seed_from_u64(n_atoms as u64);
+    let length = (n_atoms as f64 / DENSITY).cbrt();
+    let sites = (1..).find(|n: &usize| n.pow(3) >= n_atoms).unwrap_or(1);
+    let spacing = length / sites as f64;
+    let mut inputs =
+        Inputs { positions: Vec::new(), system_ptr: vec![0], cell: Vec::new(), pbc: Vec::new(), cutoff: CUTOFF };
+    for _ in 0..n_systems {
+        let mut order: Vec<usize> = (0..sites.pow(3)).collect();
+        order.shuffle(&mut rng);
+        for site in &order[..n_atoms] {
+            for at in [site / sites / sites, site / sites % sites, site % sites] {
+                inputs.positions.push((at as f64 + rng.random_range(0.1..0.9)) * spacing);
+            }
+        }
+        inputs.system_ptr.push((inputs.positions.len() / 3) as u32);
+        inputs.cell.extend([length, 0.0, 0.0, 0.0, length, 0.0, 0.0, 0.0, length]);
+        inputs.pbc.push([true; 3]);
+    }
+    inputs
+}
+
+/// One system of a batch.
+fn system(inputs: &Inputs<f64>, system: usize) -> Inputs<f64> {
+    let atoms = inputs.atoms(system);
+    Inputs {
+        positions: inputs.positions[3 * atoms.start..3 * atoms.end].to_vec(),
+        system_ptr: vec![0, atoms.len() as u32],
+        cell: inputs.cell(system).as_flattened().to_vec(),
+        pbc: vec![inputs.pbc[system]],
+        cutoff: inputs.cutoff,
+    }
+}
+
+/// Compares some receivers with the oracle, before and after timing.
+fn check(launch: &mut dyn Launch<CellList>, oracle: &Oracle, dtype: Dtype) -> Result<f64> {
+    launch.poison()?;
+    launch.run()?;
+    match compare(&launch.outputs()?, oracle, dtype) {
+        Ok((rel_error, _)) => Ok(rel_error),
+        Err(verdict) => {
+            Err(Failure::unmet(format!("not timed, the list is wrong: {}", verdict.reason().unwrap_or_default())))
+        }
+    }
+}
+
+/// Times one case.
+///
+/// # Errors
+/// A list that is wrong, and whatever stops the runtime.
+pub fn measure(case: &Case, runtime: &dyn Prepare<CellList>, roof: Option<Peak>, args: &BenchArgs) -> Result<Row> {
+    let inputs = rounded_batch(&liquids(case.n_atoms, case.n_systems), case.dtype);
+    let config = runtime.default_config(&case.variant, case.dtype, &inputs.problem(&case.name, &[]));
+    let prepare = |inputs: &Inputs<f64>| runtime.prepare(&case.variant, case.dtype, inputs, &config);
+    let rows = (0..inputs.n_atoms()).step_by(inputs.n_atoms().div_ceil(CHECKED_ROWS).max(1)).collect();
+    let oracle = search_rows(&inputs, case.variant.list, case.dtype, rows)?;
+    let mut launch = prepare(&inputs)?;
+    let before = check(launch.as_mut(), &oracle, case.dtype)?;
+    let outputs = launch.outputs()?;
+    let problem = inputs.problem(&case.name, &outputs.row_ptr);
+    if let Some(dir) = &args.export {
+        export(&dir.join(format!("{}.safetensors", case.name)), &tensors::write_list(&inputs, &outputs)?)?;
+    }
+    let float = case.dtype.size() as u64;
+    drop(outputs);
+    // What is written; positions are read besides, and are next to nothing.
+    let bytes = problem.n_atoms * 2 * 4 + problem.n_edges * (4 + 12 + 4 + 3 * float);
+    let memory = {
+        let mut first = prepare(&inputs)?;
+        // The list itself is among what becomes resident.
+        peak_of(|| first.run())?.map(|peak| peak as f64 / bytes as f64)
+    };
+    let parts: Vec<Inputs<f64>> = match case.calls {
+        Calls::OneByOne => (0..inputs.n_systems()).map(|index| system(&inputs, index)).collect(),
+        Calls::First | Calls::Repeated => Vec::new(),
+    };
+    let (begin, mut samples) = (Instant::now(), Vec::new());
+    let time = Duration::from_secs_f64(args.seconds);
+    while samples.len() < 5 || (begin.elapsed() < time && samples.len() < 100_000) {
+        let sample = match case.calls {
+            Calls::Repeated => launch.time()?,
+            Calls::First => prepare(&inputs)?.time()?,
+            Calls::OneByOne => {
+                let mut total = Duration::ZERO;
+                for part in &parts {
+                    total += prepare(part)?.time()?;
+                }
+                total
+            }
+        };
+        samples.push(u64::try_from(sample.as_nanos()).unwrap_or(u64::MAX));
+        if interrupt::raised() {
+            break;
+        }
+    }
+    let after = check(launch.as_mut(), &oracle, case.dtype)?;
+    let timing = Timing::of(&samples).ok_or_else(|| Failure::fault("no sample was taken"))?;
+    Ok(Row {
+        case: case.name.clone(),
+        variant: case.variant.id(),
+        dtype: case.dtype,
+        ns_per_edge: timing.median_ns / problem.n_edges.max(1) as f64,
+        problem,
+        config,
+        timing,
+        floor_ns: roof.map(|roof| 1e9 * bytes as f64 / roof.bytes),
+        bound: roof.map(|_| "bytes".to_owned()),
+        rel_error: before.max(after),
+        memory,
+    })
+}
