@@ -1,9 +1,11 @@
 //! Properties of neighbour lists over random batches and launch configurations, and lists that only a large system has.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
+use ff_kernels::cell_list::host::{HostConfig, SkinList, build};
 use ff_reference::cell_list::search_rows;
-use ff_spec::cell_list::{Inputs, List, NeighborList, Strategy, Variant};
+use ff_spec::cell_list::{InputError, Inputs, List, NeighborList, Strategy, Variant};
 use ff_spec::{CellList, Dtype, LaunchConfig, Prepare, RuntimeKind};
 use ff_testkit::catalogue::{CaseSet, OracleCache};
 use ff_testkit::cell_list::compare;
@@ -113,6 +115,109 @@ fn large_systems_are_cut_into_parts_that_do_not_show() {
             assert!(again.as_ref() == Ok(&found), "{variant} {dtype} depends on the number of threads");
         }
     }
+}
+
+/// The keys of the edges of `list` whose vectors are shorter than `cutoff`.
+fn within(list: &NeighborList<f64>, cutoff: f64) -> BTreeSet<(usize, u32, [i32; 3])> {
+    let rows = (0..list.n_atoms()).flat_map(|i| list.row(i).map(move |e| (i, e)));
+    let near = rows.filter(|(_, e)| list.edge_vec[*e].iter().map(|x| x * x).sum::<f64>() < cutoff * cutoff);
+    near.map(|(i, e)| (i, list.sender[e], list.shift[e])).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    /// Atoms of some systems walk at random; the kept list must hold every pair that a fresh one has, in the same order and
+    /// with the same vectors, and be built again only for systems that moved far enough.
+    #[test]
+    fn kept_lists_miss_no_pair(
+        inputs in strategies::batch(),
+        half in any::<bool>(),
+        skin in 0.0..2.0_f64,
+        step in 0.0..0.5_f64,
+        seed in any::<u64>(),
+    ) {
+        let (kind, config) = (if half { List::Half } else { List::Full }, HostConfig::default());
+        let mut kept = SkinList::new(inputs.clone(), skin, kind, config).expect("valid inputs");
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let (mut now, mut cell_changed) = (inputs.clone(), false);
+        let mut expected = vec![0; inputs.n_systems()];
+        for round in 0..6 {
+            let walks: Vec<bool> = (0..inputs.n_systems()).map(|_| rng.random()).collect();
+            for system in (0..inputs.n_systems()).filter(|system| walks[*system]) {
+                for x in &mut now.positions[3 * inputs.atoms(system).start..3 * inputs.atoms(system).end] {
+                    *x += rng.random_range(-1.0..=1.0) * step;
+                }
+            }
+            if round == 4 && inputs.n_systems() > 0 && inputs.pbc[0][0] {
+                now.cell[0] *= 1.01;
+                cell_changed = true;
+            }
+            let before: Vec<u64> = kept.rebuilds().to_vec();
+            let rebuilt = kept.update(&now.positions, Some(&now.cell)).expect("valid inputs");
+            let after = kept.rebuilds();
+            prop_assert_eq!(rebuilt, (0..after.len()).filter(|s| after[*s] > before[*s]).count());
+            expected.iter_mut().zip(after).for_each(|(e, a)| *e = *a);
+            prop_assert!(!(cell_changed && round == 4) || after[0] == before[0] + 1, "a changed cell is a new list");
+
+            let mut fresh = NeighborList::default();
+            build(&now, kind, Strategy::Cells, &config, &mut fresh).expect("valid inputs");
+            let (all, kept_near) = (within(&fresh, now.cutoff), within(kept.list(), now.cutoff));
+            prop_assert!(all == kept_near, "missing {:?}", all.difference(&kept_near).next());
+            // The list itself is as whole as a fresh one: ordered, with its transpose.
+            let mut wider = NeighborList::default();
+            let reach = Inputs { cutoff: now.cutoff + skin, ..now.clone() };
+            build(&reach, kind, Strategy::Cells, &config, &mut wider).expect("valid inputs");
+            if rebuilt == inputs.n_systems() {
+                prop_assert_eq!(kept.list(), &wider);
+            }
+            for edge in 0..if half { 0 } else { kept.list().n_edges() } {
+                let list = kept.list();
+                let back = list.transpose[edge] as usize;
+                prop_assert_eq!(list.shift[back], list.shift[edge].map(|s| -s));
+                prop_assert_eq!(list.edge_vec[back], list.edge_vec[edge].map(|x| -x));
+            }
+        }
+        // Small steps within a wide skin cost no build at all.
+        if 6.0 * step * 3f64.sqrt() < skin / 2.0 && !cell_changed {
+            prop_assert_eq!(expected, vec![0; inputs.n_systems()]);
+        }
+    }
+}
+
+#[test]
+fn a_kept_list_survives_what_it_refuses() {
+    let inputs = liquid(60);
+    let mut kept = SkinList::new(inputs.clone(), 0.5, List::Full, HostConfig::default()).expect("valid inputs");
+    let before = kept.list().clone();
+    let mut broken = inputs.positions.clone();
+    broken[7] = f64::NAN;
+    assert!(matches!(kept.update(&broken, None), Err(InputError::NotFinite { atom: 2, .. })));
+    assert!(matches!(kept.update(&broken[3..], None), Err(InputError::Shape { tensor: "positions", .. })));
+    assert!(matches!(kept.update(&inputs.positions, Some(&[0.0; 9])), Err(InputError::SingularCell { .. })));
+    assert_eq!((kept.list(), kept.rebuilds()), (&before, &[0][..]));
+    assert_eq!(kept.update(&inputs.positions, None), Ok(0));
+    assert_eq!(kept.list(), &before);
+    for skin in [-0.1, f64::NAN, f64::INFINITY] {
+        let refused = SkinList::new(inputs.clone(), skin, List::Full, HostConfig::default());
+        assert!(matches!(refused, Err(InputError::Cutoff { .. })), "{skin}");
+    }
+}
+
+#[test]
+fn more_edges_than_the_index_type_holds_are_counted_and_refused() {
+    // 70,000 coincident atoms see each other: nearly five thousand million edges.
+    let inputs = Inputs {
+        positions: vec![0.5_f32; 3 * 70_000],
+        system_ptr: vec![0, 70_000],
+        cell: vec![0.0; 9],
+        pbc: vec![[false; 3]],
+        cutoff: 1.0,
+    };
+    let error = build(&inputs, List::Full, Strategy::Cells, &HostConfig::default(), &mut NeighborList::default());
+    let found = 70_000 * 69_999;
+    assert_eq!(error, Err(InputError::TooMany { what: "edges", found, limit: u64::from(u32::MAX) - 1 }));
+    assert!(error.expect_err("too many").to_string().contains("split the batch or lower the cutoff"));
 }
 
 #[test]

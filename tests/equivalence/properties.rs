@@ -1,7 +1,7 @@
 //! Properties of the kernels over random inputs: the same code as the gate, on inputs nobody chose.
 
 use ff_reference::fused_message::{Oracle, forward};
-use ff_spec::{Dtype, FusedMessage, LaunchConfig, RuntimeKind};
+use ff_spec::{Dtype, FusedMessage, LaunchConfig, Prepare, RuntimeKind};
 use ff_testkit::gate::{check, discriminates, is_degenerate};
 use ff_testkit::generators::{rounded, strategies};
 use proptest::prelude::*;
@@ -47,8 +47,9 @@ proptest! {
         let oracle = forward(&variant, &inputs).expect("the generator's inputs are valid");
         prop_assume!(tells(&oracle, Dtype::F32));
         for runtime in ff_tests::runtimes() {
+            let runtime: &dyn Prepare = runtime.as_ref();
             let config = runtime.default_config(&variant, Dtype::F32, &inputs.problem("property"));
-            let verdict = check::<FusedMessage>(runtime.as_ref(), &variant, Dtype::F32, &config, &inputs, &oracle);
+            let verdict = check::<FusedMessage>(runtime, &variant, Dtype::F32, &config, &inputs, &oracle);
             prop_assert!(verdict.passed(), "{} {variant}: {verdict:?}", runtime.device().runtime);
         }
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ff_model::neighbors;
-use ff_spec::Dtype;
 use ff_spec::fused_message::{Activation, Filter, Inputs, Message, Radial, Variant};
+use ff_spec::{Dtype, Prepare};
 use serde_json::Value;
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -72,6 +72,7 @@ fn cfconv_of_water_as_schnetpack_computes_it() {
         };
         let expected = numbers(&case["output"]);
         for runtime in ff_tests::runtimes() {
+            let runtime: &dyn Prepare = runtime.as_ref();
             for id in ["cfconv_mlp_gaussian_cosine_receiver", "cfconv_mlp_gaussian_cosine_edge_atomic"] {
                 let variant: Variant = id.parse().expect("this was rendered");
                 for dtype in Dtype::ALL {

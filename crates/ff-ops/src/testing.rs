@@ -3,7 +3,7 @@
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor, TensorData};
 use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Message, Outputs, Reduction, Variant};
-use ff_spec::{Dtype, RuntimeKind};
+use ff_spec::{Dtype, Prepare, RuntimeKind};
 use ff_testkit::generators::{CaseSpec, Degrees, Distances, random_inputs};
 
 use crate::dtype::burn_dtype;
@@ -42,7 +42,7 @@ pub(crate) fn variants(basis: &str, cutoff: &str, reduction: Reduction) -> Vec<V
 
 /// The fused host kernel's outputs.
 pub(crate) fn on_host(variant: &Variant, inputs: &Inputs<f64>, dtype: Dtype) -> Outputs<f64> {
-    let host = ff_kernels::open(RuntimeKind::Host).unwrap();
+    let host: Box<dyn Prepare> = ff_kernels::open(RuntimeKind::Host).unwrap();
     let config = host.default_config(variant, dtype, &inputs.problem("test"));
     let mut launch = host.prepare(variant, dtype, inputs, &config).unwrap();
     launch.run().unwrap();

@@ -11,7 +11,7 @@ use ff_reference::fused_message::{Oracle, forward};
 use ff_reference::radial::{RadialKind, default_parameters};
 use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Message, Outputs, Radial, Reduction, Variant};
 use ff_spec::{
-    Clock, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Problem, Runtime, RuntimeKind, SCHEMA_VERSION,
+    Clock, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Prepare, Problem, RuntimeKind, SCHEMA_VERSION,
     cell_list, cost, fused_message,
 };
 use ff_testkit::generators::rounded;
@@ -211,6 +211,12 @@ pub fn run(args: &BenchArgs, screen: &Screen) -> Result<()> {
         if interrupt::raised() {
             break;
         }
+        if let Bench::List(case) = case
+            && !case.runs_on(report.device.runtime)
+        {
+            screen.warn(format!("{}: not measured, it exists on host only", case.name));
+            continue;
+        }
         screen.say(case.name());
         report.rows.push(match case {
             Bench::Message(case) => measure(case, runtime.as_ref(), roof, args, screen)?,
@@ -301,7 +307,7 @@ fn inputs(case: &Case, args: &BenchArgs) -> Result<Inputs<f64>> {
     message_inputs(&structures, case.cutoff, &spec).map_err(Failure::input)
 }
 
-fn measure(case: &Case, runtime: &dyn Runtime, roof: Option<Peak>, args: &BenchArgs, screen: &Screen) -> Result<Row> {
+fn measure(case: &Case, runtime: &dyn Prepare, roof: Option<Peak>, args: &BenchArgs, screen: &Screen) -> Result<Row> {
     let exact = rounded(&inputs(case, args)?, case.dtype);
     let exact_variant = case.exact();
     let (variant, inputs) = if case.tabulated {

@@ -1,7 +1,7 @@
 use ff_kernels::fused_message::find;
 use ff_spec::fused_message::OP;
 use ff_spec::fused_message::{Inputs, Variant};
-use ff_spec::{DeviceId, Dtype, LaunchConfig, Problem, Runtime, SCHEMA_VERSION, TuneKey};
+use ff_spec::{DeviceId, Dtype, LaunchConfig, Prepare, Problem, SCHEMA_VERSION, TuneKey};
 use ff_tables::{Loaded, Query, Selection, Step, select};
 use serde::Serialize;
 
@@ -41,12 +41,13 @@ pub fn run(args: &EvalArgs, screen: &Screen) -> Result<()> {
         screen.say(format!("note: {note}"));
     }
     let runtime = runtimes::open(args.runtime, screen)?;
+    let runtime: &dyn Prepare = runtime.as_ref();
     let problem = inputs.problem(&args.inputs.file_stem().unwrap_or_default().to_string_lossy());
     let tables = ff_tables::load_all(&args.tables, OP);
     for error in &tables.errors {
         screen.warn(format!("warning: {error}"));
     }
-    let (selection, config) = choose(runtime.as_ref(), &tables, &variant, args.dtype, &inputs, &problem);
+    let (selection, config) = choose(runtime, &tables, &variant, args.dtype, &inputs, &problem);
     let mut launch = runtime.prepare(&variant, args.dtype, &inputs, &config)?;
     launch.poison()?;
     launch.run()?;
@@ -82,7 +83,7 @@ pub fn run(args: &EvalArgs, screen: &Screen) -> Result<()> {
 
 /// The configuration for a call from the tables, or the default one, with how it was found.
 pub fn choose(
-    runtime: &dyn Runtime,
+    runtime: &dyn Prepare,
     tables: &Loaded,
     variant: &Variant,
     dtype: Dtype,

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use ff_kernels::fused_message::{Registered, registered};
 use ff_reference::radial::{RADIAL_FUNCTIONS, RadialKind};
+use ff_spec::cell_list::{List, Strategy};
 use ff_spec::fused_message::{FilterKind, Message, OP, Reduction};
 use ff_spec::{Dtype, SCHEMA_VERSION};
 use ff_tune::Spaces;
@@ -17,7 +18,26 @@ pub const ORDERS: &[u8] = &[0];
 #[derive(Serialize)]
 struct Report {
     schema: u32,
-    ops: Vec<Op>,
+    ops: (Op, Lists),
+}
+
+/// `cell_list`.
+#[derive(Serialize)]
+struct Lists {
+    op: &'static str,
+    dtypes: Vec<Dtype>,
+    orders_registered: &'static [u8],
+    orders_gated: &'static [u8],
+    variants: Vec<ListRow>,
+}
+
+#[derive(Serialize)]
+struct ListRow {
+    variant: &'static str,
+    list: List,
+    strategy: Strategy,
+    /// The same bits on every run.
+    deterministic: bool,
 }
 
 #[derive(Serialize)]
@@ -74,7 +94,7 @@ struct Launch {
 pub fn run(args: &JsonOnly, screen: &Screen) -> Result<()> {
     let op = fused_message()?;
     if args.json {
-        return screen.json(&Report { schema: SCHEMA_VERSION, ops: vec![op] });
+        return screen.json(&Report { schema: SCHEMA_VERSION, ops: (op, cell_list()) });
     }
     let list = |orders: &[u8]| orders.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
     screen.line(screen.paint(Paint::Bold, format!("{OP}: radial basis, filter, message and scatter in one kernel")))?;
@@ -112,7 +132,33 @@ pub fn run(args: &JsonOnly, screen: &Screen) -> Result<()> {
     for line in columns(&["TARGET", "REDUCTION", "LAUNCH PARAMETER", "VALUES TRIED"], &rows, "llll") {
         screen.line(line)?;
     }
-    Ok(())
+    let lists = cell_list();
+    let name = lists.op;
+    screen.line("")?;
+    screen.line(screen.paint(Paint::Bold, format!("{name}: neighbour lists of batches, in any cell")))?;
+    screen.line(format!("dtypes {}", lists.dtypes.iter().map(|d| d.name()).collect::<Vec<_>>().join(", ")))?;
+    let (all, gated) = (list(lists.orders_registered), list(lists.orders_gated));
+    screen.line(format!("derivative orders: registered {all}; gated {gated}"))?;
+    screen.line("")?;
+    let rows: Vec<Vec<String>> =
+        lists.variants.iter().map(|row| vec![row.variant.to_owned(), "yes".to_owned()]).collect();
+    columns(&["VARIANT", "SAME BITS"], &rows, "ll").into_iter().try_for_each(|line| screen.line(line))
+}
+
+fn cell_list() -> Lists {
+    let row = |registered: &ff_kernels::cell_list::Registered| ListRow {
+        variant: registered.id,
+        list: registered.list,
+        strategy: registered.strategy,
+        deterministic: true,
+    };
+    Lists {
+        op: ff_spec::cell_list::OP,
+        dtypes: Dtype::ALL.to_vec(),
+        orders_registered: ORDERS,
+        orders_gated: ORDERS,
+        variants: ff_kernels::cell_list::registered().iter().map(row).collect(),
+    }
 }
 
 fn fused_message() -> Result<Op> {

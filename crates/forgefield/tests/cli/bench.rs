@@ -55,6 +55,25 @@ fn a_slower_run_ends_with_one() {
 }
 
 #[test]
+fn lists_are_checked_timed_and_written() {
+    let dir = folder();
+    let command = "bench --runtime host --op cell_list --case list-64-atoms,list-64-atoms-brute --seconds 0.1 --export out --json -";
+    let report = run(dir.path(), command).expect(0, &[]).json();
+    let rows = report["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        assert_eq!((&row["problem"]["n_atoms"], &row["problem"]["n_systems"]), (&64.into(), &1.into()));
+        assert!(row["timing"]["median_ns"].as_f64().is_some_and(|ns| ns > 0.0), "{row}");
+        assert!(row["rel_error"].as_f64().is_some_and(|error| error < 1e-12), "{row}");
+    }
+    let bytes = std::fs::read(dir.path().join("out/list-64-atoms.safetensors")).expect("written");
+    let file = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
+    let n_edges = rows[0]["problem"]["n_edges"].as_u64().expect("a number") as usize;
+    assert_eq!(file.tensor("shift").expect("there").shape(), [n_edges, 3]);
+    run(dir.path(), "bench --op fused_message --case list-64-atoms").expect(2, &["unknown case `list-64-atoms`"]);
+}
+
+#[test]
 fn bad_usage_is_told() {
     let dir = folder();
     let dir = dir.path();

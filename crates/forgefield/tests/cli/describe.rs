@@ -49,6 +49,8 @@ fn ops_list_every_variant() {
     let json = run(dir.path(), "ops --json").json();
     let op = &json["ops"][0];
     assert_eq!(op["op"], "fused_message");
+    let lists = &json["ops"][1];
+    assert_eq!((&lists["op"], lists["variants"].as_array().map(Vec::len)), (&"cell_list".into(), Some(4)));
     assert_eq!(op["orders_gated"], serde_json::json!([0]));
     let variants = op["variants"].as_array().expect("a list");
     assert_eq!(variants.len(), ff_kernels::fused_message::registered().len());

@@ -70,3 +70,21 @@ fn a_family_stands_for_its_variants() {
         json["cases"].as_array().expect("rows").iter().filter_map(|row| row["variant"].as_str()).collect();
     assert!(variants.len() > 1 && variants.iter().all(|v| v.starts_with("cfconv_linear_")), "{variants:?}");
 }
+
+#[test]
+fn neighbour_lists_are_an_op_of_their_own() {
+    let dir = folder();
+    let dir = dir.path();
+    // Fourteen cases of three seeds.
+    run(dir, "verify --variant full_cells --runtime host --dtype f64")
+        .expect(0, &["cell_list full_cells", "passed: 42 passed, 0 failed, 0 skipped, 0 unsupported"]);
+    run(dir, "verify --op cell_list --runtime host").expect(0, &["half_brute", "passed: 336 passed, 0 failed"]);
+    run(dir, "verify --op cell_list --variant painn_tabulated_receiver").expect(2, &["is of op cell_list"]);
+    for command in [
+        "tune --op cell_list",
+        "inspect cell_list --variant full_cells",
+        "eval cell_list --variant full_cells --inputs a --outputs b",
+    ] {
+        run(dir, command).expect(2, &["does not know op `cell_list` yet", "fused_message"]);
+    }
+}

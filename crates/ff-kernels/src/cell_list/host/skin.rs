@@ -166,6 +166,9 @@ fn append<T: Copy>(out: &mut NeighborList<T>, from: &NeighborList<T>, atoms: Ran
 /// Computes every edge vector anew.
 fn refresh<T: Real>(inputs: &Inputs<T>, list: &mut NeighborList<T>) {
     let NeighborList { row_ptr, sender, shift, edge_vec, .. } = list;
+    if sender.is_empty() {
+        return;
+    }
     let (row_ptr, sender, shift) = (&*row_ptr, &*sender, &*shift);
     let rows = Shared::new(edge_vec);
     let system_of = |atom: usize| inputs.system_ptr.partition_point(|start| *start as usize <= atom) - 1;

@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use ff_kernels::cell_list::host::{HostConfig, SkinList};
 use ff_reference::cell_list::{Oracle, search_rows};
 use ff_spec::cell_list::{Inputs, List, Strategy, Variant};
-use ff_spec::{CellList, Dtype, Launch, Prepare};
+use ff_spec::{CellList, Dtype, Launch, Prepare, RuntimeKind};
 use ff_testkit::cell_list::compare;
 use ff_testkit::generators::systems::rounded_batch;
 use ff_tune::Timing;
@@ -20,6 +21,8 @@ use crate::{interrupt, tensors};
 
 /// Å; also what the peers are asked for.
 const CUTOFF: f64 = 5.0;
+/// Å.
+const SKIN: f64 = 0.5;
 /// Atoms per Å³, as in water.
 const DENSITY: f64 = 0.1;
 
@@ -44,6 +47,9 @@ enum Calls {
     Repeated,
     /// One call for every system, each into memory of its own.
     OneByOne,
+    /// An update of a list with a skin of 0.5 Å, as wide as the others in all, whose atoms have moved too little for a build.
+    /// Host only.
+    Update,
 }
 
 /// The built-in suite: lists in f64 as the peers make them, then one axis changed at a time.
@@ -66,6 +72,7 @@ pub fn suite() -> Vec<Case> {
         liquid(100_000),
         liquid(1_000_000),
         Case { calls: Calls::Repeated, ..list("100000-atoms-repeated", 100_000) },
+        Case { calls: Calls::Update, ..list("100000-atoms-update", 100_000) },
         Case { dtype: Dtype::F32, ..list("100000-atoms-f32", 100_000) },
         Case { variant: half, ..list("100000-atoms-half", 100_000) },
         list("64-atoms", 64),
@@ -73,6 +80,13 @@ pub fn suite() -> Vec<Case> {
         Case { n_systems: 512, ..list("512-systems-of-64", 64) },
         Case { n_systems: 512, calls: Calls::OneByOne, ..list("512-systems-of-64-one-by-one", 64) },
     ]
+}
+
+impl Case {
+    /// Whether it can be measured on a runtime.
+    pub fn runs_on(&self, runtime: RuntimeKind) -> bool {
+        self.calls != Calls::Update || runtime == RuntimeKind::Host
+    }
 }
 
 /// Random atoms that keep some distance, in no order, at the density of water in periodic cubes.
@@ -131,7 +145,7 @@ pub fn measure(case: &Case, runtime: &dyn Prepare<CellList>, roof: Option<Peak>,
     let config = runtime.default_config(&case.variant, case.dtype, &inputs.problem(&case.name, &[]));
     let prepare = |inputs: &Inputs<f64>| runtime.prepare(&case.variant, case.dtype, inputs, &config);
     let rows = (0..inputs.n_atoms()).step_by(inputs.n_atoms().div_ceil(CHECKED_ROWS).max(1)).collect();
-    let oracle = search_rows(&inputs, case.variant.list, case.dtype, rows)?;
+    let oracle = search_rows(&inputs, case.variant.list, case.dtype, rows).map_err(Failure::fault)?;
     let mut launch = prepare(&inputs)?;
     let before = check(launch.as_mut(), &oracle, case.dtype)?;
     let outputs = launch.outputs()?;
@@ -150,12 +164,32 @@ pub fn measure(case: &Case, runtime: &dyn Prepare<CellList>, roof: Option<Peak>,
     };
     let parts: Vec<Inputs<f64>> = match case.calls {
         Calls::OneByOne => (0..inputs.n_systems()).map(|index| system(&inputs, index)).collect(),
-        Calls::First | Calls::Repeated => Vec::new(),
+        Calls::First | Calls::Repeated | Calls::Update => Vec::new(),
     };
+    let mut kept = match case.calls {
+        Calls::Update => {
+            let inputs = Inputs { cutoff: CUTOFF - SKIN, ..inputs.clone() };
+            Some(SkinList::new(inputs, SKIN, case.variant.list, HostConfig::default()).map_err(Failure::input)?)
+        }
+        _ => None,
+    };
+    // Moved, and less than half the skin.
+    let moved: Vec<f64> = inputs.positions.iter().map(|x| x + 0.1 * SKIN).collect();
     let (begin, mut samples) = (Instant::now(), Vec::new());
     let time = Duration::from_secs_f64(args.seconds);
     while samples.len() < 5 || (begin.elapsed() < time && samples.len() < 100_000) {
         let sample = match case.calls {
+            Calls::Update => {
+                let Some(kept) = &mut kept else { return Err(Failure::fault("no list was kept")) };
+                let positions = if samples.len().is_multiple_of(2) { &moved } else { &inputs.positions };
+                let start = Instant::now();
+                let rebuilt = kept.update(positions, None).map_err(Failure::input)?;
+                let sample = start.elapsed();
+                if rebuilt > 0 {
+                    return Err(Failure::unmet("not timed, an update within the skin built a list"));
+                }
+                sample
+            }
             Calls::Repeated => launch.time()?,
             Calls::First => prepare(&inputs)?.time()?,
             Calls::OneByOne => {
