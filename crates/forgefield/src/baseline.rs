@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ff_ops::unfused;
 use ff_spec::fused_message::{FilterKind, Inputs, Outputs, Variant};
-use ff_spec::{Dtype, LaunchError, RuntimeKind};
+use ff_spec::{Dtype, LaunchError, Prepare, RuntimeKind};
 use ff_testkit::generators::rounded;
 use ff_tune::Baseline;
 
@@ -72,7 +72,8 @@ impl<'a> Unfused<'a> {
 
 /// The right outputs: the host kernel in f64, itself gated to 1e-12. The scalar oracle would take minutes on a large problem.
 fn reference(variant: &Variant, inputs: &Inputs<f64>) -> Result<Outputs<f64>, LaunchError> {
-    let host = ff_kernels::open(RuntimeKind::Host).map_err(|e| LaunchError::Unsupported(e.to_string()))?;
+    let host: Box<dyn Prepare> =
+        ff_kernels::open(RuntimeKind::Host).map_err(|e| LaunchError::Unsupported(e.to_string()))?;
     let config = host.default_config(variant, Dtype::F64, &inputs.problem("reference"));
     let mut launch = host.prepare(variant, Dtype::F64, inputs, &config)?;
     launch.run()?;

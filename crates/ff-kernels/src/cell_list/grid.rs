@@ -25,8 +25,8 @@ pub(crate) struct Axis {
     /// Whether images follow each other.
     pub periodic: bool,
     /// Bins per unit of the lattice coordinate, and where the first one begins.
-    scale: f64,
-    origin: f64,
+    pub scale: f64,
+    pub origin: f64,
 }
 
 /// Bins around a system.
@@ -35,7 +35,7 @@ pub(crate) struct Grid {
     /// Lattice vectors as rows; in open directions orthonormal complements.
     pub basis: [Vec3; 3],
     /// Lattice coordinates are s_k = x · dual_k.
-    dual: [Vec3; 3],
+    pub dual: [Vec3; 3],
     /// Directions.
     pub axes: [Axis; 3],
     /// Whether an atom may neighbour two images of another.

@@ -1,12 +1,14 @@
 //! `cell_list`: what was rendered, and how a launch configuration becomes a launch.
 
+pub mod cube;
 pub(crate) mod grid;
 pub mod host;
 mod launch;
 
 use ff_spec::cell_list::{InputError, Inputs, List, NeighborList, Strategy, Variant};
 
-pub use launch::{HostLaunch, default_config, host_config};
+pub use cube::{CubeConfig, CubeLaunch};
+pub use launch::{HostLaunch, cube_config, default_config, host_config};
 
 use host::HostConfig;
 

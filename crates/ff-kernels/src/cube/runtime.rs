@@ -48,6 +48,14 @@ impl<R: Runtime> CubeRuntime<R> {
         };
         Self { client, device, entry }
     }
+
+    /// Whether the device computes in `dtype`.
+    fn check(&self, dtype: Dtype) -> Result<(), LaunchError> {
+        if dtype == Dtype::F64 && !self.device.f64 {
+            return Err(LaunchError::Unsupported(format!("{} does not compute in f64", self.device.name)));
+        }
+        Ok(())
+    }
 }
 
 impl<R: Runtime> ff_spec::Device for CubeRuntime<R> {
@@ -77,9 +85,7 @@ impl<R: Runtime> ff_spec::Prepare for CubeRuntime<R> {
     ) -> Result<Box<dyn Launch>, LaunchError> {
         let registered = fused_message::find(variant).ok_or_else(|| LaunchError::UnknownVariant(variant.id()))?;
         let device = &self.device;
-        if dtype == Dtype::F64 && !device.f64 {
-            return Err(LaunchError::Unsupported(format!("{} does not compute in f64", device.name)));
-        }
+        self.check(dtype)?;
         let adds = match dtype {
             Dtype::F32 => device.atomics.f32_add,
             Dtype::F64 => device.atomics.f64_add,
@@ -106,10 +112,17 @@ impl<R: Runtime> ff_spec::Prepare<CellList> for CubeRuntime<R> {
     fn prepare(
         &self,
         variant: &cell_list::Variant,
-        _: Dtype,
-        _: &cell_list::Inputs<f64>,
-        _: &LaunchConfig,
+        dtype: Dtype,
+        inputs: &cell_list::Inputs<f64>,
+        config: &LaunchConfig,
     ) -> Result<Box<dyn Launch<CellList>>, LaunchError> {
-        Err(LaunchError::Unsupported(format!("`{variant}` has no cube kernel yet")))
+        use crate::cell_list::{CubeLaunch, find};
+        let registered = find(variant).ok_or_else(|| LaunchError::UnknownVariant(variant.id()))?;
+        let (client, device) = (&self.client, &self.device);
+        self.check(dtype)?;
+        Ok(match dtype {
+            Dtype::F32 => Box::new(CubeLaunch::<R, f32>::new(client, device, registered, &inputs.cast(), config)?),
+            Dtype::F64 => Box::new(CubeLaunch::<R, f64>::new(client, device, registered, inputs, config)?),
+        })
     }
 }

@@ -11,6 +11,7 @@ use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, Limits, Problem, Runti
 use super::cube::{CubeConfig, InputsLaunch, Lanes, Real, zero};
 use super::host::{Call, HostConfig, MAX_PARAMETERS, PackedTable, ReceiverOrder};
 use super::{CubeEntry, HostElement, Registered, shared_memory};
+use crate::cube::buffers::{Buffer, fault, upload};
 use crate::digest::digest;
 use crate::host::Aligned;
 
@@ -267,9 +268,6 @@ impl<T: HostElement> ff_spec::Launch for HostLaunch<T> {
         Ok(digest(&parts))
     }
 }
-
-/// A buffer on a device with its length in elements.
-pub type Buffer = (Handle, usize);
 
 /// Buffers of one call on a cube runtime.
 struct Buffers {
@@ -529,20 +527,6 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
     fn wait(&self) -> Result<(), LaunchError> {
         cubecl::future::block_on(self.client.sync()).map_err(fault)
     }
-}
-
-fn fault(error: impl std::fmt::Display) -> LaunchError {
-    // The first line says what happened; the rest is a backtrace of the runtime.
-    let text = error.to_string();
-    let short: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Backtrace")).map(str::trim).collect();
-    LaunchError::Runtime(short.join(": "))
-}
-
-fn upload<R: Runtime, T: CubeElement>(client: &ComputeClient<R>, values: &[T]) -> (Handle, usize) {
-    // A binding of no bytes is refused by every API: four elements stand in, one whole vector.
-    let padding: [T; 4] = std::array::from_fn(|_| bytemuck::Zeroable::zeroed());
-    let values = if values.is_empty() { &padding[..] } else { values };
-    (client.create_from_slice(T::as_bytes(values)), values.len())
 }
 
 impl<R: Runtime, T: HostElement + CubeElement + Float> ff_spec::Launch for CubeLaunch<R, T> {

@@ -2,7 +2,7 @@ use ff_kernels::cube::blueprint::{Blueprint, Described};
 use ff_kernels::cube::{cuda, spirv};
 use ff_kernels::fused_message::{Registered, default_config, find};
 use ff_spec::fused_message::{OP, Variant};
-use ff_spec::{Cost, Dtype, LaunchConfig, LaunchError, Problem, SCHEMA_VERSION, cost};
+use ff_spec::{Cost, Dtype, LaunchConfig, LaunchError, Prepare, Problem, SCHEMA_VERSION, cost};
 use ff_tune::{Spaces, Target as SpaceTarget};
 use serde::Serialize;
 
@@ -121,7 +121,7 @@ pub fn run(args: &InspectArgs, screen: &Screen) -> Result<()> {
             print(args, subject, vec![Code { arch: devices[0].device.arch.clone(), entry: None, text }], screen)
         }
         InspectTarget::Host => {
-            let device = ff_kernels::open(ff_spec::RuntimeKind::Host).map_err(Failure::fault)?;
+            let device: Box<dyn Prepare> = ff_kernels::open(ff_spec::RuntimeKind::Host).map_err(Failure::fault)?;
             let config = overlay(args, &variant, device.default_config(&variant, args.dtype, &problem))?;
             let subject = subject(args, &variant, &problem, &config);
             if emit == Emit::Resources {

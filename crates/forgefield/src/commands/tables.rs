@@ -138,7 +138,7 @@ struct Selected {
 }
 
 fn selected(args: &SelectArgs, screen: &Screen) -> Result<()> {
-    variants::op(&args.op)?;
+    variants::op_of(&args.op, "tables select", &[OP])?;
     let variant = variants::representative(&args.variant)?;
     let problems: Vec<String> = args.problem.iter().cloned().collect();
     let files: Vec<PathBuf> = args.structure.iter().cloned().collect();
@@ -161,7 +161,7 @@ fn selected(args: &SelectArgs, screen: &Screen) -> Result<()> {
     screen.line(format!("step    {}", selection.step))?;
     if let (Some(key), Some(distance)) = (&selection.key, &selection.distance) {
         screen.line(format!("entry   {key}"))?;
-        let [atoms, degree, features, basis] = distance;
+        let [atoms, _, degree, features, basis] = distance;
         let octaves = format!("{atoms:.2} atoms, {degree:.2} degree, {features:.2} F, {basis:.2} K");
         screen.line(format!("octaves {octaves}"))?;
     }

@@ -38,7 +38,7 @@ pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<()> {
     screen.headline(headline)?;
 
     let begin = Instant::now();
-    let runtimes: Vec<&dyn Runtime> = runtimes.iter().map(AsRef::as_ref).collect();
+    let runtimes: Vec<&(dyn Runtime + 'static)> = runtimes.iter().map(AsRef::as_ref).collect();
     let mut gate = Gate { runtimes: &runtimes, orders: &orders, screen, summary: GateSummary::default() };
     gate.run::<CellList>(GatePlan { variants: &lists, dtypes: &dtypes, set, seeds: args.seeds });
     gate.run::<FusedMessage>(GatePlan { variants: &messages, dtypes: &dtypes, set, seeds: args.seeds });
@@ -126,7 +126,7 @@ fn open(args: &VerifyArgs) -> Result<Opened> {
 
 /// The gate of one op after the other.
 struct Gate<'a> {
-    runtimes: &'a [&'a dyn Runtime],
+    runtimes: &'a [&'a (dyn Runtime + 'static)],
     orders: &'a [u8],
     screen: &'a Screen,
     summary: GateSummary,

@@ -1,0 +1,538 @@
+//! From inputs to the kernels' buffers, and from there to launches.
+
+use std::time::Duration;
+
+use cubecl::ir::StorageType;
+use cubecl::prelude::*;
+use ff_spec::cell_list::{InputError, Inputs, List, NeighborList, Strategy};
+use ff_spec::{CellList, DeviceId, LaunchConfig, LaunchError, Scalar};
+
+use super::CubeConfig;
+use super::fold::{self, Grids};
+use super::kernels::{self, GridsLaunch, PLACE, REPORT, Real};
+use super::scan::Scan;
+use crate::cell_list::{HostElement, Registered, cube_config};
+use crate::cube::buffers::{Buffer, cubes, empty, fault, fill, upload};
+use crate::digest::digest;
+
+/// Units of a cube in kernels that give each atom or edge one unit.
+const UNITS: usize = 256;
+
+/// What is read.
+struct Tensors {
+    /// [n_atoms, 3].
+    positions: Buffer,
+    /// [n_systems + 1].
+    system_ptr: Buffer,
+    /// [n_systems, FLOATS].
+    floats: Buffer,
+    /// [n_systems, INTEGERS].
+    integers: Buffer,
+}
+
+/// What has the size of the atoms or bins.
+struct Rows {
+    /// [n_atoms, PLACE].
+    places: Buffer,
+    /// Atoms of each bin, then where it starts [n_bins + 1].
+    starts: Buffer,
+    /// [n_atoms] by slot.
+    wrapped: Buffer,
+    /// [n_atoms] by slot.
+    atoms: Buffer,
+    /// Edges of each unit, then where it writes them [n_atoms · units_per_atom + 1].
+    offsets: Buffer,
+    /// [n_atoms + 1].
+    row_ptr: Buffer,
+    /// [n_atoms + 1]; of a full list `row_ptr` itself.
+    sender_ptr: Buffer,
+    /// [REPORT].
+    report: Buffer,
+}
+
+/// What has the size of the list.
+struct Edges {
+    /// Edges that the buffers hold.
+    capacity: usize,
+    /// Rows before they are sorted: senders and images; later the edges of each sender and their receivers.
+    scratch: [Buffer; 2],
+    sender: Buffer,
+    shift: Buffer,
+    edge_vec: Buffer,
+    transpose: Buffer,
+}
+
+impl Edges {
+    /// `size` is that of a float.
+    fn new<R: Runtime>(client: &ComputeClient<R>, capacity: usize, size: usize) -> Self {
+        let indices = |each: usize| empty(client, each * capacity, size_of::<u32>());
+        Self {
+            capacity,
+            scratch: [indices(1), indices(1)],
+            sender: indices(1),
+            shift: indices(3),
+            edge_vec: empty(client, 3 * capacity, size),
+            transpose: indices(1),
+        }
+    }
+}
+
+/// The kernels of a list with their buffers on a device.
+///
+/// The first run counts the edges, makes room for them and writes them. Later runs submit all kernels at once; if there is
+/// no longer room, what was counted is made room for and the edges are written then.
+pub struct CubeLaunch<R: Runtime, T> {
+    client: ComputeClient<R>,
+    list: List,
+    strategy: Strategy,
+    config: CubeConfig,
+    n_atoms: usize,
+    n_systems: usize,
+    n_bins: usize,
+    tensors: Tensors,
+    rows: Rows,
+    scan: Scan,
+    edges: Edges,
+    /// Edges of the last run.
+    n_edges: usize,
+    element: std::marker::PhantomData<T>,
+}
+
+impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
+    /// Uploads tensors after checking them. Atoms may be anywhere when they are checked; the grids are made for them.
+    ///
+    /// # Errors
+    /// [`LaunchError::CellList`] and [`LaunchError::Constraint`].
+    pub fn new(
+        client: &ComputeClient<R>,
+        device: &DeviceId,
+        registered: &Registered,
+        inputs: &Inputs<T>,
+        config: &LaunchConfig,
+    ) -> Result<Self, LaunchError> {
+        let config = cube_config(&device.limits, config)?;
+        inputs.check()?;
+        let Registered { list, strategy, .. } = *registered;
+        let (n_atoms, n_systems) = (inputs.n_atoms(), inputs.n_systems());
+        let across = config.bins_across;
+        let grids = Grids::new(inputs, strategy, [across, across, config.bins_along])?;
+        let n_places = n_atoms as u64 * config.units_per_atom.max(PLACE) as u64;
+        if n_places >= u64::from(u32::MAX) {
+            return Err(LaunchError::Constraint(format!(
+                "{n_atoms} atoms of units_per_atom = {} are more than u32 counts",
+                config.units_per_atom
+            )));
+        }
+        let n_offsets = n_atoms * config.units_per_atom + 1;
+        let indices = |len: usize| empty(client, len, size_of::<u32>());
+        let system_ptr = upload(client, &inputs.system_ptr);
+        let row_ptr = indices(n_atoms + 1);
+        let sender_ptr = match list {
+            List::Full => row_ptr.clone(),
+            List::Half => indices(n_atoms + 1),
+        };
+        let starts = match strategy {
+            Strategy::Cells => indices(grids.n_bins + 1),
+            // One bin per system.
+            Strategy::Brute => system_ptr.clone(),
+        };
+        let mut launch = Self {
+            client: client.clone(),
+            list,
+            strategy,
+            config,
+            n_atoms,
+            n_systems,
+            n_bins: grids.n_bins,
+            tensors: Tensors {
+                positions: upload(client, &inputs.positions),
+                system_ptr,
+                floats: upload(client, &grids.floats),
+                integers: upload(client, &grids.integers),
+            },
+            rows: Rows {
+                places: indices(PLACE * n_atoms),
+                starts,
+                wrapped: empty(client, 4 * n_atoms, size_of::<T>()),
+                atoms: indices(n_atoms),
+                offsets: indices(n_offsets),
+                row_ptr,
+                sender_ptr,
+                report: indices(REPORT),
+            },
+            scan: Scan::new(client, n_offsets.max(grids.n_bins + 1)),
+            edges: Edges::new(client, 0, size_of::<T>()),
+            n_edges: 0,
+            element: std::marker::PhantomData,
+        };
+        ff_spec::Launch::poison(&mut launch)?;
+        Ok(launch)
+    }
+
+    /// Edges that there is room for.
+    pub fn capacity(&self) -> usize {
+        self.edges.capacity
+    }
+
+    /// Makes room for so many edges; what was written is lost. A run that finds more makes more.
+    ///
+    /// # Errors
+    /// [`LaunchError::CellList`] for more than the index type holds, [`LaunchError::Unsupported`] for more than one buffer of
+    /// the device does.
+    pub fn set_capacity(&mut self, edges: usize) -> Result<(), LaunchError> {
+        let limit = Self::most_edges();
+        if edges as u64 > limit {
+            return Err(InputError::TooMany { what: "edges", found: edges as u64, limit }.into());
+        }
+        let (bytes, most) = (3 * edges as u64 * size_of::<T>() as u64, self.client.properties().memory.max_page_size);
+        if bytes > most {
+            return Err(LaunchError::Unsupported(format!(
+                "{edges} edges need a buffer of {bytes} bytes, the device's hold {most}"
+            )));
+        }
+        // Freed first: both together would be twice the memory.
+        self.edges = Edges::new(&self.client, 0, size_of::<T>());
+        self.n_edges = 0;
+        self.edges = Edges::new(&self.client, edges, size_of::<T>());
+        Ok(())
+    }
+
+    /// Edges whose vectors are counted, in words of 32 bits, by the index type.
+    fn most_edges() -> u64 {
+        u64::from(u32::MAX) / (3 * size_of::<T>() / size_of::<u32>()) as u64
+    }
+
+    fn real() -> StorageType {
+        T::as_type_native_unchecked().storage_type()
+    }
+
+    fn grids(&self) -> GridsLaunch<Real, R> {
+        GridsLaunch::new(array(&self.tensors.floats), array(&self.tensors.integers))
+    }
+
+    /// Cubes and units for one unit each.
+    fn flat(&self, n: usize) -> (CubeCount, CubeDim) {
+        let most = self.client.properties().hardware.max_units_per_cube as usize;
+        let units = UNITS.min(most);
+        (cubes(&self.client, n, units), CubeDim::new_1d(units as u32))
+    }
+
+    /// Cubes and units for `units_per_atom` units per atom, and one more.
+    fn by_row(&self) -> (CubeCount, CubeDim) {
+        let CubeConfig { atoms_per_cube, units_per_atom, .. } = self.config;
+        let units = atoms_per_cube * units_per_atom;
+        let count = cubes(&self.client, self.n_atoms * units_per_atom + 1, units);
+        (count, CubeDim::new_1d(units as u32))
+    }
+
+    /// Submits the stages that need to know nothing of the list.
+    fn submit_count(&self) {
+        let Self { client, tensors, rows, .. } = self;
+        let (n_atoms, n_systems) = (self.n_atoms as u32, self.n_systems as u32);
+        let binned = self.strategy == Strategy::Cells;
+        let (count, dim) = self.flat(self.n_atoms);
+        // Without bins there is nothing to count atoms in.
+        let counts = if binned { &rows.starts } else { &rows.offsets };
+        if binned {
+            fill(client, &rows.starts.0, self.n_bins + 1, 0);
+        }
+        // SAFETY: buffers have the shapes that the kernel indexes, `inputs` were checked, and units are compared with the atoms.
+        unsafe {
+            kernels::place::launch_unchecked::<Real, R>(
+                client,
+                count.clone(),
+                dim,
+                array(&tensors.positions),
+                array(&tensors.system_ptr),
+                self.grids(),
+                array(&rows.places),
+                array(counts),
+                n_atoms,
+                n_systems,
+                binned,
+                Self::real(),
+            );
+        }
+        if binned {
+            self.scan.run(client, &rows.starts.0, self.n_bins + 1);
+        }
+        // SAFETY: as above; the bins of all atoms were counted, so ranks and starts are within the atoms.
+        unsafe {
+            kernels::arrange::launch_unchecked::<Real, R>(
+                client,
+                count,
+                dim,
+                array(&tensors.positions),
+                array(&rows.places),
+                self.grids(),
+                array(&rows.starts),
+                vectors(&rows.wrapped),
+                array(&rows.atoms),
+                n_atoms,
+                binned,
+                Self::real(),
+            );
+        }
+        self.submit_walk(false);
+        let units = self.config.units_per_atom;
+        self.scan.run(client, &rows.offsets.0, self.n_atoms * units + 1);
+        let (count, dim) = self.flat(self.n_atoms + 1);
+        // SAFETY: as above.
+        unsafe {
+            kernels::row_starts::launch_unchecked::<R>(
+                client,
+                count,
+                dim,
+                array(&rows.offsets),
+                array(&rows.row_ptr),
+                array(&rows.report),
+                n_atoms,
+                units,
+            );
+        }
+    }
+
+    fn submit_walk(&self, fill: bool) {
+        let Self { client, tensors, rows, edges, .. } = self;
+        let [senders, images] = &edges.scratch;
+        // No buffer is bound twice.
+        let (offsets, out) = if fill { (&rows.offsets, senders) } else { (senders, &rows.offsets) };
+        let (count, dim) = self.by_row();
+        // SAFETY: buffers have the shapes that the kernel indexes; it writes what there is room for.
+        unsafe {
+            kernels::walk::launch_unchecked::<Real, R>(
+                client,
+                count,
+                dim,
+                array(&tensors.positions),
+                array(&rows.places),
+                self.grids(),
+                array(&rows.starts),
+                vectors(&rows.wrapped),
+                array(&rows.atoms),
+                array(offsets),
+                array(out),
+                array(images),
+                array(&rows.report),
+                self.n_atoms as u32,
+                edges.capacity as u32,
+                self.config.units_per_atom,
+                self.list == List::Half,
+                fill,
+                Self::real(),
+            );
+        }
+    }
+
+    /// Submits the stages that write the list, each of them nothing if there is no room for it.
+    fn submit_write(&self) {
+        if self.edges.capacity == 0 {
+            if self.list == List::Half {
+                fill(&self.client, &self.rows.sender_ptr.0, self.n_atoms + 1, 0);
+            }
+            return;
+        }
+        self.submit_walk(true);
+        let Self { client, tensors, rows, edges, .. } = self;
+        let (n_atoms, capacity, units) = (self.n_atoms as u32, edges.capacity as u32, self.config.units_per_atom);
+        let [first, second] = &edges.scratch;
+        let (count, dim) = self.by_row();
+        // SAFETY: here and below, buffers have the shapes that the kernels index, which do nothing if the list is longer.
+        unsafe {
+            kernels::sort_rows::launch_unchecked::<Real, R>(
+                client,
+                count.clone(),
+                dim,
+                array(&tensors.positions),
+                array(&rows.places),
+                self.grids(),
+                array(&rows.row_ptr),
+                array(first),
+                array(second),
+                array(&edges.sender),
+                array(&edges.shift),
+                array(&edges.edge_vec),
+                n_atoms,
+                capacity,
+                units,
+                Self::real(),
+            );
+        }
+        if self.list == List::Full {
+            // SAFETY: as above.
+            unsafe {
+                kernels::reverse::launch_unchecked::<R>(
+                    client,
+                    count,
+                    dim,
+                    array(&rows.row_ptr),
+                    array(&edges.sender),
+                    array(&edges.shift),
+                    array(&edges.transpose),
+                    array(&rows.report),
+                    n_atoms,
+                    capacity,
+                    units,
+                );
+            }
+            return;
+        }
+        fill(client, &rows.sender_ptr.0, self.n_atoms + 1, 0);
+        let (by_edge, units_by_edge) = self.flat(edges.capacity);
+        // SAFETY: as above. Until it is written, `transpose` holds the ranks of edges among those of their sender.
+        unsafe {
+            kernels::count_sent::launch_unchecked::<R>(
+                client,
+                by_edge,
+                units_by_edge,
+                array(&rows.row_ptr),
+                array(&edges.sender),
+                array(&rows.sender_ptr),
+                array(&edges.transpose),
+                n_atoms,
+                capacity,
+            );
+        }
+        self.scan.run(client, &rows.sender_ptr.0, self.n_atoms + 1);
+        // SAFETY: as above.
+        unsafe {
+            kernels::scatter_sent::launch_unchecked::<R>(
+                client,
+                count.clone(),
+                dim,
+                array(&rows.row_ptr),
+                array(&edges.sender),
+                array(&rows.sender_ptr),
+                array(&edges.transpose),
+                array(first),
+                array(second),
+                n_atoms,
+                capacity,
+                units,
+            );
+            kernels::sort_sent::launch_unchecked::<R>(
+                client,
+                count,
+                dim,
+                array(&rows.row_ptr),
+                array(&rows.sender_ptr),
+                array(first),
+                array(second),
+                array(&edges.transpose),
+                n_atoms,
+                capacity,
+                units,
+            );
+        }
+    }
+
+    /// Waits for the list: how many edges it has, written or not.
+    fn finish(&self) -> Result<usize, LaunchError> {
+        let report = self.read::<u32>(&self.rows.report, REPORT)?;
+        let [n_edges, failure] = [report[0], report[1]];
+        let failed = |what: &str| Err(LaunchError::Runtime(what.to_owned()));
+        match (n_edges, failure) {
+            (u32::MAX, _) => Err(self.too_many()?.into()),
+            (_, kernels::WALKS_DIFFER) => failed("two walks over the same candidates found different edges"),
+            (_, kernels::NO_REVERSE) => failed("an edge has no reverse"),
+            (n_edges, _) => Ok(n_edges as usize),
+        }
+    }
+
+    /// Counts once more, as the sums of the scan are not to be had beyond u32.
+    fn too_many(&self) -> Result<InputError, LaunchError> {
+        self.submit_walk(false);
+        let lengths = self.read::<u32>(&self.rows.offsets, self.n_atoms * self.config.units_per_atom)?;
+        let found = lengths.into_iter().map(u64::from).sum();
+        Ok(InputError::TooMany { what: "edges", found, limit: Self::most_edges() })
+    }
+
+    fn read<E: CubeElement>(&self, (handle, _): &Buffer, len: usize) -> Result<Vec<E>, LaunchError> {
+        if len == 0 {
+            return Ok(Vec::new());
+        }
+        let bytes = self.client.read_one(handle.clone()).map_err(fault)?;
+        Ok(E::from_bytes(&bytes)[..len].to_vec())
+    }
+}
+
+fn array<R: Runtime>((handle, len): &Buffer) -> ArrayArg<R> {
+    // SAFETY: the handle was created with `len` elements.
+    unsafe { ArrayArg::from_raw_parts(handle.clone(), *len) }
+}
+
+fn vectors<R: Runtime>((handle, len): &Buffer) -> ArrayArg<R> {
+    // SAFETY: the handle was created with `len` elements, in whole vectors of four.
+    unsafe { ArrayArg::from_raw_parts(handle.clone(), *len / 4) }
+}
+
+impl<R: Runtime, T: HostElement + CubeElement + Float> ff_spec::Launch<CellList> for CubeLaunch<R, T> {
+    fn poison(&mut self) -> Result<(), LaunchError> {
+        let Self { client, rows, edges, .. } = self;
+        let words = size_of::<T>() / size_of::<u32>();
+        // All bits set is NaN in every float.
+        for ((handle, len), words) in [
+            (&rows.row_ptr, 1),
+            (&rows.sender_ptr, 1),
+            (&edges.sender, 1),
+            (&edges.transpose, 1),
+            (&edges.edge_vec, words),
+        ] {
+            fill(client, handle, len * words, u32::MAX);
+        }
+        fill(client, &edges.shift.0, edges.shift.1, i32::MAX as u32);
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<(), LaunchError> {
+        self.submit_count();
+        self.submit_write();
+        let n_edges = self.finish()?;
+        if n_edges > self.edges.capacity {
+            self.set_capacity(n_edges)?;
+            self.submit_write();
+            self.finish()?;
+        }
+        self.n_edges = n_edges;
+        Ok(())
+    }
+
+    fn time(&mut self) -> Result<Duration, LaunchError> {
+        // Room for the edges first: what is timed is all kernels in one go.
+        self.run()?;
+        let client = self.client.clone();
+        let this = &*self;
+        let submit = || {
+            this.submit_count();
+            this.submit_write();
+        };
+        let (_, duration) = client.profile(submit, "cell_list").map_err(fault)?;
+        let ticks = cubecl::future::block_on(duration.resolve());
+        self.finish()?;
+        Ok(ticks.duration())
+    }
+
+    fn outputs(&mut self) -> Result<NeighborList<f64>, LaunchError> {
+        let (n_atoms, n_edges) = (self.n_atoms, self.n_edges);
+        let edge_vec = self.read::<T>(&self.edges.edge_vec, 3 * n_edges)?;
+        let shift = self.read::<i32>(&self.edges.shift, 3 * n_edges)?;
+        Ok(NeighborList {
+            row_ptr: self.read(&self.rows.row_ptr, n_atoms + 1)?,
+            sender: self.read(&self.edges.sender, n_edges)?,
+            shift: shift.as_chunks().0.to_vec(),
+            edge_vec: edge_vec.as_chunks().0.iter().map(|r: &[T; 3]| r.map(Scalar::to_f64)).collect(),
+            sender_ptr: self.read(&self.rows.sender_ptr, n_atoms + 1)?,
+            transpose: self.read(&self.edges.transpose, n_edges)?,
+        })
+    }
+
+    fn input_digest(&mut self) -> Result<u64, LaunchError> {
+        let Tensors { positions, system_ptr, floats, integers } = &self.tensors;
+        let mut parts = Vec::new();
+        for (handle, _) in [positions, system_ptr, floats, integers] {
+            parts.push(self.client.read_one(handle.clone()).map_err(fault)?);
+        }
+        let parts: Vec<&[u8]> = parts.iter().map(|bytes| &bytes[..]).collect();
+        Ok(digest(&parts))
+    }
+}
