@@ -79,6 +79,36 @@ proptest! {
     }
 }
 
+proptest! {
+    // A software adapter takes its time for each of the dozens of lists that the properties make.
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn other_runtimes_have_every_property(
+        variant in variants(),
+        inputs in strategies::batch(),
+        f64 in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let dtype = if f64 { Dtype::F64 } else { Dtype::F32 };
+        let inputs = rounded_batch(&inputs, dtype);
+        for runtime in ff_tests::runtimes() {
+            let device = runtime.device().clone();
+            if device.runtime == RuntimeKind::Host || (f64 && !device.f64) {
+                continue;
+            }
+            let runtime: &dyn Prepare<CellList> = runtime.as_ref();
+            let config = runtime.default_config(&variant, dtype, &inputs.problem("", &[]));
+            let make = |inputs: &Inputs<f64>, kind: List| {
+                list(runtime, &Variant { list: kind, ..variant }, dtype, inputs, &config)
+            };
+            if let Err(error) = check_all(&make, &inputs, variant.list, dtype, seed) {
+                return Err(TestCaseError::fail(format!("{} {variant} {dtype}: {error}", device.runtime)));
+            }
+        }
+    }
+}
+
 /// A liquid of so many atoms at 0.1 atoms/Å³, in a skewed cell, some of them outside it.
 fn liquid(n_atoms: usize) -> Inputs<f64> {
     let length = (n_atoms as f64 / 0.1).cbrt();

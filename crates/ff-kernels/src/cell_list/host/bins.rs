@@ -60,10 +60,12 @@ impl<T: Real> System<T> {
         if dense {
             *starts += n_bins as usize + 1;
         }
-        let squared = |d: f64, rounding: f64| T::from_f64(d.max(0.0).powi(2) * (1.0 + rounding * T::EPSILON));
+        let squared = |d: f64, rounding: f64| T::from_f64(d.powi(2) * (1.0 + rounding * T::EPSILON));
+        let certain = cutoff - grid.slack;
         Ok(Self {
             basis: grid.basis.map(|row| row.map(T::from_f64)),
-            certain: squared(cutoff - grid.slack, -4.0),
+            // Where rounding is more than the cutoff, not even two atoms in one place are certain.
+            certain: if certain > 0.0 { squared(certain, -4.0) } else { T::from_f64(-1.0) },
             possible: squared(cutoff + grid.slack, 4.0),
             grid,
             atoms,
