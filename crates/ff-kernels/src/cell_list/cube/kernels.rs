@@ -29,6 +29,8 @@ pub const REPORT: usize = 2;
 pub const WALKS_DIFFER: u32 = 1;
 /// An edge has no reverse.
 pub const NO_REVERSE: u32 = 2;
+/// A loop ended before its condition did: Mesa's software Vulkan (22.3) allows a unit 65,535 turns of all its loops.
+pub const LOOP_CUT: u32 = 3;
 
 /// The grids of all systems; see [`super::fold`].
 #[derive(CubeLaunch, CubeType)]
@@ -143,7 +145,15 @@ fn edge_vec<F: Float>(positions: &Array<F>, receiver: usize, sender: usize, tran
     }
 }
 
-/// Finds cell and bin of each atom, and counts the atoms of each folded bin where they are to be sorted by it.
+/// Whether there is an edge `edge`, and room for the list.
+#[cube]
+fn is_edge(row_ptr: &Array<u32>, edge: usize, n_atoms: u32, capacity: u32) -> bool {
+    let n_edges = row_ptr[n_atoms as usize];
+    n_edges <= capacity && edge < n_edges as usize
+}
+
+/// Finds cell and bin of each atom, and counts the atoms of each folded bin where they are to be sorted by it. Begins the
+/// report.
 #[cube(launch_unchecked, explicit_define)]
 pub fn place<F: Float>(
     positions: &Array<F>,
@@ -151,12 +161,16 @@ pub fn place<F: Float>(
     grids: &Grids<F>,
     places: &mut Array<i32>,
     counts: &mut Array<Atomic<u32>>,
+    report: &mut Array<u32>,
     n_atoms: u32,
     n_systems: u32,
     #[comptime] binned: bool,
     #[define(F)] _real: StorageType,
 ) {
     let atom = ABSOLUTE_POS;
+    if atom == 0 {
+        report[1] = 0u32;
+    }
     if atom < n_atoms as usize {
         let system = last_start(system_ptr, n_systems as usize, atom as u32);
         let x = positions[3 * atom];
@@ -220,8 +234,8 @@ pub fn arrange<F: Float>(
     }
 }
 
-/// Walks the candidates of every atom. `offsets` [n_atoms · units + 1] say where each unit writes to `out` and `images`; where
-/// they are not known yet (`fill` is false) it is `out` that has their shape and gets what each unit will write.
+/// Walks the candidates of every atom. `offsets` [n_atoms · units + 1] say where each unit writes senders (to `out`), `images`
+/// and `receivers`; before they are known, `out` has their shape and gets the number of edges of each unit.
 #[cube(launch_unchecked, explicit_define)]
 pub fn walk<F: Float>(
     positions: &Array<F>,
@@ -233,6 +247,7 @@ pub fn walk<F: Float>(
     offsets: &Array<u32>,
     out: &mut Array<u32>,
     images: &mut Array<u32>,
+    receivers: &mut Array<u32>,
     report: &mut Array<u32>,
     n_atoms: u32,
     capacity: u32,
@@ -278,6 +293,7 @@ pub fn walk<F: Float>(
             room = offsets[own + 1] - first;
         }
         let mut n = 0u32;
+        let mut whole = true;
         let mut a = places[at + BIN] - span_a;
         let last_a = places[at + BIN] + span_a;
         while a <= last_a {
@@ -330,6 +346,7 @@ pub fn walk<F: Float>(
                                     if n < room {
                                         out[(first + n) as usize] = sender;
                                         images[(first + n) as usize] = u32::cast_from(image);
+                                        receivers[(first + n) as usize] = receiver;
                                     }
                                 }
                                 n += 1u32;
@@ -337,11 +354,17 @@ pub fn walk<F: Float>(
                         }
                         candidate += units;
                     }
+                    whole = whole && candidate >= end;
                     c += run;
                 }
+                whole = whole && c > last_c;
                 b += 1;
             }
+            whole = whole && b > last_b;
             a += 1;
+        }
+        if !whole || a <= last_a {
+            report[1] = LOOP_CUT;
         }
         if comptime!(fill) {
             if n != room {
@@ -368,7 +391,6 @@ pub fn row_starts(
     }
     if atom == n_atoms as usize {
         report[0] = offsets[atom * units];
-        report[1] = 0u32;
     }
 }
 
@@ -381,59 +403,60 @@ pub fn sort_rows<F: Float>(
     row_ptr: &Array<u32>,
     senders: &Array<u32>,
     images: &Array<u32>,
+    receivers: &Array<u32>,
     sender: &mut Array<u32>,
     shift: &mut Array<i32>,
     edge_vecs: &mut Array<F>,
+    report: &mut Array<u32>,
     n_atoms: u32,
     capacity: u32,
-    #[comptime] units: usize,
     #[define(F)] _real: StorageType,
 ) {
-    let receiver = ABSOLUTE_POS / units;
-    if receiver < n_atoms as usize && row_ptr[n_atoms as usize] <= capacity {
-        let start = row_ptr[receiver] as usize;
+    let edge = ABSOLUTE_POS;
+    if is_edge(row_ptr, edge, n_atoms, capacity) {
+        let receiver = receivers[edge] as usize;
+        let from = senders[edge];
+        let image = images[edge];
         let end = row_ptr[receiver + 1] as usize;
-        let at = PLACE * receiver;
+        let mut other = row_ptr[receiver] as usize;
+        let mut to = other;
+        while other < end {
+            let before = senders[other];
+            if before < from {
+                to += 1;
+            } else if before == from {
+                if images[other] < image {
+                    to += 1;
+                }
+            }
+            other += 1;
+        }
+        if other < end {
+            report[1] = LOOP_CUT;
+        }
+        let (at, other) = (PLACE * receiver, PLACE * from as usize);
         let system = places[at + SYSTEM] as usize;
         let images_a = grids.integer(system, IMAGES);
         let images_b = grids.integer(system, IMAGES + 1);
         let images_c = grids.integer(system, IMAGES + 2);
         let (along_b, along_c) = (2 * images_b + 1, 2 * images_c + 1);
-        let mut edge = start + ABSOLUTE_POS % units;
-        while edge < end {
-            let from = senders[edge];
-            let image = images[edge];
-            let mut to = start;
-            for other in start..end {
-                let before = senders[other];
-                if before < from {
-                    to += 1;
-                } else if before == from {
-                    if images[other] < image {
-                        to += 1;
-                    }
-                }
-            }
-            let other = PLACE * from as usize;
-            let image = i32::cast_from(image);
-            let s = image / along_c / along_b - images_a + places[at] - places[other];
-            let t = image / along_c % along_b - images_b + places[at + 1] - places[other + 1];
-            let u = image % along_c - images_c + places[at + 2] - places[other + 2];
-            let translation = grids.translation(system, s, t, u);
-            let r = edge_vec::<F>(positions, receiver, from as usize, &translation);
-            sender[to] = from;
-            shift[3 * to] = s;
-            shift[3 * to + 1] = t;
-            shift[3 * to + 2] = u;
-            edge_vecs[3 * to] = r.x;
-            edge_vecs[3 * to + 1] = r.y;
-            edge_vecs[3 * to + 2] = r.z;
-            edge += units;
-        }
+        let image = i32::cast_from(image);
+        let s = image / along_c / along_b - images_a + places[at] - places[other];
+        let t = image / along_c % along_b - images_b + places[at + 1] - places[other + 1];
+        let u = image % along_c - images_c + places[at + 2] - places[other + 2];
+        let translation = grids.translation(system, s, t, u);
+        let r = edge_vec::<F>(positions, receiver, from as usize, &translation);
+        sender[to] = from;
+        shift[3 * to] = s;
+        shift[3 * to + 1] = t;
+        shift[3 * to + 2] = u;
+        edge_vecs[3 * to] = r.x;
+        edge_vecs[3 * to + 1] = r.y;
+        edge_vecs[3 * to + 2] = r.z;
     }
 }
 
-/// The transposed full list: the reverse of each edge, found in the row of its sender.
+/// The transposed full list: the reverse of each edge, found in the row of its sender. `transpose` holds the receivers.
 #[cube(launch_unchecked)]
 pub fn reverse(
     row_ptr: &Array<u32>,
@@ -443,44 +466,39 @@ pub fn reverse(
     report: &mut Array<u32>,
     n_atoms: u32,
     capacity: u32,
-    #[comptime] units: usize,
 ) {
-    let receiver = ABSOLUTE_POS / units;
-    if receiver < n_atoms as usize && row_ptr[n_atoms as usize] <= capacity {
-        let end = row_ptr[receiver + 1] as usize;
-        let mut edge = row_ptr[receiver] as usize + ABSOLUTE_POS % units;
-        while edge < end {
-            let from = sender[edge] as usize;
-            let s = 0 - shift[3 * edge];
-            let t = 0 - shift[3 * edge + 1];
-            let u = 0 - shift[3 * edge + 2];
-            let mut low = row_ptr[from] as usize;
-            let mut high = row_ptr[from + 1] as usize;
-            let mut found = false;
-            while low < high {
-                let middle = (low + high) / 2;
-                let other = sender[middle] as usize;
-                let mut before = other < receiver;
-                if other == receiver {
-                    let a = shift[3 * middle];
-                    let b = shift[3 * middle + 1];
-                    let c = shift[3 * middle + 2];
-                    before = a < s || (a == s && (b < t || (b == t && c < u)));
-                    if a == s && b == t && c == u {
-                        found = true;
-                    }
-                }
-                if before {
-                    low = middle + 1;
-                } else {
-                    high = middle;
+    let edge = ABSOLUTE_POS;
+    if is_edge(row_ptr, edge, n_atoms, capacity) {
+        let receiver = transpose[edge];
+        let from = sender[edge] as usize;
+        let s = 0 - shift[3 * edge];
+        let t = 0 - shift[3 * edge + 1];
+        let u = 0 - shift[3 * edge + 2];
+        let mut low = row_ptr[from] as usize;
+        let mut high = row_ptr[from + 1] as usize;
+        let mut found = false;
+        while low < high {
+            let middle = (low + high) / 2;
+            let other = sender[middle];
+            let mut before = other < receiver;
+            if other == receiver {
+                let a = shift[3 * middle];
+                let b = shift[3 * middle + 1];
+                let c = shift[3 * middle + 2];
+                before = a < s || (a == s && (b < t || (b == t && c < u)));
+                if a == s && b == t && c == u {
+                    found = true;
                 }
             }
-            transpose[edge] = low as u32;
-            if !found {
-                report[1] = NO_REVERSE;
+            if before {
+                low = middle + 1;
+            } else {
+                high = middle;
             }
-            edge += units;
+        }
+        transpose[edge] = low as u32;
+        if !found {
+            report[1] = NO_REVERSE;
         }
     }
 }
@@ -499,8 +517,7 @@ pub fn count_sent(
     capacity: u32,
 ) {
     let edge = ABSOLUTE_POS;
-    let n_edges = row_ptr[n_atoms as usize];
-    if n_edges <= capacity && edge < n_edges as usize {
+    if is_edge(row_ptr, edge, n_atoms, capacity) {
         ranks[edge] = counts[sender[edge] as usize].fetch_add(1u32);
     }
 }
@@ -536,35 +553,37 @@ pub fn scatter_sent(
 #[cube(launch_unchecked)]
 pub fn sort_sent(
     row_ptr: &Array<u32>,
+    sender: &Array<u32>,
     sender_ptr: &Array<u32>,
     edges: &Array<u32>,
     receivers: &Array<u32>,
     transpose: &mut Array<u32>,
+    report: &mut Array<u32>,
     n_atoms: u32,
     capacity: u32,
-    #[comptime] units: usize,
 ) {
-    let from = ABSOLUTE_POS / units;
-    if from < n_atoms as usize && row_ptr[n_atoms as usize] <= capacity {
-        let start = sender_ptr[from] as usize;
+    let at = ABSOLUTE_POS;
+    if is_edge(row_ptr, at, n_atoms, capacity) {
+        let edge = edges[at];
+        let receiver = receivers[at];
+        let from = sender[edge as usize] as usize;
         let end = sender_ptr[from + 1] as usize;
-        let mut at = start + ABSOLUTE_POS % units;
-        while at < end {
-            let edge = edges[at];
-            let receiver = receivers[at];
-            let mut to = start;
-            for other in start..end {
-                let before = receivers[other];
-                if before < receiver {
+        let mut other = sender_ptr[from] as usize;
+        let mut to = other;
+        while other < end {
+            let before = receivers[other];
+            if before < receiver {
+                to += 1;
+            } else if before == receiver {
+                if edges[other] > edge {
                     to += 1;
-                } else if before == receiver {
-                    if edges[other] > edge {
-                        to += 1;
-                    }
                 }
             }
-            transpose[to] = edge;
-            at += units;
+            other += 1;
         }
+        if other < end {
+            report[1] = LOOP_CUT;
+        }
+        transpose[to] = edge;
     }
 }

@@ -8,7 +8,7 @@ use ff_spec::cell_list::{InputError, Inputs, List, NeighborList, Strategy};
 use ff_spec::{CellList, DeviceId, LaunchConfig, LaunchError, Scalar};
 
 use super::CubeConfig;
-use super::fold::{self, Grids};
+use super::fold::Grids;
 use super::kernels::{self, GridsLaunch, PLACE, REPORT, Real};
 use super::scan::Scan;
 use crate::cell_list::{HostElement, Registered, cube_config};
@@ -54,11 +54,12 @@ struct Rows {
 struct Edges {
     /// Edges that the buffers hold.
     capacity: usize,
-    /// Rows before they are sorted: senders and images; later the edges of each sender and their receivers.
+    /// Rows before they are sorted: senders and images. Then the edges of each sender before they are, and their receivers.
     scratch: [Buffer; 2],
     sender: Buffer,
     shift: Buffer,
     edge_vec: Buffer,
+    /// Until it is written, the receiver of each edge, then its rank among the edges of its sender.
     transpose: Buffer,
 }
 
@@ -247,6 +248,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
                 self.grids(),
                 array(&rows.places),
                 array(counts),
+                array(&rows.report),
                 n_atoms,
                 n_systems,
                 binned,
@@ -313,6 +315,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
                 array(offsets),
                 array(out),
                 array(images),
+                array(&edges.transpose),
                 array(&rows.report),
                 self.n_atoms as u32,
                 edges.capacity as u32,
@@ -336,12 +339,12 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
         let Self { client, tensors, rows, edges, .. } = self;
         let (n_atoms, capacity, units) = (self.n_atoms as u32, edges.capacity as u32, self.config.units_per_atom);
         let [first, second] = &edges.scratch;
-        let (count, dim) = self.by_row();
+        let (by_edge, dim) = self.flat(edges.capacity);
         // SAFETY: here and below, buffers have the shapes that the kernels index, which do nothing if the list is longer.
         unsafe {
             kernels::sort_rows::launch_unchecked::<Real, R>(
                 client,
-                count.clone(),
+                by_edge.clone(),
                 dim,
                 array(&tensors.positions),
                 array(&rows.places),
@@ -349,12 +352,13 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
                 array(&rows.row_ptr),
                 array(first),
                 array(second),
+                array(&edges.transpose),
                 array(&edges.sender),
                 array(&edges.shift),
                 array(&edges.edge_vec),
+                array(&rows.report),
                 n_atoms,
                 capacity,
-                units,
                 Self::real(),
             );
         }
@@ -363,7 +367,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
             unsafe {
                 kernels::reverse::launch_unchecked::<R>(
                     client,
-                    count,
+                    by_edge,
                     dim,
                     array(&rows.row_ptr),
                     array(&edges.sender),
@@ -372,19 +376,17 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
                     array(&rows.report),
                     n_atoms,
                     capacity,
-                    units,
                 );
             }
             return;
         }
         fill(client, &rows.sender_ptr.0, self.n_atoms + 1, 0);
-        let (by_edge, units_by_edge) = self.flat(edges.capacity);
-        // SAFETY: as above. Until it is written, `transpose` holds the ranks of edges among those of their sender.
+        // SAFETY: as above.
         unsafe {
             kernels::count_sent::launch_unchecked::<R>(
                 client,
-                by_edge,
-                units_by_edge,
+                by_edge.clone(),
+                dim,
                 array(&rows.row_ptr),
                 array(&edges.sender),
                 array(&rows.sender_ptr),
@@ -394,12 +396,13 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
             );
         }
         self.scan.run(client, &rows.sender_ptr.0, self.n_atoms + 1);
+        let (by_row, units_by_row) = self.by_row();
         // SAFETY: as above.
         unsafe {
             kernels::scatter_sent::launch_unchecked::<R>(
                 client,
-                count.clone(),
-                dim,
+                by_row,
+                units_by_row,
                 array(&rows.row_ptr),
                 array(&edges.sender),
                 array(&rows.sender_ptr),
@@ -412,16 +415,17 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
             );
             kernels::sort_sent::launch_unchecked::<R>(
                 client,
-                count,
+                by_edge,
                 dim,
                 array(&rows.row_ptr),
+                array(&edges.sender),
                 array(&rows.sender_ptr),
                 array(first),
                 array(second),
                 array(&edges.transpose),
+                array(&rows.report),
                 n_atoms,
                 capacity,
-                units,
             );
         }
     }
@@ -432,9 +436,12 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
         let [n_edges, failure] = [report[0], report[1]];
         let failed = |what: &str| Err(LaunchError::Runtime(what.to_owned()));
         match (n_edges, failure) {
-            (u32::MAX, _) => Err(self.too_many()?.into()),
+            (u32::MAX, 0) => Err(self.too_many()?.into()),
             (_, kernels::WALKS_DIFFER) => failed("two walks over the same candidates found different edges"),
             (_, kernels::NO_REVERSE) => failed("an edge has no reverse"),
+            (_, kernels::LOOP_CUT) => failed(
+                "the device cut a loop short, as Mesa's software Vulkan does after 65,535 turns; raise `units_per_atom`",
+            ),
             (n_edges, _) => Ok(n_edges as usize),
         }
     }
