@@ -114,8 +114,7 @@ impl Grid {
                 }
             }
         }
-        // Written so that NaN fails too.
-        if !(images <= MAX_IMAGES) {
+        if images.is_nan() || images > MAX_IMAGES {
             return Err(InputError::TooManyImages { system, cutoff, found: images, limit: MAX_IMAGES });
         }
         Ok(Self { basis, dual, axes, many_images, slack })

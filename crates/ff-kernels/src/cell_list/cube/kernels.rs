@@ -6,6 +6,8 @@
 //! shift and the edge vector follow from them and are written once, where they belong.
 
 #![allow(missing_docs, reason = "`#[cube]` expands into items that carry no documentation")]
+#![allow(clippy::collapsible_if, reason = "`&&` of a kernel computes both sides, a nested `if` only what it needs")]
+#![allow(clippy::collapsible_else_if, reason = "as above")]
 
 use cubecl::ir::StorageType;
 use cubecl::prelude::*;

@@ -115,9 +115,8 @@ impl<T: Real> Candidates<T> {
                 continue;
             }
             let translation = system.translation(image);
-            for c in 0..3 {
-                let moved = binned.wrapped[c][slots.clone()].iter().map(|x| *x + translation[c]);
-                self.position[c].extend(moved);
+            for ((own, wrapped), by) in self.position.iter_mut().zip(&binned.wrapped).zip(translation) {
+                own.extend(wrapped[slots.clone()].iter().map(|x| *x + by));
             }
             self.image.resize(self.image.len() + slots.len(), self.images.len() as u32);
             if image == [0; 3] && bins.contains(&bin) {
@@ -318,8 +317,8 @@ impl<'a, T: Real> Receiver<'a, T> {
         let slot = self.candidates.slot[candidate as usize] as usize;
         let (mut shift, mut lattice) = self.candidates.images[self.candidates.image[candidate as usize] as usize];
         if self.system.unwrapped {
-            for k in 0..3 {
-                shift[k] += self.wrap[k] - self.binned.wrap[slot][k];
+            for (k, s) in shift.iter_mut().enumerate() {
+                *s += self.wrap[k] - self.binned.wrap[slot][k];
             }
             lattice = self.system.translation(shift);
         }

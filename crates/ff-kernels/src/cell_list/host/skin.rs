@@ -34,10 +34,10 @@ impl<T: Real> SkinList<T> {
     /// # Errors
     /// As [`build`]; a skin that is negative or not finite is an [`InputError::Cutoff`].
     pub fn new(mut inputs: Inputs<T>, skin: T, kind: List, config: HostConfig) -> Result<Self, InputError> {
-        if !(skin.to_f64() >= 0.0) {
+        if skin.to_f64().is_nan() || skin.to_f64() < 0.0 {
             return Err(InputError::Cutoff { found: skin.to_f64() });
         }
-        inputs.cutoff = inputs.cutoff + skin;
+        inputs.cutoff += skin;
         let mut list = NeighborList::default();
         build(&inputs, kind, Strategy::Cells, &config, &mut list)?;
         let (built_at, rebuilds) = (inputs.positions.clone(), vec![0; inputs.n_systems()]);
