@@ -76,6 +76,16 @@ impl Edges {
             transpose: indices(1),
         }
     }
+
+    /// Fills what is read with what no kernel writes; all bits set is NaN in every float.
+    fn poison<R: Runtime>(&self, client: &ComputeClient<R>, size: usize) {
+        for ((handle, len), words) in
+            [(&self.sender, 1), (&self.transpose, 1), (&self.edge_vec, size / size_of::<u32>())]
+        {
+            fill(client, handle, len * words, u32::MAX);
+        }
+        fill(client, &self.shift.0, self.shift.1, i32::MAX as u32);
+    }
 }
 
 /// The kernels of a list with their buffers on a device.
@@ -100,10 +110,11 @@ pub struct CubeLaunch<R: Runtime, T> {
 }
 
 impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
-    /// Uploads tensors after checking them. Atoms may be anywhere when they are checked; the grids are made for them.
+    /// Uploads tensors, and the grids that are made for them, after checking them. Outputs start poisoned.
     ///
     /// # Errors
-    /// [`LaunchError::CellList`] and [`LaunchError::Constraint`].
+    /// [`LaunchError::CellList`] for inputs without a list, [`LaunchError::Constraint`] for a configuration that the device or
+    /// the index type does not hold.
     pub fn new(
         client: &ComputeClient<R>,
         device: &DeviceId,
@@ -175,7 +186,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
         self.edges.capacity
     }
 
-    /// Makes room for so many edges; what was written is lost. A run that finds more makes more.
+    /// Makes room for so many edges, poisoned; what was written is lost. A run that finds more makes more.
     ///
     /// # Errors
     /// [`LaunchError::CellList`] for more than the index type holds, [`LaunchError::Unsupported`] for more than one buffer of
@@ -195,6 +206,8 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
         self.edges = Edges::new(&self.client, 0, size_of::<T>());
         self.n_edges = 0;
         self.edges = Edges::new(&self.client, edges, size_of::<T>());
+        // The first run is checked too.
+        self.edges.poison(&self.client, size_of::<T>());
         Ok(())
     }
 
@@ -476,18 +489,10 @@ fn vectors<R: Runtime>((handle, len): &Buffer) -> ArrayArg<R> {
 impl<R: Runtime, T: HostElement + CubeElement + Float> ff_spec::Launch<CellList> for CubeLaunch<R, T> {
     fn poison(&mut self) -> Result<(), LaunchError> {
         let Self { client, rows, edges, .. } = self;
-        let words = size_of::<T>() / size_of::<u32>();
-        // All bits set is NaN in every float.
-        for ((handle, len), words) in [
-            (&rows.row_ptr, 1),
-            (&rows.sender_ptr, 1),
-            (&edges.sender, 1),
-            (&edges.transpose, 1),
-            (&edges.edge_vec, words),
-        ] {
-            fill(client, handle, len * words, u32::MAX);
+        for (handle, len) in [&rows.row_ptr, &rows.sender_ptr] {
+            fill(client, handle, *len, u32::MAX);
         }
-        fill(client, &edges.shift.0, edges.shift.1, i32::MAX as u32);
+        edges.poison(client, size_of::<T>());
         Ok(())
     }
 
