@@ -5,7 +5,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ff_model::{MessageSpec, message_inputs, problems::water_box, random_linear, random_mlp};
 use ff_reference::radial::{RadialKind, default_parameters};
 use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Radial, Variant};
-use ff_spec::{Dtype, RuntimeKind};
+use ff_spec::{Dtype, Prepare, RuntimeKind};
 use ff_testkit::gate::check_launch;
 use ff_testkit::generators::rounded;
 
@@ -41,7 +41,7 @@ fn inputs(variant: &Variant) -> Inputs<f64> {
 }
 
 fn variants(c: &mut Criterion) {
-    let runtime = ff_kernels::open(RuntimeKind::Host).expect("the host is always there");
+    let runtime: Box<dyn Prepare> = ff_kernels::open(RuntimeKind::Host).expect("the host is always there");
     let mut group = c.benchmark_group("fused_message/water-64");
     group.sample_size(20);
     for registered in ff_kernels::fused_message::registered() {
