@@ -127,8 +127,8 @@ impl<T: Real> Candidates<T> {
         }
         let padded = self.slot.len().next_multiple_of(BLOCK);
         for x in &mut self.position {
-            // Infinitely far from everything.
-            x.resize(padded, T::from_f64(f64::INFINITY));
+            // Compares as near with nothing, not even where rounding makes everything possible.
+            x.resize(padded, T::from_f64(f64::NAN));
         }
     }
 
