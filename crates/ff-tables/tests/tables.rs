@@ -176,7 +176,7 @@ fn selection_walks_the_chain() {
     // A feature width that only the sibling is near to.
     let found = ask(1024, 8, &|_| true);
     assert_eq!((rows(found.config), found.step), (Some(4), Step::SameArchitecture));
-    assert!(found.distance.is_some_and(|d| d[2] > 2.0 && d[2] <= 3.0));
+    assert!(found.distance.is_some_and(|d| d[3] > 2.0 && d[3] <= 3.0));
     // Too far from everything.
     let found = ask(1 << 20, 128, &|_| true);
     assert_eq!((found.config, found.step), (None, Step::Default));
