@@ -1,4 +1,5 @@
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::{DeviceId, Dtype, LaunchConfig, Problem, cell_list, fused_message};
@@ -7,12 +8,15 @@ use crate::{DeviceId, Dtype, LaunchConfig, Problem, cell_list, fused_message};
 pub trait Op: 'static {
     /// The one name that templates, oracles, spaces, tables and tests share.
     const NAME: &'static str;
-    /// What changes the generated code; prints as its id.
-    type Variant: Clone + Ord + fmt::Debug + fmt::Display;
+    /// What changes the generated code; prints as its id and is read from it.
+    type Variant: Clone + Ord + fmt::Debug + fmt::Display + FromStr;
     /// All inputs of one call, in f64.
     type Inputs: fmt::Debug;
     /// What one call computes, widened to f64.
     type Outputs: fmt::Debug;
+
+    /// What tuning tables are keyed by of a variant.
+    fn family(variant: &Self::Variant) -> String;
 }
 
 /// Radial basis, filter, message and scatter: [`fused_message`].
@@ -24,6 +28,10 @@ impl Op for FusedMessage {
     type Variant = fused_message::Variant;
     type Inputs = fused_message::Inputs<f64>;
     type Outputs = fused_message::Outputs<f64>;
+
+    fn family(variant: &Self::Variant) -> String {
+        variant.family()
+    }
 }
 
 /// Neighbour lists: [`cell_list`].
@@ -35,6 +43,10 @@ impl Op for CellList {
     type Variant = cell_list::Variant;
     type Inputs = cell_list::Inputs<f64>;
     type Outputs = cell_list::NeighborList<f64>;
+
+    fn family(variant: &Self::Variant) -> String {
+        variant.id()
+    }
 }
 
 /// Why a kernel could not be prepared, launched or read.
