@@ -337,7 +337,7 @@ pub struct Loaded {
 
 impl Loaded {
     /// The tables alone, for [`select`](crate::select).
-    pub fn iter(&self) -> impl Iterator<Item = &Table> {
+    pub fn iter(&self) -> impl Iterator<Item = &Table> + Clone {
         self.tables.iter().map(|(_, table)| table)
     }
 }
