@@ -477,7 +477,7 @@ pub struct TuneArgs {
     #[arg(long, default_value = "brute")]
     pub strategy: Strategy,
     /// When to end: a time in all (`90s`, `5m`), a number of configurations of each variant and problem, or `all`.
-    #[arg(long, default_value = "75s")]
+    #[arg(long, default_value = "100s")]
     pub budget: BudgetArg,
     /// Take what stands in the records from there.
     #[arg(long)]

@@ -332,3 +332,43 @@ fn heading(op: &str, problem: &Problem) -> String {
         _ => format!("{name}: {n_atoms} atoms, {n_edges} edges"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ff_kernels::cell_list::{cube_config, default_config, host_config};
+    use ff_spec::cell_list::{List, Strategy, Variant};
+    use ff_spec::{Limits, RuntimeKind};
+    use ff_tune::{Part, Target};
+
+    use super::*;
+
+    /// Spaces and kernels are written in two places; here they meet.
+    #[test]
+    fn the_kernels_take_every_configuration_of_a_list() {
+        let spaces = Spaces::cell_list().unwrap_or_else(|e| panic!("{e}"));
+        let host = runtimes::of(RuntimeKind::Host).unwrap_or_else(|e| panic!("{e}"));
+        let molecules = ff_model::builtin("molecules").unwrap_or_else(|e| panic!("{e}"));
+        let problem = ff_model::batch(&molecules, 5.0).unwrap_or_else(|e| panic!("{e}")).estimate("molecules");
+        for (runtime, max_units_per_cube, plane_size) in
+            [(RuntimeKind::Host, 2, 16), (RuntimeKind::Cuda, 1024, 32), (RuntimeKind::Vulkan, 128, 8)]
+        {
+            let limits = Limits { max_units_per_cube, plane_size, shared_memory: 32768 };
+            let device = DeviceId { runtime, limits, ..host.device().clone() };
+            for strategy in Strategy::ALL {
+                let variant = Variant { list: List::Full, strategy };
+                let space = spaces.get(Target::of(runtime), Part::Strategy(strategy)).unwrap_or_else(|e| panic!("{e}"));
+                let configs = space.enumerate(&device, &problem, Dtype::F32).unwrap_or_else(|e| panic!("{e}"));
+                let default = default_config(&device, &variant, Dtype::F32, &problem);
+                let names: Vec<&String> = space.parameters().iter().map(|(name, _)| name).collect();
+                assert_eq!(default.0.keys().collect::<Vec<_>>(), names, "of {runtime} and {strategy:?}");
+                for config in configs.iter().chain([&default]) {
+                    let taken = match runtime {
+                        RuntimeKind::Host => host_config(config).map(|_| ()),
+                        _ => cube_config(&device.limits, config).map(|_| ()),
+                    };
+                    assert_eq!(taken, Ok(()), "{config} on {runtime}");
+                }
+            }
+        }
+    }
+}
