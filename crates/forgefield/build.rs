@@ -7,6 +7,9 @@ use std::{env, fs, io};
 
 use sha2::{Digest, Sha256};
 
+/// As `ff_spec::OPS`.
+const OPS: [&str; 2] = ["cell_list", "fused_message"];
+
 fn main() -> io::Result<()> {
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
     let root = manifest.join("../..");
@@ -29,14 +32,11 @@ fn main() -> io::Result<()> {
     // A kernel is its generated file and every hand-written piece that it may call.
     let mut files = BTreeMap::new();
     collect(&sources, &sources, &mut files)?;
-    let is_variant = |name: &str| {
-        let file = name.strip_prefix("generated/fused_message/").unwrap_or_default();
-        !file.is_empty() && !file.contains('/') && file != "mod.rs"
-    };
     let mut table = String::from("&[\n");
     for (name, text) in files.iter().filter(|(name, _)| is_variant(name)) {
         let mut hash = Sha256::new();
-        for (shared, text) in files.iter().filter(|(name, _)| !is_variant(name)) {
+        let other = |shared: &str| op(shared).is_some_and(|found| Some(found) != op(name));
+        for (shared, text) in files.iter().filter(|(name, _)| !is_variant(name) && !other(name)) {
             absorb(&mut hash, shared, text);
         }
         absorb(&mut hash, name, text);
@@ -46,6 +46,17 @@ fn main() -> io::Result<()> {
     }
     table.push_str("]\n");
     fs::write(PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("kernel_hashes.rs"), table)
+}
+
+/// The op that a file belongs to by its folder, `<op>/…` or `generated/<op>/…`; `None` for what all share.
+fn op(name: &str) -> Option<&str> {
+    let name = name.strip_prefix("generated/").unwrap_or(name);
+    OPS.into_iter().find(|op| name.strip_prefix(op).is_some_and(|rest| rest.starts_with(['/', '.'])))
+}
+
+fn is_variant(name: &str) -> bool {
+    let file = name.strip_prefix("generated/").and_then(|name| name.split_once('/'));
+    file.is_some_and(|(op, file)| OPS.contains(&op) && !file.contains('/') && file != "mod.rs")
 }
 
 fn absorb(hash: &mut Sha256, name: &str, text: &[u8]) {

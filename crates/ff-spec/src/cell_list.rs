@@ -12,6 +12,7 @@
 //!
 //! On a full list `sender_ptr` equals `row_ptr`, and `transpose`[e] is the reverse of edge e.
 
+use std::f64::consts::PI;
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
@@ -320,7 +321,7 @@ impl<T: Scalar> Inputs<T> {
         part
     }
 
-    /// The sizes that tables are keyed by and constraints may name, given the row lengths of the list.
+    /// The sizes of a list that is there, given its row lengths. Tables are keyed by [`Inputs::estimate`].
     pub fn problem(&self, name: &str, row_ptr: &[u32]) -> Problem {
         Problem {
             name: name.to_owned(),
@@ -332,6 +333,64 @@ impl<T: Scalar> Inputs<T> {
             n_basis: 0,
             hidden: 0,
         }
+    }
+
+    /// The sizes that tables are keyed by and constraints may name: what is known of a list before it is built, which is
+    /// atoms, systems, density and cutoff.
+    ///
+    /// Edges are those of a full list of atoms spread evenly: Σ over systems of n² · 4/3 π r³ / V, with the cutoff r in Å and
+    /// V in Å³. V is that of the cell; in open directions it reaches as far as the atoms do and a cutoff more, since half of
+    /// what surrounds a surface is empty. A system without periodic directions has at most n (n − 1) edges, and no list has
+    /// more than its index type counts. The longest row is that of the densest system. Half lists and clusters have other
+    /// numbers of edges; a table that was made with these sizes is asked with these sizes.
+    ///
+    /// # Panics
+    /// If shapes or offsets are not those that [`Inputs::check`] expects.
+    pub fn estimate(&self, name: &str) -> Problem {
+        let most = f64::from(u32::MAX);
+        let (mut n_edges, mut max_degree) = (0.0, 0.0_f64);
+        for system in 0..self.n_systems() {
+            let degree = self.expected_degree(system).min(most);
+            n_edges += self.atoms(system).len() as f64 * degree;
+            max_degree = max_degree.max(degree);
+        }
+        let (n_edges, max_degree) = (n_edges.min(most).round() as u64, max_degree.ceil() as u64);
+        Problem { n_edges, max_degree, ..self.problem(name, &[]) }
+    }
+
+    /// Edges per atom of a system whose atoms are spread evenly; not a number or infinite where it has no volume.
+    fn expected_degree(&self, system: usize) -> f64 {
+        let n_atoms = self.atoms(system).len() as f64;
+        let sphere = 4.0 / 3.0 * PI * self.cutoff.to_f64().powi(3);
+        match self.pbc[system] {
+            _ if n_atoms == 0.0 => 0.0,
+            [false, false, false] => (n_atoms * sphere / self.volume(system)).min(n_atoms - 1.0),
+            _ => n_atoms * sphere / self.volume(system),
+        }
+    }
+
+    /// The volume that a system's atoms share, in Å³: what its periodic lattice vectors span, times the extent of its atoms
+    /// and a cutoff at right angles to them.
+    fn volume(&self, system: usize) -> f64 {
+        let rows = self.cell(system).map(|row| row.map(Scalar::to_f64));
+        let periodic = (0..3).filter(|k| self.pbc[system][*k]).map(|k| rows[k]);
+        let (mut axes, mut volume) = (Vec::with_capacity(3), 1.0);
+        for row in periodic {
+            let rest = without(row, &axes);
+            volume *= norm(rest);
+            axes.push(rest.map(|x| x / norm(rest)));
+        }
+        while axes.len() < 3 {
+            // Of the axes of space the one that leans least on those that are there.
+            let rests = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]].map(|axis| without(axis, &axes));
+            let rest = rests.into_iter().fold([0.0; 3], |a, b| if norm(b) > norm(a) { b } else { a });
+            let axis = rest.map(|x| x / norm(rest));
+            let places = self.atoms(system).map(|atom| dot(self.position(atom).map(Scalar::to_f64), axis));
+            let ends = places.fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], x| [low.min(x), high.max(x)]);
+            volume *= ends[1] - ends[0] + self.cutoff.to_f64();
+            axes.push(axis);
+        }
+        volume
     }
 
     /// The same inputs in another dtype, rounded to nearest.
@@ -384,9 +443,134 @@ impl<T: Scalar> Inputs<T> {
     }
 }
 
+fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {
+    a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+}
+
+fn norm(a: [f64; 3]) -> f64 {
+    dot(a, a).sqrt()
+}
+
+/// What is left of a vector at right angles to these unit vectors, which are so to each other.
+fn without(vector: [f64; 3], axes: &[[f64; 3]]) -> [f64; 3] {
+    axes.iter().fold(vector, |rest, axis| {
+        let along = dot(rest, *axis);
+        std::array::from_fn(|c| rest[c] - along * axis[c])
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One system of a lattice of points 1 Å apart, `sizes` of them along each axis, each axis periodic or not.
+    fn lattice(sizes: [usize; 3], pbc: [bool; 3], cutoff: f64) -> Inputs<f64> {
+        let [a, b, c] = sizes;
+        let points = (0..a * b * c).flat_map(|at| [at / (b * c), at / c % b, at % c].map(|x| x as f64));
+        let cell = (0..9).map(|at| if at % 4 == 0 { sizes[at / 4] as f64 } else { 0.0 });
+        Inputs {
+            positions: points.collect(),
+            system_ptr: vec![0, (a * b * c) as u32],
+            cell: cell.collect(),
+            pbc: vec![pbc],
+            cutoff,
+        }
+    }
+
+    /// Edges of such a lattice, counted: of two points along an axis all images within reach, or the points there are.
+    fn counted(sizes: [usize; 3], pbc: [bool; 3], cutoff: f64) -> u64 {
+        let steps = |k: usize| -> Vec<(i64, u64)> {
+            let (size, reach) = (sizes[k] as i64, cutoff as i64 + 1);
+            let pairs = |step: i64| if pbc[k] { size } else { (size - step.abs()).max(0) };
+            (-reach..=reach).map(|step| (step, pairs(step) as u64)).collect()
+        };
+        let [first, second, third] = [steps(0), steps(1), steps(2)];
+        let mut edges = 0;
+        for (x, along_x) in &first {
+            for (y, along_y) in &second {
+                for (z, along_z) in &third {
+                    let square = x * x + y * y + z * z;
+                    if square > 0 && (square as f64) < cutoff * cutoff {
+                        edges += along_x * along_y * along_z;
+                    }
+                }
+            }
+        }
+        edges
+    }
+
+    #[test]
+    fn sizes_are_near_those_of_an_even_density() {
+        let (periodic, open) = ([true; 3], [false; 3]);
+        for (sizes, pbc, cutoff, octaves) in [
+            ([1, 1, 1], periodic, 5.2, 0.1),
+            ([12, 12, 12], periodic, 3.3, 0.1),
+            ([3, 9, 2], periodic, 4.4, 0.1),
+            // Surfaces, edges and corners: half an octave of a key that looks three octaves around.
+            ([12, 12, 12], open, 3.3, 0.5),
+            ([5, 5, 5], open, 3.3, 0.5),
+            ([8, 8, 8], [true, true, false], 3.3, 0.5),
+            ([8, 8, 8], [false, false, true], 3.3, 0.5),
+            // One layer and one row of atoms are the furthest from a density: 4/3 and 2/3 π times as many.
+            ([9, 1, 9], [true, false, true], 4.4, 0.6),
+            ([9, 1, 1], [true, false, false], 4.01, 1.1),
+        ] {
+            let found = lattice(sizes, pbc, cutoff).estimate("x");
+            let expected = counted(sizes, pbc, cutoff);
+            let off = (found.n_edges as f64 / expected as f64).log2();
+            assert!(off.abs() < octaves, "{sizes:?} {pbc:?}: {found:?}, expected {expected}, {off:.2} octaves off");
+            assert_eq!(found.max_degree, found.mean_degree().ceil() as u64);
+        }
+    }
+
+    #[test]
+    fn sizes_depend_on_the_system_and_not_on_how_it_lies() {
+        let upright = lattice([4, 5, 6], [true, true, false], 3.5);
+        let expected = upright.estimate("x");
+        assert_eq!((expected.name.as_str(), expected.n_atoms, expected.n_systems), ("x", 120, 1));
+        // Exact: 120² atoms of 4/3 π 3.5³ in 4 · 5 · (5 + 3.5) Å³.
+        assert_eq!(expected.n_edges, (14_400.0 * 4.0 / 3.0 * PI * 42.875 / 170.0_f64).round() as u64);
+        let skewed = Inputs { cell: vec![4.0, 0.0, 0.0, 7.0, -5.0, 0.0, f64::NAN, 0.0, 9e9], ..upright.clone() };
+        assert_eq!(skewed.estimate("x"), expected);
+        let turned = Inputs {
+            positions: upright
+                .positions
+                .chunks(3)
+                .flat_map(|p| [p[2], 0.6 * p[0] - 0.8 * p[1], 0.8 * p[0] + 0.6 * p[1]])
+                .collect(),
+            cell: vec![0.0, 2.4, 3.2, 0.0, -4.0, 3.0, 0.0, 0.0, 0.0],
+            ..upright.clone()
+        };
+        assert_eq!(turned.estimate("x"), expected);
+        assert_eq!(upright.cast::<f32>().estimate("x"), expected);
+        // Systems are counted one by one, empty ones too.
+        let three = Inputs {
+            positions: [&upright.positions[..], &upright.positions].concat(),
+            system_ptr: vec![0, 120, 120, 240],
+            cell: [&upright.cell[..], &upright.cell, &upright.cell].concat(),
+            pbc: vec![upright.pbc[0]; 3],
+            cutoff: upright.cutoff,
+        };
+        let found = three.estimate("x");
+        assert_eq!((found.n_atoms, found.n_systems, found.max_degree), (240, 3, expected.max_degree));
+        assert_eq!(found.n_edges, (2.0 * 14_400.0 * 4.0 / 3.0 * PI * 42.875 / 170.0_f64).round() as u64);
+    }
+
+    #[test]
+    fn sizes_stay_sane() {
+        let molecule = Inputs { cutoff: 1e9, ..lattice([2, 2, 3], [false; 3], 1.0) };
+        assert_eq!((molecule.estimate("").n_edges, molecule.estimate("").max_degree), (12 * 11, 11));
+        let lone = lattice([1, 1, 1], [false; 3], 5.0).estimate("");
+        assert_eq!((lone.n_edges, lone.max_degree), (0, 0));
+        let flat = Inputs { cell: vec![0.0; 9], ..lattice([2, 2, 2], [true; 3], 5.0) };
+        let dense = lattice([1, 1, 1], [true; 3], 1e30);
+        for inputs in [flat, dense] {
+            let found = inputs.estimate("");
+            assert_eq!((found.n_edges, found.max_degree), (u64::from(u32::MAX), u64::from(u32::MAX)));
+        }
+        let none = Inputs { system_ptr: vec![0], pbc: vec![], ..lattice([0, 0, 0], [true; 3], 5.0) };
+        assert_eq!((none.estimate("").n_edges, none.estimate("").n_systems), (0, 0));
+    }
 
     #[test]
     fn ids_round_trip() {

@@ -38,7 +38,7 @@ impl Problem {
 /// The distance between two keys is per axis in log2, so a table made at powers of two answers for what lies between.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TuneKey {
-    /// The variant family: the variant id without its radial functions (`painn_linear_receiver`).
+    /// The variant family, [`Op::family`](crate::Op::family): `painn_linear_receiver`, `full_cells`.
     pub family: String,
     /// Element type.
     pub dtype: Dtype,
@@ -86,10 +86,12 @@ impl TuneKey {
 
 impl fmt::Display for TuneKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {} n_atoms={} degree={:.1} F={} K={}",
-            self.family, self.dtype, self.n_atoms, self.mean_degree, self.features, self.n_basis
-        )
+        write!(f, "{} {} n_atoms={}", self.family, self.dtype, self.n_atoms)?;
+        if self.n_systems > 0 {
+            write!(f, " n_systems={}", self.n_systems)?;
+        }
+        write!(f, " degree={:.1}", self.mean_degree)?;
+        // Lists have no features.
+        if self.features > 0 { write!(f, " F={} K={}", self.features, self.n_basis) } else { Ok(()) }
     }
 }

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::{DeviceId, Dtype, LaunchConfig, Problem, cell_list, fused_message};
@@ -9,12 +10,15 @@ pub trait Op: 'static {
     const NAME: &'static str;
     /// The derivative order: 0 for the op itself, 1 for its vector-Jacobian product, 2 for that of order 1.
     const ORDER: u8 = 0;
-    /// What changes the generated code; prints as its id.
-    type Variant: Clone + Ord + fmt::Debug + fmt::Display;
+    /// What changes the generated code; prints as its id and is read from it.
+    type Variant: Clone + Ord + fmt::Debug + fmt::Display + FromStr;
     /// All inputs of one call, in f64.
     type Inputs: fmt::Debug;
     /// What one call computes, widened to f64.
     type Outputs: fmt::Debug;
+
+    /// What tuning tables are keyed by of a variant.
+    fn family(variant: &Self::Variant) -> String;
 }
 
 /// Radial basis, filter, message and scatter: [`fused_message`].
@@ -26,6 +30,10 @@ impl Op for FusedMessage {
     type Variant = fused_message::Variant;
     type Inputs = fused_message::Inputs<f64>;
     type Outputs = fused_message::Outputs<f64>;
+
+    fn family(variant: &Self::Variant) -> String {
+        variant.family()
+    }
 }
 
 /// The first backward of [`FusedMessage`].
@@ -38,6 +46,10 @@ impl Op for FusedMessageBackward {
     type Variant = fused_message::Variant;
     type Inputs = fused_message::BackwardInputs<f64>;
     type Outputs = fused_message::Gradients<f64>;
+
+    fn family(variant: &Self::Variant) -> String {
+        variant.family()
+    }
 }
 
 /// The second backward of [`FusedMessage`]: the vector-Jacobian product of the first.
@@ -50,6 +62,10 @@ impl Op for FusedMessageDoubleBackward {
     type Variant = fused_message::Variant;
     type Inputs = fused_message::DoubleBackwardInputs<f64>;
     type Outputs = fused_message::DoubleGradients<f64>;
+
+    fn family(variant: &Self::Variant) -> String {
+        variant.family()
+    }
 }
 
 /// Neighbour lists: [`cell_list`].
@@ -61,6 +77,10 @@ impl Op for CellList {
     type Variant = cell_list::Variant;
     type Inputs = cell_list::Inputs<f64>;
     type Outputs = cell_list::NeighborList<f64>;
+
+    fn family(variant: &Self::Variant) -> String {
+        variant.id()
+    }
 }
 
 /// Why a kernel could not be prepared, launched or read.

@@ -51,7 +51,7 @@ pub struct Selection {
     pub config: Option<LaunchConfig>,
     /// How it was found.
     pub step: Step,
-    /// Distance of the entry from the call in octaves (n_atoms, mean degree, F, K).
+    /// Distance of the entry from the call in octaves, as of [`TuneKey::distance`].
     pub distance: Option<[f64; 5]>,
     /// The key of the entry.
     pub key: Option<TuneKey>,
@@ -68,6 +68,15 @@ pub fn select<'t>(
     query: Query<'_>,
     feasible: impl Fn(&LaunchConfig) -> bool,
 ) -> Selection {
+    select_entry(tables, query, feasible).0
+}
+
+/// [`select`], with the entry and the table that it stands in.
+pub(crate) fn select_entry<'t>(
+    tables: impl IntoIterator<Item = &'t Table>,
+    query: Query<'_>,
+    feasible: impl Fn(&LaunchConfig) -> bool,
+) -> (Selection, Option<(&'t Table, &'t Entry)>) {
     let mut exact = Vec::new();
     let mut similar = Vec::new();
     let mut passed_over = Vec::new();
@@ -94,7 +103,7 @@ pub fn select<'t>(
         }
     }
     for (step, tables) in [(Step::ExactDevice, exact), (Step::SameArchitecture, similar)] {
-        let mut candidates: Vec<(f64, [f64; 5], &Table, &Entry)> = tables
+        let mut candidates: Vec<(f64, [f64; 5], &'t Table, &'t Entry)> = tables
             .iter()
             .flat_map(|table| table.entries().iter().map(move |entry| (*table, entry)))
             .filter_map(|(table, entry)| {
@@ -116,13 +125,14 @@ pub fn select<'t>(
             if infeasible > 0 {
                 reason.push_str(&format!(", {infeasible} nearer infeasible on this shape"));
             }
-            return Selection {
+            let selection = Selection {
                 config: Some(entry.config.clone()),
                 step,
                 distance: Some(*distance),
                 key: Some(entry.key.clone()),
                 reason: join(reason, &passed_over),
             };
+            return (selection, Some((*table, *entry)));
         }
         if infeasible > 0 {
             passed_over.push(format!("{step}: {infeasible} near entries infeasible on this shape"));
@@ -134,13 +144,8 @@ pub fn select<'t>(
         }
     }
     let reason = if passed_over.is_empty() { "default: no table for this device" } else { "default" };
-    Selection {
-        config: None,
-        step: Step::Default,
-        distance: None,
-        key: None,
-        reason: join(reason.to_owned(), &passed_over),
-    }
+    let reason = join(reason.to_owned(), &passed_over);
+    (Selection { config: None, step: Step::Default, distance: None, key: None, reason }, None)
 }
 
 fn kind(device: &DeviceId) -> &'static str {

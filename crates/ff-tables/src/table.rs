@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Entry;
-use crate::entry::same_bucket;
+use crate::entry::{family, same_bucket};
 
 /// What a table was made with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +96,16 @@ pub enum Finding {
     /// An op that does not exist.
     #[error("op `{0}` does not exist")]
     UnknownOp(String),
+    /// An entry that belongs into the table of another op.
+    #[error("entry {entry} is of variant `{variant}`, which op `{op}` does not have")]
+    Variant {
+        /// Index of the entry.
+        entry: usize,
+        /// Its variant.
+        variant: String,
+        /// The table's op.
+        op: String,
+    },
     /// The file does not lie where it would be looked for.
     #[error("lies at {}, expected a path that ends in {}", found.display(), expected.display())]
     Place {
@@ -218,6 +228,13 @@ impl Table {
         let mut findings = Vec::new();
         if !ff_spec::OPS.contains(&self.op.as_str()) {
             findings.push(Finding::UnknownOp(self.op.clone()));
+        } else {
+            let strangers = self.entries.iter().enumerate().filter(|(_, e)| family(&self.op, &e.variant).is_none());
+            findings.extend(strangers.map(|(entry, e)| Finding::Variant {
+                entry,
+                variant: e.variant.clone(),
+                op: self.op.clone(),
+            }));
         }
         if self.device.slug.is_empty() || self.device.slug != DeviceId::slugify(&self.device.slug) {
             findings.push(Finding::Slug(self.device.slug.clone()));
@@ -285,8 +302,8 @@ impl Table {
     }
 }
 
-fn order(key: &TuneKey) -> (&str, ff_spec::Dtype, u32, u32, u64, f64) {
-    (&key.family, key.dtype, key.features, key.n_basis, key.n_atoms, key.mean_degree)
+fn order(key: &TuneKey) -> (&str, ff_spec::Dtype, u32, u32, u64, u64, f64) {
+    (&key.family, key.dtype, key.features, key.n_basis, key.n_atoms, key.n_systems, key.mean_degree)
 }
 
 /// The first key of `found` that is not in `known`, with the nearest one that is.
@@ -320,7 +337,7 @@ pub struct Loaded {
 
 impl Loaded {
     /// The tables alone, for [`select`](crate::select).
-    pub fn iter(&self) -> impl Iterator<Item = &Table> {
+    pub fn iter(&self) -> impl Iterator<Item = &Table> + Clone {
         self.tables.iter().map(|(_, table)| table)
     }
 }

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use ff_spec::cell_list::{List, Strategy};
 use ff_spec::{Atomics, Clock, DeviceId, Dtype, LaunchConfig, Limits, Problem, RuntimeKind, TuneKey};
 use ff_tables::{
-    Entry, EntryError, EntryFields, Evidence, Finding, Pass, Query, Step, Table, TableError, Tie, Versions, load_all,
-    select,
+    Entry, EntryError, EntryFields, Evidence, Finding, ListQuery, Pass, Query, Step, Table, TableError, Tie, Versions,
+    load_all, select, select_list,
 };
 
 fn device(slug: &str, arch: &str, software: bool) -> DeviceId {
@@ -203,6 +204,81 @@ fn selection_never_crosses_templates_adapters_or_dtypes() {
     assert_eq!(select(&tables, query(&software, "hash", &f64_key), |_| true).step, Step::Default);
     let other = Query { op: "cell_list", ..query(&software, "hash", &near) };
     assert_eq!(select(&tables, other, |_| true).reason, "default: no table for this device");
+}
+
+/// A list of `n_atoms` in `n_systems`, of 50 edges per atom.
+fn list_problem(n_atoms: u64, n_systems: u64) -> Problem {
+    Problem { n_systems, n_edges: n_atoms * 50, features: 0, n_basis: 0, ..problem(n_atoms, 0) }
+}
+
+fn list_entry(variant: &str, problem: Problem, parameter: u32, median_ns: f64) -> Entry {
+    let key = TuneKey::new(variant, Dtype::F32, &problem);
+    let config = LaunchConfig::from([("rows_per_task", parameter)]);
+    let default_median_ns = None;
+    let variant = variant.to_owned();
+    let fields = EntryFields { key, variant, problem, config, median_ns, default_median_ns, ..fields(64, 128, 1) };
+    Entry::new(fields).expect("consistent")
+}
+
+fn list_table(device: DeviceId, entries: impl IntoIterator<Item = Entry>) -> Table {
+    let mut table = table(device, entries);
+    table.op = "cell_list".to_owned();
+    table
+}
+
+#[test]
+fn lists_have_families_and_a_table_of_their_own() {
+    let entry = list_entry("full_cells", list_problem(64, 1), 1, 10.0);
+    let other = EntryFields { variant: "half_cells".to_owned(), ..(*entry).clone() };
+    assert!(matches!(Entry::new(other), Err(EntryError::Family { .. })));
+    let here = device("gpu", "gen-9", false);
+    let batch = list_entry("full_cells", list_problem(64, 8), 2, 20.0);
+    let good = list_table(here.clone(), [batch.clone(), entry.clone()]);
+    assert_eq!(good.check(None), []);
+    assert_eq!(good.entries(), [entry.clone(), batch], "one system before eight");
+    assert!(
+        matches!(&table(here, [entry]).check(None)[..], [Finding::Variant { entry: 0, op, .. }] if op == "fused_message")
+    );
+}
+
+#[test]
+fn brute_force_is_chosen_where_it_was_measured_to_win() {
+    let here = device("gpu", "gen-9", false);
+    let (small, large) = (list_problem(64, 1), list_problem(4096, 1));
+    let entries = [
+        list_entry("full_cells", small.clone(), 1, 100.0),
+        list_entry("full_brute", small.clone(), 2, 50.0),
+        list_entry("full_cells", large.clone(), 3, 1000.0),
+        list_entry("full_brute", large.clone(), 4, 9000.0),
+        // The only half lists.
+        list_entry("half_brute", small.clone(), 5, 1.0),
+    ];
+    let tables = [list_table(here.clone(), entries.clone())];
+    let ask = |tables: &[Table], list, problem: &Problem, feasible: &dyn Fn(&LaunchConfig) -> bool| {
+        let query = ListQuery { device: &here, template_hash: "hash", list, dtype: Dtype::F32, problem };
+        let (variant, selection) = select_list(tables, query, |_, config| feasible(config));
+        assert_eq!(variant.list, list);
+        (variant.strategy, selection.config.and_then(|c| c.get("rows_per_task")))
+    };
+    let any = |_: &LaunchConfig| true;
+    assert_eq!(ask(&tables, List::Full, &small, &any), (Strategy::Brute, Some(2)));
+    assert_eq!(ask(&tables, List::Full, &large, &any), (Strategy::Cells, Some(3)));
+    // Near the small one, and yet brute force would take four times as long per atom.
+    assert_eq!(ask(&tables, List::Full, &list_problem(256, 1), &any), (Strategy::Cells, Some(1)));
+    assert_eq!(ask(&tables, List::Full, &list_problem(100, 1), &any), (Strategy::Brute, Some(2)));
+    assert_eq!(ask(&tables, List::Full, &list_problem(256, 4), &any), (Strategy::Brute, Some(2)));
+    // Nothing to compare with: no entry of cells, one that cannot run, one of another size, or of another device.
+    assert_eq!(ask(&tables, List::Half, &small, &any), (Strategy::Cells, None));
+    let unfit = |config: &LaunchConfig| config.get("rows_per_task") != Some(1);
+    assert_eq!(ask(&tables, List::Full, &small, &unfit), (Strategy::Cells, None));
+    let [_, brute, ..] = entries;
+    let cells = list_entry("full_cells", list_problem(80, 1), 6, 100.0);
+    let unequal = [list_table(here.clone(), [cells.clone(), brute.clone()])];
+    assert_eq!(ask(&unequal, List::Full, &small, &any), (Strategy::Cells, Some(6)));
+    let cells = list_entry("full_cells", small.clone(), 7, 100.0);
+    let apart = [list_table(device("other", "gen-9", false), [cells]), list_table(here.clone(), [brute])];
+    assert_eq!(ask(&apart, List::Full, &small, &any), (Strategy::Cells, Some(7)));
+    assert_eq!(ask(&[], List::Full, &small, &any), (Strategy::Cells, None));
 }
 
 #[test]

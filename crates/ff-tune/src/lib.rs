@@ -8,6 +8,7 @@
 mod constraint;
 mod gate;
 pub mod measure;
+mod op;
 pub mod records;
 pub mod space;
 #[cfg(test)]
@@ -19,7 +20,8 @@ mod verify;
 
 pub use gate::GateVerifier;
 pub use measure::{Policy, Timing};
+pub use op::{Rows, Tuned};
 pub use records::{Record, RecordError, RecordWriter, Stage, Verdict};
-pub use space::{Explanation, Space, SpaceError, Spaces, Target};
+pub use space::{Explanation, Part, Space, SpaceError, Spaces, Target};
 pub use tune::{Baseline, BaselineFn, Budget, Event, Outcome, ProblemOutcome, Request, Scored, Task, TuneError, tune};
 pub use verify::{Refusal, Verifier};

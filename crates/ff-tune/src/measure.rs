@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ff_spec::{Launch, LaunchError};
+use ff_spec::{FusedMessage, Launch, LaunchError, Op};
 use serde::{Deserialize, Serialize};
 
 use crate::verify::guarded;
@@ -109,9 +109,9 @@ pub enum Fate {
 }
 
 /// A prepared launch that is being timed.
-pub struct Contender<'a> {
+pub struct Contender<'a, O: Op = FusedMessage> {
     /// The launch.
-    pub launch: &'a mut dyn Launch,
+    pub launch: &'a mut dyn Launch<O>,
     /// Never eliminated and never timed out: the default configuration, which everything is compared to.
     pub anchor: bool,
     /// All samples in the order in which they were taken.
@@ -120,9 +120,9 @@ pub struct Contender<'a> {
     pub fate: Fate,
 }
 
-impl<'a> Contender<'a> {
+impl<'a, O: Op> Contender<'a, O> {
     /// A contender without samples.
-    pub fn new(launch: &'a mut dyn Launch, anchor: bool) -> Self {
+    pub fn new(launch: &'a mut dyn Launch<O>, anchor: bool) -> Self {
         Self { launch, anchor, samples_ns: Vec::new(), fate: Fate::Standing }
     }
 
@@ -165,8 +165,8 @@ pub struct Limits<'a> {
 /// Times contenders in turns, `rounds` times round. With `best_ns`, the best median known so far, the slow are eliminated.
 ///
 /// Fates and samples are left in the contenders. Returns how many rounds were completed.
-pub fn interleave(
-    contenders: &mut [Contender<'_>],
+pub fn interleave<O: Op>(
+    contenders: &mut [Contender<'_, O>],
     rounds: u32,
     best_ns: Option<f64>,
     policy: &Policy,
@@ -208,7 +208,7 @@ pub fn interleave(
     rounds
 }
 
-fn eliminate(contenders: &mut [Contender<'_>], round: u32, best_ns: f64, policy: &Policy) {
+fn eliminate<O: Op>(contenders: &mut [Contender<'_, O>], round: u32, best_ns: f64, policy: &Policy) {
     let factor = if round < policy.min_rounds { 2.0 * policy.eliminate } else { policy.eliminate };
     let medians = contenders.iter().filter(|c| c.fate == Fate::Standing).filter_map(|c| Timing::of(&c.samples_ns));
     let best_ns = medians.map(|t| t.median_ns).fold(best_ns, f64::min);

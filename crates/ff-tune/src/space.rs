@@ -6,22 +6,27 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ff_spec::fused_message::{self, Reduction};
-use ff_spec::{DeviceId, Dtype, LaunchConfig, Problem, RuntimeKind};
+use ff_spec::cell_list::{self, Strategy};
+use ff_spec::fused_message::Reduction;
+use ff_spec::{DeviceId, Dtype, LaunchConfig, OPS, Problem, RuntimeKind};
 use ff_tables::nearest;
 use serde::{Deserialize, Serialize};
 
 use crate::constraint::Constraint;
 
-/// The file of [`fused_message::OP`] as it was when this crate was built.
+/// The file of `fused_message` as it was when this crate was built.
 const FUSED_MESSAGE: &str = include_str!("../../../autotune/spaces/fused_message.toml");
 
+/// The file of `cell_list` as it was when this crate was built.
+const CELL_LIST: &str = include_str!("../../../autotune/spaces/cell_list.toml");
+
 /// What a constraint may name besides the parameters of its space.
-const VARIABLES: [&str; 10] = [
+const VARIABLES: [&str; 11] = [
     "features",
     "n_basis",
     "hidden",
     "n_atoms",
+    "n_systems",
     "n_edges",
     "mean_degree",
     "dtype_size",
@@ -59,6 +64,40 @@ impl fmt::Display for Target {
     }
 }
 
+/// What of a variant decides which parameters its kernels have, by its key in a space file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// Of `fused_message`.
+    Reduction(Reduction),
+    /// Of `cell_list`.
+    Strategy(Strategy),
+}
+
+impl Part {
+    /// Its key in a space file.
+    pub fn key(self) -> &'static str {
+        match self {
+            Part::Reduction(_) => "reduction",
+            Part::Strategy(_) => "strategy",
+        }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Reduction(reduction) => reduction.name(),
+            Part::Strategy(strategy) => strategy.name(),
+        }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}`", self.key(), self.name())
+    }
+}
+
 /// A space file that cannot be used, or a space with nothing in it.
 #[derive(Debug, thiserror::Error)]
 pub enum SpaceError {
@@ -79,26 +118,36 @@ pub enum SpaceError {
         reason: String,
     },
     /// It is of this shape and contradicts itself.
-    #[error("tuning space {file}, target `{target}`, reduction `{reduction}`: {reason}")]
+    #[error("tuning space {file}, target `{target}`, {part}: {reason}")]
     Inconsistent {
         /// Which file.
         file: String,
         /// Target of the space.
         target: Target,
-        /// Its reduction.
-        reduction: &'static str,
+        /// Part of the space.
+        part: Part,
         /// What was expected and found.
         reason: String,
     },
     /// No space for what is asked.
-    #[error("tuning space {file} has no [[space]] for target `{target}` and reduction `{reduction}`")]
+    #[error("tuning space {file} has no [[space]] for target `{target}` and {part}")]
     Missing {
         /// Which file.
         file: String,
         /// Target asked for.
         target: Target,
-        /// Reduction asked for.
-        reduction: &'static str,
+        /// Part asked for.
+        part: Part,
+    },
+    /// The spaces of another op.
+    #[error("tuning space {file} is for op `{found}`, expected `{expected}`")]
+    Op {
+        /// Which file.
+        file: String,
+        /// Op of the file.
+        found: String,
+        /// Op that is tuned.
+        expected: &'static str,
     },
     /// No configuration meets all constraints.
     #[error(
@@ -126,11 +175,27 @@ pub enum SpaceError {
 #[serde(deny_unknown_fields)]
 struct RawSpace {
     target: Target,
-    reduction: Reduction,
+    reduction: Option<Reduction>,
+    strategy: Option<Strategy>,
     parameters: BTreeMap<String, Vec<u32>>,
     defaults: BTreeMap<String, u32>,
     #[serde(default)]
     constraints: Vec<String>,
+}
+
+impl RawSpace {
+    /// The part that spaces of this op are told apart by, and nothing of another op.
+    fn part(&self, op: &str) -> Result<Part, String> {
+        let (reduction, strategy) = (self.reduction.map(Part::Reduction), self.strategy.map(Part::Strategy));
+        let (key, part, other) = match op {
+            cell_list::OP => ("strategy", strategy, reduction),
+            _ => ("reduction", reduction, strategy),
+        };
+        if let Some(other) = other {
+            return Err(format!("unknown field `{}`, spaces of `{op}` are told apart by `{key}`", other.key()));
+        }
+        part.ok_or_else(|| format!("missing field `{key}` of the [[space]] for target `{}`", self.target))
+    }
 }
 
 /// A space file as it is written.
@@ -150,13 +215,13 @@ pub struct Spaces {
     spaces: Vec<Space>,
 }
 
-/// One tuning space: the parameters of a target and a reduction.
+/// One tuning space: the parameters of a target and a part.
 #[derive(Clone, Debug)]
 pub struct Space {
     /// Target.
     pub target: Target,
-    /// Reduction.
-    pub reduction: Reduction,
+    /// Part.
+    pub part: Part,
     file: String,
     parameters: Vec<(String, Vec<u32>)>,
     defaults: LaunchConfig,
@@ -183,6 +248,14 @@ impl Spaces {
         Self::parse(FUSED_MESSAGE, "autotune/spaces/fused_message.toml (built in)")
     }
 
+    /// The spaces of `cell_list` that this crate was built with.
+    ///
+    /// # Errors
+    /// As [`Spaces::parse`]; a test keeps the built-in file sound.
+    pub fn cell_list() -> Result<Self, SpaceError> {
+        Self::parse(CELL_LIST, "autotune/spaces/cell_list.toml (built in)")
+    }
+
     /// Reads a space file.
     ///
     /// # Errors
@@ -199,36 +272,40 @@ impl Spaces {
     pub fn parse(text: &str, file: &str) -> Result<Self, SpaceError> {
         let malformed = |reason: String| SpaceError::Malformed { file: file.to_owned(), reason };
         let raw: RawFile = toml::from_str(text).map_err(|e| malformed(with_suggestion(&e.to_string())))?;
-        if raw.op != fused_message::OP {
-            return Err(malformed(format!("op is `{}`, expected `{}`", raw.op, fused_message::OP)));
+        if !OPS.contains(&raw.op.as_str()) {
+            let near = did_you_mean(&raw.op, OPS.iter().copied());
+            return Err(malformed(format!("op is `{}`{near}, expected {}", raw.op, OPS.join(" or "))));
         }
         let mut spaces: Vec<Space> = Vec::new();
-        for raw in raw.space {
-            let (target, reduction) = (raw.target, raw.reduction);
-            let inconsistent = |reason| SpaceError::Inconsistent {
-                file: file.to_owned(),
-                target,
-                reduction: reduction.name(),
-                reason,
-            };
-            if spaces.iter().any(|s| (s.target, s.reduction) == (target, reduction)) {
+        for space in raw.space {
+            let (target, part) = (space.target, space.part(&raw.op).map_err(malformed)?);
+            let inconsistent = |reason| SpaceError::Inconsistent { file: file.to_owned(), target, part, reason };
+            if spaces.iter().any(|s| (s.target, s.part) == (target, part)) {
                 return Err(inconsistent("described twice, expected once".to_owned()));
             }
-            spaces.push(Space::new(raw, file).map_err(inconsistent)?);
+            spaces.push(Space::new(space, part, file).map_err(inconsistent)?);
         }
         Ok(Self { op: raw.op, file: file.to_owned(), spaces })
     }
 
-    /// The space of a target and a reduction.
+    /// Expects the spaces to be of an op.
+    ///
+    /// # Errors
+    /// [`SpaceError::Op`].
+    pub fn expect(&self, op: &'static str) -> Result<(), SpaceError> {
+        if self.op == op {
+            return Ok(());
+        }
+        Err(SpaceError::Op { file: self.file.clone(), found: self.op.clone(), expected: op })
+    }
+
+    /// The space of a target and a part.
     ///
     /// # Errors
     /// [`SpaceError::Missing`].
-    pub fn get(&self, target: Target, reduction: Reduction) -> Result<&Space, SpaceError> {
-        self.spaces.iter().find(|s| (s.target, s.reduction) == (target, reduction)).ok_or_else(|| SpaceError::Missing {
-            file: self.file.clone(),
-            target,
-            reduction: reduction.name(),
-        })
+    pub fn get(&self, target: Target, part: Part) -> Result<&Space, SpaceError> {
+        let missing = || SpaceError::Missing { file: self.file.clone(), target, part };
+        self.spaces.iter().find(|s| (s.target, s.part) == (target, part)).ok_or_else(missing)
     }
 
     /// All of them, in the order of the file.
@@ -238,7 +315,7 @@ impl Spaces {
 }
 
 impl Space {
-    fn new(raw: RawSpace, file: &str) -> Result<Self, String> {
+    fn new(raw: RawSpace, part: Part, file: &str) -> Result<Self, String> {
         for (name, values) in &raw.parameters {
             let identifier = name.starts_with(|c: char| c.is_ascii_lowercase())
                 && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
@@ -280,9 +357,9 @@ impl Space {
             }
             constraints.push(constraint);
         }
-        let RawSpace { target, reduction, parameters, defaults, .. } = raw;
+        let RawSpace { target, parameters, defaults, .. } = raw;
         let parameters = parameters.into_iter().collect();
-        Ok(Self { target, reduction, file: file.to_owned(), parameters, defaults: LaunchConfig(defaults), constraints })
+        Ok(Self { target, part, file: file.to_owned(), parameters, defaults: LaunchConfig(defaults), constraints })
     }
 
     /// The parameters with their values, by name.
@@ -339,7 +416,7 @@ impl Space {
         search.descend(0).map_err(|reason| SpaceError::Inconsistent {
             file: self.file.clone(),
             target: self.target,
-            reduction: self.reduction.name(),
+            part: self.part,
             reason: format!("{reason} for `{}` in {dtype} on {}", problem.name, device.slug),
         })?;
         let Search { found, removed, .. } = search;
@@ -370,6 +447,7 @@ fn variables(device: &DeviceId, problem: &Problem, dtype: Dtype) -> BTreeMap<Str
         f64::from(problem.n_basis),
         f64::from(problem.hidden),
         problem.n_atoms as f64,
+        problem.n_systems as f64,
         problem.n_edges as f64,
         problem.mean_degree(),
         dtype.size() as f64,
@@ -449,13 +527,17 @@ fn with_suggestion(message: &str) -> String {
 mod tests {
     use super::*;
     use crate::testing::{device, problem};
+    use ff_spec::Limits;
+
+    const RECEIVER: Part = Part::Reduction(Reduction::Receiver);
 
     #[test]
     fn the_built_in_file_covers_every_target_and_reduction() {
         let spaces = Spaces::fused_message().expect("the built-in file is sound");
         for runtime in RuntimeKind::ALL {
             for reduction in Reduction::ALL {
-                let space = spaces.get(Target::of(runtime), reduction).expect("described");
+                let part = Part::Reduction(reduction);
+                let space = spaces.get(Target::of(runtime), part).expect("described");
                 for features in [1, 3, 16, 17, 64, 128, 250, 512] {
                     for dtype in Dtype::ALL {
                         let (device, problem) = (device(runtime), problem(64, features));
@@ -471,7 +553,7 @@ mod tests {
     #[test]
     fn constraints_bound_the_cube() {
         let spaces = Spaces::fused_message().expect("sound");
-        let space = spaces.get(Target::Cube, Reduction::Receiver).expect("described");
+        let space = spaces.get(Target::Cube, RECEIVER).expect("described");
         let (device, problem) = (device(RuntimeKind::Vulkan), problem(64, 126));
         let (configs, explanation) = space.explain(&device, &problem, Dtype::F64).expect("decidable");
         assert_eq!(explanation.total, 4 * 4 * 3 * 4 * 4);
@@ -488,10 +570,39 @@ mod tests {
     }
 
     #[test]
+    fn lists_have_a_space_for_every_target_and_strategy() {
+        let spaces = Spaces::cell_list().expect("the built-in file is sound");
+        assert!(matches!(spaces.expect("fused_message"), Err(SpaceError::Op { .. })));
+        for runtime in RuntimeKind::ALL {
+            for strategy in Strategy::ALL {
+                let part = Part::Strategy(strategy);
+                let space = spaces.get(Target::of(runtime), part).expect("described");
+                for (n_systems, max_units_per_cube, plane_size) in [(1, 1024, 32), (64, 256, 64), (9, 128, 4)] {
+                    let mut device = device(runtime);
+                    device.limits = Limits { max_units_per_cube, plane_size, ..device.limits };
+                    let problem = Problem { n_systems, features: 0, n_basis: 0, ..problem(64, 0) };
+                    let configs = space.enumerate(&device, &problem, Dtype::F32).expect("not empty");
+                    for config in configs.iter().filter(|_| runtime != RuntimeKind::Host) {
+                        let units = config.get("atoms_per_cube").zip(config.get("units_per_atom"));
+                        let units = units.map(|(atoms, units)| atoms * units).expect("set");
+                        assert!(units <= max_units_per_cube && units % plane_size == 0, "{config}");
+                    }
+                    // Nothing is tried twice that brute force cannot tell apart: it has no bins.
+                    let bins: BTreeSet<_> =
+                        configs.iter().map(|c| (c.get("bins_across"), c.get("bins_along"))).collect();
+                    assert_eq!(bins.len() > 1, strategy == Strategy::Cells);
+                }
+            }
+        }
+        let error = spaces.get(Target::Host, RECEIVER).expect_err("of the other op").to_string();
+        assert!(error.contains("target `host` and reduction `receiver`"), "{error}");
+    }
+
+    #[test]
     fn an_empty_space_names_the_constraint() {
         let text = FUSED_MESSAGE.replace("unroll <= edges_per_tile", "unroll > 1000");
         let spaces = Spaces::parse(&text, "x.toml").expect("sound");
-        let space = spaces.get(Target::Cube, Reduction::Receiver).expect("described");
+        let space = spaces.get(Target::Cube, RECEIVER).expect("described");
         let error = space.enumerate(&device(RuntimeKind::Cuda), &problem(64, 128), Dtype::F32).expect_err("empty");
         assert!(error.to_string().contains("`unroll > 1000` removed most"), "{error}");
     }
@@ -508,7 +619,7 @@ mod tests {
              [space.parameters]\n{parameters}[space.defaults]\n{defaults}"
         );
         let spaces = Spaces::parse(&text, "x.toml").expect("sound");
-        let space = spaces.get(Target::Host, Reduction::Receiver).expect("described");
+        let space = spaces.get(Target::Host, RECEIVER).expect("described");
         let start = std::time::Instant::now();
         let (_, explanation) =
             space.explain(&device(RuntimeKind::Host), &problem(64, 8), Dtype::F32).expect("decidable");
@@ -527,7 +638,13 @@ mod tests {
             ("constraints = [", "constraint = [", "did you mean `constraints`?"),
             ("target = \"host\"", "target = \"hots\"", "did you mean `host`?"),
             ("reduction = \"edge_atomic\"", "reduction = \"receiver\"", "described twice"),
-            ("op = \"fused_message\"", "op = \"fused\"", "expected `fused_message`"),
+            ("op = \"fused_message\"", "op = \"fused\"", "expected cell_list or fused_message"),
+            ("op = \"fused_message\"", "op = \"fused_massage\"", "did you mean `fused_message`?"),
+            ("op = \"fused_message\"", "op = \"cell_list\"", "unknown field `reduction`"),
+            ("reduction = \"receiver\"", "strategy = \"cells\"", "told apart by `reduction`"),
+            ("reduction = \"receiver\"", "reductoin = \"receiver\"", "did you mean `reduction`?"),
+            ("reduction = \"receiver\"", "reduction = \"reciever\"", "did you mean `receiver`?"),
+            ("reduction = \"receiver\"", "", "missing field `reduction` of the [[space]] for target `host`"),
             ("edges_per_task = [128, 512, 2048, 8192]", "edges_per_task = []", "has no values"),
             ("edges_per_task = [128, 512, 2048, 8192]", "edges_per_task = [16, 16]", "twice"),
             ("edges_per_task = [128, 512, 2048, 8192]", "edges_per_task = [0, 16]", "value 0"),

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use ff_spec::fused_message::{self, Inputs, Variant};
-use ff_spec::{Dtype, Launch, LaunchConfig, LaunchError, Prepare, Problem, SCHEMA_VERSION, TuneKey};
+use ff_spec::{Dtype, FusedMessage, Launch, LaunchConfig, LaunchError, Op, Prepare, Problem, SCHEMA_VERSION, TuneKey};
 use ff_tables::{Entry, EntryFields, Evidence, Pass, Table, TableError, Tie, Versions, gate_tolerance};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use serde::Serialize;
 
 use crate::measure::{Contender, Fate, Limits, Policy, Timing, interleave};
+use crate::op::Tuned;
 use crate::records::{Record, RecordError, RecordWriter, Stage, Verdict, identity};
 use crate::space::{Explanation, SpaceError, Spaces, Target};
 use crate::verify::{Refusal, Verifier, guarded};
@@ -22,9 +22,9 @@ use crate::verify::{Refusal, Verifier, guarded};
 const SCREEN_SHARE: f64 = 0.7;
 
 /// One variant on one problem in one dtype.
-pub struct Task<'a> {
+pub struct Task<'a, O: Op = FusedMessage> {
     /// The variant.
-    pub variant: Variant,
+    pub variant: O::Variant,
     /// Hash of its kernel source, as rendered.
     pub kernel_hash: String,
     /// Element type.
@@ -33,7 +33,7 @@ pub struct Task<'a> {
     pub problem: String,
     /// Makes the tensors. They are made when the task begins and dropped when it ends: large problems need not all be in
     /// memory at once.
-    pub inputs: Box<dyn Fn() -> Inputs<f64> + 'a>,
+    pub inputs: Box<dyn Fn() -> O::Inputs + 'a>,
 }
 
 /// When a search ends.
@@ -48,11 +48,11 @@ pub enum Budget {
 }
 
 /// What to tune and where to put it.
-pub struct Request<'a> {
-    /// The spaces of [`fused_message::OP`].
+pub struct Request<'a, O: Op = FusedMessage> {
+    /// The spaces of the op.
     pub spaces: &'a Spaces,
     /// In the order in which they are done.
-    pub tasks: Vec<Task<'a>>,
+    pub tasks: Vec<Task<'a, O>>,
     /// When to end.
     pub budget: Budget,
     /// How to measure.
@@ -81,7 +81,8 @@ pub struct Baseline {
 }
 
 /// Times the unfused composition on the same runtime; `None` where there is none.
-pub type BaselineFn<'a> = dyn Fn(&Variant, Dtype, &Inputs<f64>) -> Option<Baseline> + 'a;
+pub type BaselineFn<'a, O = FusedMessage> =
+    dyn Fn(&<O as Op>::Variant, Dtype, &<O as Op>::Inputs) -> Option<Baseline> + 'a;
 
 /// What happens, for whoever shows it.
 #[derive(Debug)]
@@ -94,8 +95,8 @@ pub enum Event<'a> {
         index: usize,
         /// Number of tasks.
         total: usize,
-        /// Its variant.
-        variant: &'a Variant,
+        /// Id of its variant.
+        variant: &'a str,
         /// Its dtype.
         dtype: Dtype,
         /// Its problem.
@@ -145,8 +146,12 @@ pub struct Scored {
 /// What came of one task.
 #[derive(Clone, Debug, Serialize)]
 pub struct ProblemOutcome {
-    /// The variant.
-    pub variant: Variant,
+    /// The op.
+    pub op: &'static str,
+    /// Id of the variant.
+    pub variant: String,
+    /// Its family, which tables are keyed by.
+    pub family: String,
     /// Element type.
     pub dtype: Dtype,
     /// The problem.
@@ -181,15 +186,24 @@ impl ProblemOutcome {
     }
 }
 
-/// What came of a run.
-#[derive(Clone, Debug, Serialize)]
+/// What came of a run, or of several of them.
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Outcome {
     /// Each task that was begun.
     pub problems: Vec<ProblemOutcome>,
     /// Whether the stop flag ended the run.
     pub stopped: bool,
-    /// Where the table is, where there is one.
-    pub table: Option<PathBuf>,
+    /// Where the tables are, where there are any.
+    pub tables: Vec<PathBuf>,
+}
+
+impl Outcome {
+    /// Adds what came of another op.
+    pub fn extend(&mut self, other: Outcome) {
+        self.problems.extend(other.problems);
+        self.stopped |= other.stopped;
+        self.tables.extend(other.tables);
+    }
 }
 
 /// What ends a run. What was recorded and written before it is kept.
@@ -226,11 +240,11 @@ pub enum TuneError {
 ///
 /// # Errors
 /// [`TuneError`]: what can be known beforehand (output, spaces, an unreadable table) before anything is measured.
-pub fn tune(
-    runtime: &dyn Prepare,
-    request: &Request<'_>,
-    verifier: &mut dyn Verifier,
-    baseline: Option<&BaselineFn<'_>>,
+pub fn tune<O: Tuned>(
+    runtime: &dyn Prepare<O>,
+    request: &Request<'_, O>,
+    verifier: &mut dyn Verifier<O>,
+    baseline: Option<&BaselineFn<'_, O>>,
     records: &mut RecordWriter,
     on_event: &mut dyn FnMut(Event<'_>),
     stop: &AtomicBool,
@@ -239,10 +253,11 @@ pub fn tune(
         return Err(TuneError::NoTasks);
     }
     let device = runtime.device();
+    request.spaces.expect(O::NAME)?;
     for task in &request.tasks {
-        request.spaces.get(Target::of(device.runtime), task.variant.reduction)?;
+        request.spaces.get(Target::of(device.runtime), O::part(&task.variant))?;
     }
-    let path = Table::path(&request.tables, &device.slug, fused_message::OP);
+    let path = Table::path(&request.tables, &device.slug, O::NAME);
     let folder = request.tables.join(&device.slug);
     ff_tables::fs::ensure_writable(&folder).map_err(|source| TuneError::Output { path: folder.clone(), source })?;
     if let Some(torn) = records.torn() {
@@ -257,12 +272,12 @@ pub fn tune(
     let table = open_table(runtime, request, &path, on_event)?;
     let reuse = if request.resume { index(records.existing()) } else { HashMap::new() };
     let mut search =
-        Search { runtime, request, verifier, baseline, records, on_event, stop, table, reuse, gated: HashMap::new() };
+        Search { runtime, request, verifier, baseline, records, on_event, stop, table, reuse, gated: BTreeMap::new() };
     let end = match request.budget {
         Budget::Time(time) => Some(Instant::now() + time),
         Budget::Exhaustive | Budget::Evaluations(_) => None,
     };
-    let mut outcome = Outcome { problems: Vec::new(), stopped: false, table: None };
+    let mut outcome = Outcome::default();
     for (index, task) in request.tasks.iter().enumerate() {
         if search.stopped() {
             break;
@@ -281,19 +296,19 @@ pub fn tune(
         outcome.problems.push(problem);
     }
     outcome.stopped = search.stopped();
-    outcome.table = path.is_file().then_some(path);
+    outcome.tables.extend(path.is_file().then_some(path));
     Ok(outcome)
 }
 
 /// The table to go on with: the one on disk where it is for these templates and this kind of device, else a new one.
-fn open_table(
-    runtime: &dyn Prepare,
-    request: &Request<'_>,
+fn open_table<O: Tuned>(
+    runtime: &dyn Prepare<O>,
+    request: &Request<'_, O>,
     path: &Path,
     on_event: &mut dyn FnMut(Event<'_>),
 ) -> Result<Table, TuneError> {
     let device = runtime.device();
-    let mut new = Table::new(fused_message::OP, device.clone(), request.versions.clone(), &request.template_hash);
+    let mut new = Table::new(O::NAME, device.clone(), request.versions.clone(), &request.template_hash);
     if !path.exists() {
         return Ok(new);
     }
@@ -349,7 +364,7 @@ impl From<Refusal> for Failure {
 }
 
 /// The verdict on what the gate measured, derived here and not taken from the verifier.
-fn judged(task: &Task<'_>, evidence: Evidence) -> Result<Pass, Failure> {
+fn judged<O: Op>(task: &Task<'_, O>, evidence: Evidence) -> Result<Pass, Failure> {
     Pass::record(task.dtype, evidence.clone(), &task.kernel_hash, unix_time()).map_err(|error| Failure {
         verdict: Verdict::Correctness,
         reason: error.to_string(),
@@ -378,16 +393,16 @@ impl Line {
 }
 
 /// A gated launch on the device.
-struct Prepared {
+struct Prepared<O: Op> {
     config: LaunchConfig,
-    launch: Box<dyn Launch>,
+    launch: Box<dyn Launch<O>>,
     evidence: Evidence,
 }
 
 /// What a task has come to so far.
-struct Progress<'t> {
-    task: &'t Task<'t>,
-    inputs: Inputs<f64>,
+struct Progress<'t, O: Tuned> {
+    task: &'t Task<'t, O>,
+    inputs: O::Inputs,
     problem: Problem,
     default: LaunchConfig,
     done: usize,
@@ -400,37 +415,34 @@ struct Progress<'t> {
     announced: Option<bool>,
 }
 
-impl Progress<'_> {
+impl<O: Tuned> Progress<'_, O> {
     fn best_ns(&self) -> Option<f64> {
         self.screened.iter().map(|s| s.timing.median_ns).reduce(f64::min)
     }
 
     /// How many may be measured beside the default: as many as are wanted and as the tensors leave room for.
     fn rivals(&self, wanted: usize, policy: &Policy) -> usize {
-        let inputs: usize = self.inputs.tensors().iter().map(|(_, _, values)| values.len()).sum();
-        let outputs = self.inputs.n_atoms * self.inputs.features + self.inputs.vectors.len();
-        let indices = (self.inputs.n_atoms + self.inputs.n_edges()) * size_of::<u32>();
-        let each = ((inputs + outputs) * self.task.dtype.size() + indices).max(1) as u64;
+        let each = O::launch_bytes(&self.inputs, self.task.dtype).max(1);
         let room = usize::try_from(policy.memory / each).unwrap_or(usize::MAX);
         wanted.min(room.saturating_sub(1)).max(1)
     }
 }
 
-struct Search<'a> {
-    runtime: &'a dyn Prepare,
-    request: &'a Request<'a>,
-    verifier: &'a mut dyn Verifier,
-    baseline: Option<&'a BaselineFn<'a>>,
+struct Search<'a, O: Tuned> {
+    runtime: &'a dyn Prepare<O>,
+    request: &'a Request<'a, O>,
+    verifier: &'a mut dyn Verifier<O>,
+    baseline: Option<&'a BaselineFn<'a, O>>,
     records: &'a mut RecordWriter,
     on_event: &'a mut dyn FnMut(Event<'_>),
     stop: &'a AtomicBool,
     table: Table,
     reuse: HashMap<(String, Stage), Record>,
     /// What passed on the catalogue's cases, which do not depend on the problem.
-    gated: HashMap<(Variant, Dtype, LaunchConfig), Evidence>,
+    gated: BTreeMap<(O::Variant, Dtype, LaunchConfig), Evidence>,
 }
 
-impl Search<'_> {
+impl<O: Tuned> Search<'_, O> {
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -438,16 +450,16 @@ impl Search<'_> {
     fn task(
         &mut self,
         index: usize,
-        task: &Task<'_>,
+        task: &Task<'_, O>,
         share: Option<Duration>,
     ) -> Result<(ProblemOutcome, Option<Entry>), TuneError> {
         let begin = Instant::now();
         let inputs = (task.inputs)();
-        let problem = inputs.problem(&task.problem);
-        let key = TuneKey::new(&task.variant.family(), task.dtype, &problem);
+        let problem = O::sizes(&task.problem, &inputs);
+        let key = TuneKey::new(&O::family(&task.variant), task.dtype, &problem);
         let default = self.runtime.default_config(&task.variant, task.dtype, &problem);
         let mut notes = Vec::new();
-        let space = self.request.spaces.get(Target::of(self.runtime.device().runtime), task.variant.reduction)?;
+        let space = self.request.spaces.get(Target::of(self.runtime.device().runtime), O::part(&task.variant))?;
         let (mut configs, explanation) = space.explain(self.runtime.device(), &problem, task.dtype)?;
         if configs.is_empty() {
             // Said, not fatal: the default is still gated and timed, and other problems may have more room.
@@ -470,7 +482,7 @@ impl Search<'_> {
         (self.on_event)(Event::Begin {
             index,
             total: self.request.tasks.len(),
-            variant: &task.variant,
+            variant: &task.variant.to_string(),
             dtype: task.dtype,
             problem: &problem,
             configs: total,
@@ -507,7 +519,7 @@ impl Search<'_> {
     }
 
     /// Tells the verifier about the problem, once and only when something is to be measured: a reference costs time.
-    fn announce(&mut self, progress: &mut Progress<'_>) -> bool {
+    fn announce(&mut self, progress: &mut Progress<'_, O>) -> bool {
         if let Some(announced) = progress.announced {
             return announced;
         }
@@ -525,7 +537,7 @@ impl Search<'_> {
     /// A first look at every configuration. False where the variant cannot run here at all.
     fn screen(
         &mut self,
-        progress: &mut Progress<'_>,
+        progress: &mut Progress<'_, O>,
         configs: Vec<LaunchConfig>,
         end: Option<Instant>,
     ) -> Result<bool, TuneError> {
@@ -553,7 +565,7 @@ impl Search<'_> {
         let mut queue = configs.into_iter();
         let mut more = true;
         while more {
-            let mut batch: Vec<Prepared> = Vec::new();
+            let mut batch: Vec<Prepared<O>> = Vec::new();
             while batch.len() < progress.rivals(self.request.policy.batch, &self.request.policy) {
                 let late = end.is_some_and(|end| Instant::now() >= end);
                 let next = if late || self.stopped() { None } else { queue.next() };
@@ -586,16 +598,16 @@ impl Search<'_> {
     /// Times a batch beside the anchor, gates it again and records it.
     fn measure(
         &mut self,
-        progress: &mut Progress<'_>,
-        anchor: Option<&mut Prepared>,
-        batch: &mut [Prepared],
+        progress: &mut Progress<'_, O>,
+        anchor: Option<&mut Prepared<O>>,
+        batch: &mut [Prepared<O>],
         deadline: Option<Instant>,
     ) -> Result<(), TuneError> {
         // Without any median yet, the batch itself is the measure.
         let best_ns = progress.best_ns().unwrap_or(f64::INFINITY);
         let anchored = anchor.is_some();
         let mut fates: Vec<(Fate, Vec<u64>)> = {
-            let mut contenders: Vec<Contender<'_>> = anchor
+            let mut contenders: Vec<Contender<'_, O>> = anchor
                 .into_iter()
                 .chain(batch.iter_mut())
                 .map(|p| Contender::new(p.launch.as_mut(), p.config == progress.default))
@@ -616,7 +628,13 @@ impl Search<'_> {
         Ok(())
     }
 
-    fn interleave(&self, contenders: &mut [Contender<'_>], rounds: u32, best: Option<f64>, deadline: Option<Instant>) {
+    fn interleave(
+        &self,
+        contenders: &mut [Contender<'_, O>],
+        rounds: u32,
+        best: Option<f64>,
+        deadline: Option<Instant>,
+    ) {
         let stop = || self.stopped();
         let limits = Limits { stop: &stop, deadline };
         interleave(contenders, rounds, best, &self.request.policy, &limits);
@@ -625,8 +643,8 @@ impl Search<'_> {
     /// The verdict after timing: gates again what still stands, and records. `None` where nothing can be said yet.
     fn judge(
         &mut self,
-        progress: &mut Progress<'_>,
-        prepared: &mut Prepared,
+        progress: &mut Progress<'_, O>,
+        prepared: &mut Prepared<O>,
         stage: Stage,
         fate: Fate,
         samples: Vec<u64>,
@@ -657,7 +675,12 @@ impl Search<'_> {
     }
 
     /// Gates what was timed once more and judges all errors measured on it.
-    fn pass(&mut self, progress: &Progress<'_>, prepared: &mut Prepared, samples: &[u64]) -> Result<Scored, Failure> {
+    fn pass(
+        &mut self,
+        progress: &Progress<'_, O>,
+        prepared: &mut Prepared<O>,
+        samples: &[u64],
+    ) -> Result<Scored, Failure> {
         let again = guarded(|| self.verifier.recheck(prepared.launch.as_mut())).map_err(|refusal| {
             let failure = Failure::from(refusal);
             Failure { reason: format!("after timing: {}", failure.reason), ..failure }
@@ -671,7 +694,7 @@ impl Search<'_> {
     }
 
     /// Measures the best of the screening again, beside the default, with more samples.
-    fn finals(&mut self, progress: &mut Progress<'_>, deadline: Option<Instant>) -> Result<Vec<Scored>, TuneError> {
+    fn finals(&mut self, progress: &mut Progress<'_, O>, deadline: Option<Instant>) -> Result<Vec<Scored>, TuneError> {
         let mut order: Vec<Scored> = progress.screened.clone();
         order.sort_by(|a, b| a.timing.median_ns.total_cmp(&b.timing.median_ns));
         let default = order.iter().position(|s| s.config == progress.default).map(|i| order.remove(i));
@@ -697,7 +720,7 @@ impl Search<'_> {
             }
         }
         let fates: Vec<(Fate, Vec<u64>)> = {
-            let mut contenders: Vec<Contender<'_>> =
+            let mut contenders: Vec<Contender<'_, O>> =
                 finalists.iter_mut().map(|p| Contender::new(p.launch.as_mut(), p.config == progress.default)).collect();
             self.interleave(&mut contenders, self.request.policy.final_rounds, None, deadline);
             contenders.into_iter().map(|c| (c.fate, c.samples_ns)).collect()
@@ -718,7 +741,7 @@ impl Search<'_> {
         Ok(scored)
     }
 
-    fn unfused(&mut self, progress: &mut Progress<'_>) -> Option<Timing> {
+    fn unfused(&mut self, progress: &mut Progress<'_, O>) -> Option<Timing> {
         let (baseline, task) = (self.baseline?, progress.task);
         let measured = guarded(|| Ok::<_, LaunchError>(baseline(&task.variant, task.dtype, &progress.inputs)));
         let baseline = match measured {
@@ -738,7 +761,7 @@ impl Search<'_> {
     }
 
     /// Prepares a configuration on the problem and gates it there and on the catalogue's cases.
-    fn prepare(&mut self, progress: &Progress<'_>, config: &LaunchConfig) -> Result<Prepared, Failure> {
+    fn prepare(&mut self, progress: &Progress<'_, O>, config: &LaunchConfig) -> Result<Prepared<O>, Failure> {
         let Task { variant, dtype, .. } = progress.task;
         let mut launch = guarded(|| self.runtime.prepare(variant, *dtype, &progress.inputs, config))?;
         // The problem first: a kernel that does not compile or run says so there, and not as a failed case.
@@ -758,21 +781,21 @@ impl Search<'_> {
     }
 
     /// What the records hold of a configuration, where it passed.
-    fn reusable(&self, progress: &Progress<'_>, config: &LaunchConfig, stage: Stage) -> Option<Scored> {
+    fn reusable(&self, progress: &Progress<'_, O>, config: &LaunchConfig, stage: Stage) -> Option<Scored> {
         let record = self.recorded(progress, config, stage).filter(|r| r.verdict == Verdict::Correct)?;
         let pass = Pass::record(record.dtype, record.evidence.clone()?, &record.kernel_hash, record.unix_time).ok()?;
         Some(Scored { config: config.clone(), timing: Timing::of(&record.samples_ns)?, pass })
     }
 
-    fn recorded(&self, progress: &Progress<'_>, config: &LaunchConfig, stage: Stage) -> Option<&Record> {
+    fn recorded(&self, progress: &Progress<'_, O>, config: &LaunchConfig, stage: Stage) -> Option<&Record> {
         let Task { variant, kernel_hash, dtype, .. } = progress.task;
         let (device, compiler) = (self.runtime.device(), &self.request.compiler);
-        let identity = identity(kernel_hash, &variant.id(), config, &progress.problem, *dtype, device, compiler);
+        let identity = identity(kernel_hash, &variant.to_string(), config, &progress.problem, *dtype, device, compiler);
         self.reuse.get(&(identity, stage))
     }
 
     /// Takes a configuration from the records where its screening stands there, whatever came of it.
-    fn reuse_screened(&mut self, progress: &mut Progress<'_>, config: &LaunchConfig) -> bool {
+    fn reuse_screened(&mut self, progress: &mut Progress<'_, O>, config: &LaunchConfig) -> bool {
         let Some(record) = self.recorded(progress, config, Stage::Screen) else { return false };
         let (verdict, reason) = (record.verdict, record.reason.clone());
         let scored = self.reusable(progress, config, Stage::Screen);
@@ -789,7 +812,7 @@ impl Search<'_> {
 
     fn fail(
         &mut self,
-        progress: &mut Progress<'_>,
+        progress: &mut Progress<'_, O>,
         config: &LaunchConfig,
         stage: Stage,
         samples: Vec<u64>,
@@ -815,7 +838,7 @@ impl Search<'_> {
 
     fn count(
         &mut self,
-        progress: &mut Progress<'_>,
+        progress: &mut Progress<'_, O>,
         config: &LaunchConfig,
         verdict: Verdict,
         reason: Option<&str>,
@@ -828,12 +851,12 @@ impl Search<'_> {
         (self.on_event)(Event::Measured { done, total, config, verdict, reason, timing, best_ns });
     }
 
-    fn record(&mut self, progress: &Progress<'_>, config: &LaunchConfig, line: Line) -> Result<(), TuneError> {
+    fn record(&mut self, progress: &Progress<'_, O>, config: &LaunchConfig, line: Line) -> Result<(), TuneError> {
         let Line { stage, samples_ns, verdict, reason, evidence } = line;
         let record = Record {
             schema: SCHEMA_VERSION,
-            op: fused_message::OP.to_owned(),
-            variant: progress.task.variant.id(),
+            op: O::NAME.to_owned(),
+            variant: progress.task.variant.to_string(),
             kernel_hash: progress.task.kernel_hash.clone(),
             config: config.clone(),
             problem: progress.problem.clone(),
@@ -855,7 +878,7 @@ impl Search<'_> {
     /// Chooses, and makes the entry where it is better than what the table has or the search was complete.
     fn conclude(
         &mut self,
-        progress: Progress<'_>,
+        progress: Progress<'_, O>,
         finals: Vec<Scored>,
         unfused: Option<Timing>,
         space: Explanation,
@@ -881,7 +904,7 @@ impl Search<'_> {
         let entry = best.as_ref().and_then(|best| {
             let fields = EntryFields {
                 key: key.clone(),
-                variant: task.variant.id(),
+                variant: task.variant.to_string(),
                 problem: problem.clone(),
                 config: best.config.clone(),
                 median_ns: best.timing.median_ns,
@@ -907,7 +930,9 @@ impl Search<'_> {
         let known_ns = self.table.get(&key).map(|e| e.median_ns);
         let entry = entry.filter(|e| !self.stopped() || known_ns.is_none_or(|known| e.median_ns < known));
         let outcome = ProblemOutcome {
-            variant: task.variant.clone(),
+            op: O::NAME,
+            variant: task.variant.to_string(),
+            family: O::family(&task.variant),
             dtype: task.dtype,
             problem,
             default,

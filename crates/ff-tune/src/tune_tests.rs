@@ -6,13 +6,15 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ff_spec::{Dtype, LaunchConfig, RuntimeKind};
+use ff_spec::{CellList, Dtype, LaunchConfig, RuntimeKind, TuneKey, cell_list};
 use ff_tables::{Evidence, Table, Versions};
+use ff_testkit::cell_list::mutants::{Mutation, ScalarLists, mutate};
 use tempfile::TempDir;
 
+use crate::gate::GateVerifier;
 use crate::measure::{Policy, Timing};
 use crate::records::{self, Record, RecordWriter, Stage, Verdict};
-use crate::space::Spaces;
+use crate::space::{SpaceError, Spaces};
 use crate::testing::{Behaviour, FakeRuntime, FakeVerifier, inputs};
 use crate::tune::{Baseline, Budget, Event, Outcome, Request, Task, TuneError, tune};
 
@@ -166,7 +168,7 @@ fn a_verifier_cannot_wave_errors_through() {
     bench.verifier.rel_error = 0.1;
     let outcome = bench.run(&FakeRuntime::new(landscape), &bench.request(&["water-2"])).expect("runs");
     assert_eq!(outcome.problems[0].counts, [(Verdict::Correctness, CONFIGS)].into());
-    assert_eq!((outcome.problems[0].best.clone(), outcome.table), (None, None));
+    assert_eq!((outcome.problems[0].best.clone(), outcome.tables), (None, vec![]));
 }
 
 #[test]
@@ -415,4 +417,74 @@ fn evidence_is_joined_over_all_checks() {
     assert_eq!(record.evidence, Some(expected));
     assert_eq!(record.device.runtime, RuntimeKind::Host);
     assert!(Timing::of(&record.samples_ns).is_some());
+}
+
+/// Four atoms on a line, every second one in reach.
+fn line() -> cell_list::Inputs<f64> {
+    cell_list::Inputs {
+        positions: (0..4).flat_map(|x| [1.5 * f64::from(x), 0.0, 0.0]).collect(),
+        system_ptr: vec![0, 4],
+        cell: vec![0.0; 9],
+        pbc: vec![[false; 3]],
+        cutoff: 2.0,
+    }
+}
+
+#[test]
+fn lists_are_tuned_as_messages_are() {
+    let bench = Bench::new();
+    let spaces = Spaces::cell_list().expect("sound");
+    let run = |spaces: &Spaces, runtime: &dyn ff_spec::Prepare<CellList>| {
+        let request = Request::<CellList> {
+            spaces,
+            tasks: ["full_cells", "half_brute"]
+                .map(|id| Task {
+                    variant: id.parse().expect("a variant"),
+                    kernel_hash: id.to_owned(),
+                    dtype: Dtype::F64,
+                    problem: "line".to_owned(),
+                    inputs: Box::new(line),
+                })
+                .into(),
+            budget: Budget::Evaluations(3),
+            policy: Policy::default(),
+            seed: 1,
+            resume: true,
+            tables: bench.dir.path().join("tables"),
+            versions: Versions { forgefield: "0".into(), burn: "0".into(), cubecl: "0".into() },
+            template_hash: "templates".to_owned(),
+            compiler: "rustc".to_owned(),
+        };
+        let mut records = RecordWriter::open(&bench.records_path()).expect("writable");
+        let mut verifier = GateVerifier::<CellList>::default();
+        tune(runtime, &request, &mut verifier, None, &mut records, &mut |_| {}, &bench.stop)
+    };
+    // The spaces of messages are of no use, and nothing is measured in them.
+    let error = run(&bench.spaces, &ScalarLists::default()).expect_err("of another op");
+    assert!(matches!(error, TuneError::Space(SpaceError::Op { .. })), "{error}");
+    assert!(bench.records().is_empty());
+
+    let wrong = mutate(Box::new(ScalarLists::default()), Mutation::UnsortedRow);
+    let outcome = run(&spaces, wrong.as_ref()).expect("runs");
+    assert!(outcome.problems.iter().all(|p| p.counts == [(Verdict::Correctness, 3)].into()), "{outcome:?}");
+    assert_eq!(outcome.tables, Vec::<std::path::PathBuf>::new());
+    fs::remove_file(bench.records_path()).expect("was there");
+
+    let outcome = run(&spaces, &ScalarLists::default()).expect("runs");
+    let path = Table::path(&bench.dir.path().join("tables"), "scalar", "cell_list");
+    assert_eq!((outcome.tables, outcome.problems.len()), (vec![path.clone()], 2));
+    let table = Table::load(&path).expect("a valid table");
+    assert_eq!(table.check(Some(&path)), []);
+    // The key is what a caller knows before there is a list, and that is not the number of its edges, 6 and 3.
+    let sizes = line().estimate("line");
+    assert_ne!(sizes.n_edges, 6);
+    for (id, problem) in ["full_cells", "half_brute"].into_iter().zip(&outcome.problems) {
+        let entry = table.get(&TuneKey::new(id, Dtype::F64, &sizes)).expect("tuned");
+        assert_eq!((entry.variant.as_str(), &entry.problem, entry.pass.kernel_hash()), (id, &sizes, id));
+        assert_eq!((problem.op, problem.family.as_str(), &problem.problem), ("cell_list", id, &sizes));
+        assert_eq!(problem.reused, 0);
+    }
+    assert!(bench.records().iter().all(|r| r.op == "cell_list" && r.problem == sizes));
+    let outcome = run(&spaces, &ScalarLists::default()).expect("runs");
+    assert!(outcome.problems.iter().all(|p| p.reused == 3), "{outcome:?}");
 }

@@ -2,8 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use ff_spec::fused_message::{Inputs, Variant};
-use ff_spec::{Dtype, Launch, LaunchConfig, LaunchError, Prepare};
+use ff_spec::{Dtype, FusedMessage, Launch, LaunchConfig, LaunchError, Op, Prepare};
 use ff_tables::Evidence;
 
 /// Why a configuration did not pass.
@@ -27,12 +26,12 @@ impl From<LaunchError> for Refusal {
 }
 
 /// The numerical gate. What passes here has its errors judged again by [`ff_tables::Pass::record`].
-pub trait Verifier {
+pub trait Verifier<O: Op = FusedMessage> {
     /// Announces the problem that [`Verifier::recheck`] will be asked about: time to compute a reference, once.
     ///
     /// # Errors
     /// Why there can be no reference; the problem is then skipped.
-    fn begin(&mut self, variant: &Variant, dtype: Dtype, inputs: &Inputs<f64>) -> Result<(), String>;
+    fn begin(&mut self, variant: &O::Variant, dtype: Dtype, inputs: &O::Inputs) -> Result<(), String>;
 
     /// Gates a configuration on the catalogue's cases, with at least three seeds.
     ///
@@ -40,8 +39,8 @@ pub trait Verifier {
     /// [`Refusal`].
     fn check(
         &mut self,
-        runtime: &dyn Prepare,
-        variant: &Variant,
+        runtime: &dyn Prepare<O>,
+        variant: &O::Variant,
         dtype: Dtype,
         config: &LaunchConfig,
     ) -> Result<Evidence, Refusal>;
@@ -51,7 +50,7 @@ pub trait Verifier {
     ///
     /// # Errors
     /// [`Refusal`].
-    fn recheck(&mut self, launch: &mut dyn Launch) -> Result<Evidence, Refusal>;
+    fn recheck(&mut self, launch: &mut dyn Launch<O>) -> Result<Evidence, Refusal>;
 }
 
 /// Runs something of a kernel; a panic of the driver's bindings is a fault of that kernel and not the end of the run.

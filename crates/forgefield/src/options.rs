@@ -116,6 +116,7 @@ CUDA is installed.")]
     #[command(after_help = "Examples:
   forgefield tune
   forgefield tune --structure liquid.extxyz --variant painn_linear_receiver --budget 5m --resume
+  forgefield tune --op cell_list --structure liquid.extxyz --dtype f32,f64
 
 Samples and verdicts are appended to DIR/records.jsonl, the table is DIR/<device-slug>/<op>.json.
 Ctrl-C ends cleanly and keeps what was measured; --resume goes on from there.")]
@@ -454,7 +455,7 @@ pub struct TuneArgs {
     /// Ops to tune [default: all].
     #[arg(long, value_delimiter = ',')]
     pub op: Vec<String>,
-    /// Variants or families to tune [default: those of SchNet and PaiNN].
+    /// Variants or families to tune [default: full lists by both strategies, half lists, and those of SchNet and PaiNN].
     #[arg(long, visible_alias = "family", value_delimiter = ',')]
     pub variant: Vec<String>,
     /// Structure files (extxyz, PDB); all frames of a file are one batch.
@@ -484,7 +485,7 @@ pub struct TuneArgs {
     /// Where records and tables go.
     #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
     pub out: PathBuf,
-    /// Tuning space in place of the built-in one.
+    /// Tuning space in place of the built-in one of its op.
     #[arg(long, value_name = "FILE")]
     pub space: Option<PathBuf>,
     /// Print the outcome as JSON.
@@ -557,6 +558,9 @@ pub struct NeighborsArgs {
     /// Where to run.
     #[arg(long, default_value = "host")]
     pub runtime: RuntimeChoice,
+    /// Folder of tuning tables.
+    #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
+    pub tables: PathBuf,
 }
 
 /// How a list is printed.
@@ -597,7 +601,8 @@ pub enum TablesCommand {
     Check(TablesFiles),
     /// Which entry would be used here, and by which fallback step.
     #[command(after_help = "Example:
-  forgefield tables select --problem water-1000 --variant cfconv_mlp_receiver --dtype f32")]
+  forgefield tables select --problem water-1000 --variant cfconv_mlp_receiver --dtype f32
+  forgefield tables select --problem molecules --op cell_list")]
     Select(SelectArgs),
     /// What differs between two tables.
     #[command(after_help = "Example:\n  forgefield tables diff old.json new.json")]
@@ -613,9 +618,9 @@ pub struct TablesFolder {
     /// Folder of tuning tables.
     #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
     pub dir: PathBuf,
-    /// The op.
-    #[arg(long, default_value = "fused_message")]
-    pub op: String,
+    /// The op [default: all].
+    #[arg(long)]
+    pub op: Option<String>,
     /// Print as JSON.
     #[arg(long)]
     pub json: bool,
@@ -637,9 +642,9 @@ pub struct SelectArgs {
     /// The op.
     #[arg(long, default_value = "fused_message")]
     pub op: String,
-    /// Variant or family.
+    /// Variant or family [default for cell_list: a full list, by the strategy that wins].
     #[arg(long, visible_alias = "family")]
-    pub variant: String,
+    pub variant: Option<String>,
     /// Built-in problem.
     #[arg(long, value_name = "NAME", conflicts_with = "structure", required_unless_present = "structure")]
     pub problem: Option<String>,

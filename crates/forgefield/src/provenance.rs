@@ -1,19 +1,23 @@
 //! What this binary was built from, as records and tables name it.
 
-use ff_kernels::generated::FUSED_MESSAGE_TEMPLATE_HASH;
-use ff_spec::RuntimeKind;
-use ff_spec::fused_message::Variant;
+use ff_kernels::generated::{CELL_LIST_TEMPLATE_HASH, FUSED_MESSAGE_TEMPLATE_HASH};
+use ff_spec::{RuntimeKind, cell_list, fused_message};
 use ff_tables::Versions;
 
 /// (variant id, hash of its generated file and of the hand-written pieces).
 const KERNEL_HASHES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/kernel_hashes.rs"));
 
-/// Hash of the templates of `fused_message`.
-pub const TEMPLATE_HASH: &str = FUSED_MESSAGE_TEMPLATE_HASH;
+/// Hash of the templates of an op; empty for an op that does not exist, which no table is for.
+pub fn template_hash(op: &str) -> &'static str {
+    match op {
+        cell_list::OP => CELL_LIST_TEMPLATE_HASH,
+        fused_message::OP => FUSED_MESSAGE_TEMPLATE_HASH,
+        _ => "",
+    }
+}
 
-/// Hash of a variant's kernel source; empty for one that was not rendered, which no table accepts.
-pub fn kernel_hash(variant: &Variant) -> String {
-    let id = variant.id();
+/// Hash of the kernel source of a variant, by its id; empty for one that was not rendered, which no table accepts.
+pub fn kernel_hash(id: &str) -> String {
     KERNEL_HASHES.iter().find(|(known, _)| *known == id).map(|(_, hash)| (*hash).to_owned()).unwrap_or_default()
 }
 

@@ -2,7 +2,7 @@
 
 use ff_kernels::fused_message::{find, registered};
 use ff_reference::radial::{self, RadialKind};
-use ff_spec::fused_message::Variant;
+use ff_spec::fused_message::{self, Variant};
 use ff_spec::{OPS, cell_list};
 use ff_tables::nearest;
 
@@ -38,7 +38,61 @@ pub fn list(id: &str) -> Option<cell_list::Variant> {
     ff_kernels::cell_list::find(&variant).map(|registered| registered.variant())
 }
 
-/// Every variant that was rendered.
+/// The neighbour lists of exactly this id.
+///
+/// # Errors
+/// An unknown id, with the nearest known one.
+pub fn one_list(id: &str) -> Result<cell_list::Variant> {
+    let ids: Vec<&str> = ff_kernels::cell_list::registered().iter().map(|registered| registered.id).collect();
+    let unknown = || format!("unknown variant `{id}` of op `{}`{}", cell_list::OP, meant(id, &ids));
+    list(id).ok_or_else(|| Failure::input(format!("{}, expected one of {}", unknown(), ids.join(", "))))
+}
+
+/// Variants, each kind under its op.
+#[derive(Debug)]
+pub struct ByOp {
+    /// Of `fused_message`.
+    pub messages: Vec<Variant>,
+    /// Of `cell_list`.
+    pub lists: Vec<cell_list::Variant>,
+}
+
+/// The variants that these names stand for and that are of one of these ops, of any where none is given. Names of lists
+/// are ids, `messages` says what the others stand for.
+///
+/// # Errors
+/// An unknown op or name, and names of which none is of these ops.
+pub fn by_op(ops: &[String], names: &[String], messages: impl Fn(&str) -> Result<Vec<Variant>>) -> Result<ByOp> {
+    ops.iter().try_for_each(|name| op(name))?;
+    let of = |op: &str| ops.is_empty() || ops.iter().any(|chosen| chosen == op);
+    let mut found = ByOp { messages: Vec::new(), lists: Vec::new() };
+    for name in names {
+        match list(name) {
+            Some(list) if of(cell_list::OP) && !found.lists.contains(&list) => found.lists.push(list),
+            Some(_) => {}
+            None => {
+                for variant in messages(name)?.into_iter().filter(|_| of(fused_message::OP)) {
+                    if !found.messages.contains(&variant) {
+                        found.messages.push(variant);
+                    }
+                }
+            }
+        }
+    }
+    if found.messages.is_empty() && found.lists.is_empty() {
+        let (names, ops) = (names.join(", "), ops.join(", "));
+        return Err(Failure::input(format!("none of the variants {names} is of op {ops}")));
+    }
+    Ok(found)
+}
+
+/// The id of every variant that was rendered, of all ops.
+pub fn ids() -> Vec<String> {
+    let lists = ff_kernels::cell_list::registered().iter().map(|registered| registered.id);
+    lists.chain(registered().iter().map(|registered| registered.id)).map(str::to_owned).collect()
+}
+
+/// Every message that was rendered.
 pub fn all() -> Vec<Variant> {
     registered().iter().map(|r| r.variant()).collect()
 }
@@ -61,8 +115,8 @@ pub fn one(id: &str) -> Result<Variant> {
             }
         }
     }
-    let ids: Vec<&str> = registered().iter().map(|r| r.id).collect();
-    let hint = meant(id, &ids);
+    let ids = ids();
+    let hint = meant(id, &ids.iter().map(String::as_str).collect::<Vec<_>>());
     Err(Failure::input(match parsed {
         Ok(_) => format!("variant `{id}` was not rendered{hint}; `forgefield ops` lists those that were"),
         Err(error) => format!("{error}{hint}; `forgefield ops` lists all"),

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use ff_model::{MessageSpec, Structure, builtin, message_inputs, random_linear, random_mlp, read_structures};
+use ff_model::{MessageSpec, Structure, batch, builtin, message_inputs, random_linear, random_mlp, read_structures};
 use ff_reference::radial::{RadialKind, default_parameters};
-use ff_spec::Problem;
 use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Message, Radial, Reduction, Variant};
+use ff_spec::{Problem, cell_list};
 
 use crate::failure::{Failure, Result};
 use crate::options::Sizes;
@@ -84,6 +84,23 @@ impl Workload {
     pub fn inputs(&self, variant: &Variant, sizes: &Sizes) -> Result<Inputs<f64>> {
         let spec = spec(variant, sizes)?;
         message_inputs(&self.structures, sizes.cutoff, &spec).map_err(Failure::input)
+    }
+
+    /// The batch that a neighbour list is built of.
+    ///
+    /// # Errors
+    /// Periodic directions without a cell.
+    pub fn list_inputs(&self, cutoff: f64) -> Result<cell_list::Inputs<f64>> {
+        batch(&self.structures, cutoff).map_err(Failure::input)
+    }
+
+    /// What makes this batch when its turn comes; what can be wrong is found now.
+    ///
+    /// # Errors
+    /// As [`Workload::list_inputs`].
+    pub fn list_maker(&self, cutoff: f64) -> Result<impl Fn() -> cell_list::Inputs<f64>> {
+        self.list_inputs(cutoff)?;
+        Ok(move || batch(&self.structures, cutoff).expect("this batch was made just before"))
     }
 
     /// What makes these tensors when their turn comes; what can be wrong is found now.

@@ -1,7 +1,6 @@
 use ff_kernels::fused_message::find;
 use ff_spec::fused_message::OP;
-use ff_spec::fused_message::{Inputs, Variant};
-use ff_spec::{DeviceId, Dtype, LaunchConfig, Prepare, Problem, SCHEMA_VERSION, TuneKey};
+use ff_spec::{DeviceId, Dtype, LaunchConfig, Op, Prepare, Problem, SCHEMA_VERSION, TuneKey, cell_list};
 use ff_tables::{Loaded, Query, Selection, Step, select};
 use serde::Serialize;
 
@@ -27,6 +26,13 @@ struct Report {
 
 /// Runs a variant on tensors from a file.
 pub fn run(args: &EvalArgs, screen: &Screen) -> Result<()> {
+    if args.op == cell_list::OP {
+        return Err(Failure::input(format!(
+            "`eval` runs kernels on tensors, and op `{}` makes lists of structures: expected op `{OP}`, or the command \
+             `forgefield neighbors FILE`",
+            cell_list::OP
+        )));
+    }
     variants::op_of(&args.op, "eval", &[OP])?;
     let variant = variants::one(&args.variant)?;
     if args.grad.is_some() {
@@ -82,16 +88,17 @@ pub fn run(args: &EvalArgs, screen: &Screen) -> Result<()> {
 }
 
 /// The configuration for a call from the tables, or the default one, with how it was found.
-pub fn choose(
-    runtime: &dyn Prepare,
+pub fn choose<O: Op>(
+    runtime: &dyn Prepare<O>,
     tables: &Loaded,
-    variant: &Variant,
+    variant: &O::Variant,
     dtype: Dtype,
-    inputs: &Inputs<f64>,
+    inputs: &O::Inputs,
     problem: &Problem,
 ) -> (Selection, LaunchConfig) {
-    let key = TuneKey::new(&variant.family(), dtype, problem);
-    let query = Query { op: OP, device: runtime.device(), template_hash: provenance::TEMPLATE_HASH, key: &key };
+    let key = TuneKey::new(&O::family(variant), dtype, problem);
+    let template_hash = provenance::template_hash(O::NAME);
+    let query = Query { op: O::NAME, device: runtime.device(), template_hash, key: &key };
     let feasible = |config: &LaunchConfig| runtime.prepare(variant, dtype, inputs, config).is_ok();
     let selection = select(tables.iter(), query, feasible);
     let config = selection.config.clone().unwrap_or_else(|| runtime.default_config(variant, dtype, problem));

@@ -1,12 +1,13 @@
 use ff_model::{batch, read_structures};
-use ff_spec::cell_list::{List, NeighborList, Strategy, Variant};
-use ff_spec::{CellList, Dtype, Prepare};
+use ff_spec::cell_list::{Inputs, List, NeighborList, OP, Variant};
+use ff_spec::{CellList, Dtype, LaunchConfig, Prepare, Problem};
+use ff_tables::{ListQuery, Loaded, Selection, load_all, select_list};
 use serde::Serialize;
 
 use crate::failure::{Failure, Result};
 use crate::options::{ListFormat, NeighborsArgs};
 use crate::screen::Screen;
-use crate::{interrupt, runtimes};
+use crate::{interrupt, provenance, runtimes};
 
 /// The pairs of one frame.
 #[derive(Serialize)]
@@ -28,7 +29,10 @@ pub fn run(args: &NeighborsArgs, screen: &Screen) -> Result<()> {
     };
     let runtime: &dyn Prepare<CellList> = runtime.as_ref();
     let list = if args.half { List::Half } else { List::Full };
-    let variant = Variant { list, strategy: Strategy::Cells };
+    let tables = load_all(&args.tables, OP);
+    for error in &tables.errors {
+        screen.warn(format!("warning: {error}"));
+    }
     for (index, structure) in structures.iter().enumerate() {
         if interrupt::raised() {
             return Err(Failure::interrupted(format!("interrupted after {index} of {} frames", structures.len())));
@@ -37,7 +41,9 @@ pub fn run(args: &NeighborsArgs, screen: &Screen) -> Result<()> {
             Failure::input(format!("{}: frame {}: {error}", args.file.display(), index + 1))
         };
         let inputs = batch(std::slice::from_ref(structure), args.cutoff).map_err(|error| of_frame(&error))?;
-        let config = runtime.default_config(&variant, Dtype::F64, &inputs.problem("", &[]));
+        inputs.check().map_err(|error| of_frame(&error))?;
+        let problem = inputs.estimate("");
+        let (variant, _, config) = choose(runtime, &tables, list, Dtype::F64, &inputs, &problem);
         let list = runtime
             .prepare(&variant, Dtype::F64, &inputs, &config)
             .and_then(|mut launch| {
@@ -62,6 +68,23 @@ pub fn run(args: &NeighborsArgs, screen: &Screen) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The strategy and the configuration for a list from the tables, or the default ones, with how they were found.
+pub fn choose(
+    runtime: &dyn Prepare<CellList>,
+    tables: &Loaded,
+    list: List,
+    dtype: Dtype,
+    inputs: &Inputs<f64>,
+    problem: &Problem,
+) -> (Variant, Selection, LaunchConfig) {
+    let template_hash = provenance::template_hash(OP);
+    let query = ListQuery { device: runtime.device(), template_hash, list, dtype, problem };
+    let feasible = |variant: &Variant, config: &LaunchConfig| runtime.prepare(variant, dtype, inputs, config).is_ok();
+    let (variant, selection) = select_list(tables.iter(), query, feasible);
+    let config = selection.config.clone().unwrap_or_else(|| runtime.default_config(&variant, dtype, problem));
+    (variant, selection, config)
 }
 
 fn pairs(list: &NeighborList<f64>) -> Vec<(u32, u32, i32, i32, i32)> {

@@ -5,7 +5,7 @@ use ff_reference::radial::{RADIAL_FUNCTIONS, RadialKind};
 use ff_spec::cell_list::{List, Strategy};
 use ff_spec::fused_message::{FilterKind, Message, OP, Reduction};
 use ff_spec::{Dtype, SCHEMA_VERSION};
-use ff_tune::Spaces;
+use ff_tune::{Part, Spaces};
 use serde::Serialize;
 
 use crate::failure::{Failure, Result};
@@ -29,6 +29,7 @@ struct Lists {
     orders_registered: &'static [u8],
     orders_gated: &'static [u8],
     variants: Vec<ListRow>,
+    launch: Vec<Launch>,
 }
 
 #[derive(Serialize)]
@@ -86,15 +87,16 @@ struct Parameter {
 #[derive(Serialize)]
 struct Launch {
     target: String,
-    reduction: Reduction,
+    #[serde(flatten)]
+    part: Part,
     parameters: Vec<(String, Vec<u32>)>,
 }
 
 /// Prints what was rendered.
 pub fn run(args: &JsonOnly, screen: &Screen) -> Result<()> {
-    let op = fused_message()?;
+    let (op, lists) = (fused_message()?, cell_list()?);
     if args.json {
-        return screen.json(&Report { schema: SCHEMA_VERSION, ops: (op, cell_list()) });
+        return screen.json(&Report { schema: SCHEMA_VERSION, ops: (op, lists) });
     }
     let list = |orders: &[u8]| orders.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
     screen.line(screen.paint(Paint::Bold, format!("{OP}: radial basis, filter, message and scatter in one kernel")))?;
@@ -122,17 +124,7 @@ pub fn run(args: &JsonOnly, screen: &Screen) -> Result<()> {
         }
     }
     screen.line("")?;
-    let mut rows = Vec::new();
-    for launch in &op.launch {
-        for (name, values) in &launch.parameters {
-            let values = values.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
-            rows.push(vec![launch.target.clone(), launch.reduction.name().to_owned(), name.clone(), values]);
-        }
-    }
-    for line in columns(&["TARGET", "REDUCTION", "LAUNCH PARAMETER", "VALUES TRIED"], &rows, "llll") {
-        screen.line(line)?;
-    }
-    let lists = cell_list();
+    parameters("REDUCTION", &op.launch, screen)?;
     let name = lists.op;
     screen.line("")?;
     screen.line(screen.paint(Paint::Bold, format!("{name}: neighbour lists of batches, in any cell")))?;
@@ -142,23 +134,49 @@ pub fn run(args: &JsonOnly, screen: &Screen) -> Result<()> {
     screen.line("")?;
     let rows: Vec<Vec<String>> =
         lists.variants.iter().map(|row| vec![row.variant.to_owned(), "yes".to_owned()]).collect();
-    columns(&["VARIANT", "SAME BITS"], &rows, "ll").into_iter().try_for_each(|line| screen.line(line))
+    columns(&["VARIANT", "SAME BITS"], &rows, "ll").into_iter().try_for_each(|line| screen.line(line))?;
+    screen.line("")?;
+    parameters("STRATEGY", &lists.launch, screen)
 }
 
-fn cell_list() -> Lists {
+/// The launch parameters of an op; `part` is what its spaces are told apart by.
+fn parameters(part: &str, launch: &[Launch], screen: &Screen) -> Result<()> {
+    let mut rows = Vec::new();
+    for launch in launch {
+        for (name, values) in &launch.parameters {
+            let values = values.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
+            rows.push(vec![launch.target.clone(), launch.part.name().to_owned(), name.clone(), values]);
+        }
+    }
+    let header = ["TARGET", part, "LAUNCH PARAMETER", "VALUES TRIED"];
+    columns(&header, &rows, "llll").into_iter().try_for_each(|line| screen.line(line))
+}
+
+fn launch(spaces: &Spaces) -> Vec<Launch> {
+    let launch = spaces.iter().map(|space| Launch {
+        target: space.target.to_string(),
+        part: space.part,
+        parameters: space.parameters().to_vec(),
+    });
+    launch.collect()
+}
+
+fn cell_list() -> Result<Lists> {
     let row = |registered: &ff_kernels::cell_list::Registered| ListRow {
         variant: registered.id,
         list: registered.list,
         strategy: registered.strategy,
         deterministic: true,
     };
-    Lists {
+    let spaces = Spaces::cell_list().map_err(Failure::fault)?;
+    Ok(Lists {
         op: ff_spec::cell_list::OP,
         dtypes: Dtype::ALL.to_vec(),
         orders_registered: ORDERS,
         orders_gated: ORDERS,
         variants: ff_kernels::cell_list::registered().iter().map(row).collect(),
-    }
+        launch: launch(&spaces),
+    })
 }
 
 fn fused_message() -> Result<Op> {
@@ -176,11 +194,6 @@ fn fused_message() -> Result<Op> {
             .collect(),
         source: f.source,
     });
-    let launch = spaces.iter().map(|space| Launch {
-        target: space.target.to_string(),
-        reduction: space.reduction,
-        parameters: space.parameters().to_vec(),
-    });
     Ok(Op {
         op: OP,
         dtypes: Dtype::ALL.to_vec(),
@@ -188,7 +201,7 @@ fn fused_message() -> Result<Op> {
         orders_gated: ORDERS,
         variants: registered().iter().map(row).collect(),
         radial: radial.collect(),
-        launch: launch.collect(),
+        launch: launch(&spaces),
     })
 }
 

@@ -1,16 +1,20 @@
 use std::path::{Path, PathBuf};
 
-use ff_spec::fused_message::OP;
-use ff_spec::{LaunchConfig, SCHEMA_VERSION};
-use ff_tables::{Entry, Selection, Table, load_all};
+use ff_spec::cell_list::List;
+use ff_spec::{
+    CellList, Dtype, FusedMessage, LaunchConfig, OPS, Op, Problem, Runtime, SCHEMA_VERSION, TuneKey, cell_list,
+    fused_message,
+};
+use ff_tables::{Entry, Loaded, Selection, Table, load_all};
 use serde::Serialize;
 
 use crate::failure::{Failure, Result};
 use crate::options::{DiffArgs, MergeArgs, SelectArgs, TablesArgs, TablesCommand, TablesFiles, TablesFolder};
 use crate::screen::{Paint, Screen, columns, nanoseconds};
-use crate::{provenance, runtimes, variants, workload};
+use crate::workload::{self, Workload};
+use crate::{provenance, runtimes, variants};
 
-use super::eval::choose;
+use super::{eval, neighbors};
 
 /// Shows, checks, compares, merges and queries tables.
 pub fn run(args: &TablesArgs, screen: &Screen) -> Result<()> {
@@ -24,8 +28,10 @@ pub fn run(args: &TablesArgs, screen: &Screen) -> Result<()> {
 }
 
 fn show(args: &TablesFolder, screen: &Screen) -> Result<()> {
-    variants::op(&args.op)?;
-    let loaded = load_all(&args.dir, &args.op);
+    if let Some(op) = &args.op {
+        variants::op(op)?;
+    }
+    let loaded = load(&args.dir, args.op.as_deref());
     if let Some(error) = loaded.errors.first() {
         return Err(Failure::input(error));
     }
@@ -33,7 +39,8 @@ fn show(args: &TablesFolder, screen: &Screen) -> Result<()> {
         return screen.json(&loaded.iter().collect::<Vec<_>>());
     }
     if loaded.tables.is_empty() {
-        return screen.line(format!("no tables of `{}` under {}", args.op, args.dir.display()));
+        let of = args.op.as_ref().map(|op| format!(" of `{op}`")).unwrap_or_default();
+        return screen.line(format!("no tables{of} under {}", args.dir.display()));
     }
     for (path, table) in &loaded.tables {
         let device = &table.device;
@@ -42,30 +49,57 @@ fn show(args: &TablesFolder, screen: &Screen) -> Result<()> {
         if device.software {
             screen.line("  times of a software adapter: no performance claims, never used on hardware")?;
         }
-        if table.template_hash != provenance::TEMPLATE_HASH {
-            screen.line(format!("  {}", stale(table)))?;
+        if let Some(stale) = stale(table) {
+            screen.line(format!("  {stale}"))?;
         }
         let rows: Vec<Vec<String>> = table.entries().iter().map(row).collect();
-        for line in columns(&HEADER, &rows, "llrrrrrrrrrl") {
+        for line in columns(&HEADER, &rows, "llrrrrrrrrrrl") {
             screen.line(format!("  {line}"))?;
         }
     }
     Ok(())
 }
 
-const HEADER: [&str; 12] =
-    ["FAMILY", "DTYPE", "ATOMS", "DEGREE", "F", "K", "MEDIAN", "SPREAD", "× DEFAULT", "× UNFUSED", "TIES", "CONFIG"];
+/// The tables of an op, or of all.
+fn load(dir: &Path, op: Option<&str>) -> Loaded {
+    let mut loaded = Loaded::default();
+    for op in OPS.iter().filter(|known| op.is_none_or(|op| op == **known)) {
+        let Loaded { tables, errors } = load_all(dir, op);
+        loaded.tables.extend(tables);
+        loaded.errors.extend(errors);
+    }
+    loaded
+}
+
+const HEADER: [&str; 13] = [
+    "FAMILY",
+    "DTYPE",
+    "ATOMS",
+    "SYSTEMS",
+    "DEGREE",
+    "F",
+    "K",
+    "MEDIAN",
+    "SPREAD",
+    "× DEFAULT",
+    "× UNFUSED",
+    "TIES",
+    "CONFIG",
+];
 
 fn row(entry: &Entry) -> Vec<String> {
     let ratio = |ratio: Option<f64>| ratio.map_or_else(|| "–".to_owned(), |r| format!("{r:.2}"));
+    // What an op does not see is 0.
+    let seen = |size: u64| if size == 0 { "–".to_owned() } else { size.to_string() };
     let key = &entry.key;
     vec![
         key.family.clone(),
         key.dtype.to_string(),
         key.n_atoms.to_string(),
+        seen(key.n_systems),
         format!("{:.1}", key.mean_degree),
-        key.features.to_string(),
-        key.n_basis.to_string(),
+        seen(key.features.into()),
+        seen(key.n_basis.into()),
         nanoseconds(entry.median_ns),
         nanoseconds(entry.spread_ns),
         ratio(entry.speedup()),
@@ -75,9 +109,11 @@ fn row(entry: &Entry) -> Vec<String> {
     ]
 }
 
-fn stale(table: &Table) -> String {
-    let (found, expected) = (&table.template_hash, provenance::TEMPLATE_HASH);
-    format!("made from templates {found}, this binary has {expected}: its entries are not used")
+/// Why a table is not used by this binary.
+fn stale(table: &Table) -> Option<String> {
+    let (found, expected) = (&table.template_hash, provenance::template_hash(&table.op));
+    let text = || format!("made from templates {found}, this binary has {expected}: its entries are not used");
+    (found != expected).then(text)
 }
 
 fn check(args: &TablesFiles, screen: &Screen) -> Result<()> {
@@ -85,8 +121,7 @@ fn check(args: &TablesFiles, screen: &Screen) -> Result<()> {
     let mut tables: Vec<(PathBuf, Table)> = Vec::new();
     let mut errors = Vec::new();
     if args.files.is_empty() {
-        let loaded = load_all(&args.dir, OP);
-        (tables, errors) = (loaded.tables, loaded.errors);
+        Loaded { tables, errors } = load(&args.dir, None);
     }
     for path in &args.files {
         match Table::load(path) {
@@ -111,8 +146,8 @@ fn check(args: &TablesFiles, screen: &Screen) -> Result<()> {
             let text = format!("{}: {entries} entries, each with a numerical pass", path.display());
             screen.line(format!("{} {text}", screen.paint(Paint::Green, "fine ")))?;
         }
-        if table.template_hash != provenance::TEMPLATE_HASH {
-            screen.line(format!("note  {}: {}", path.display(), stale(table)))?;
+        if let Some(stale) = stale(table) {
+            screen.line(format!("note  {}: {stale}", path.display()))?;
         }
     }
     if problems > 0 {
@@ -127,54 +162,105 @@ fn check(args: &TablesFiles, screen: &Screen) -> Result<()> {
 #[derive(Serialize)]
 struct Selected {
     schema: u32,
-    op: &'static str,
+    op: String,
     variant: String,
     device: String,
-    problem: ff_spec::Problem,
+    problem: Problem,
     #[serde(flatten)]
     selection: Selection,
     /// The table's, or the default one.
     used: LaunchConfig,
 }
 
+/// What a call would use.
+struct Used {
+    variant: String,
+    key: TuneKey,
+    problem: Problem,
+    selection: Selection,
+    config: LaunchConfig,
+}
+
 fn selected(args: &SelectArgs, screen: &Screen) -> Result<()> {
-    variants::op_of(&args.op, "tables select", &[OP])?;
-    let variant = variants::representative(&args.variant)?;
+    variants::op(&args.op)?;
     let problems: Vec<String> = args.problem.iter().cloned().collect();
     let files: Vec<PathBuf> = args.structure.iter().cloned().collect();
     let workloads = workload::collect(&problems, &files, &args.sizes)?;
     let workload = workloads.first().ok_or_else(|| Failure::input("no problem, expected --problem or --structure"))?;
-    let inputs = workload.inputs(&variant, &args.sizes)?;
+    let find = match args.op.as_str() {
+        cell_list::OP => of_list,
+        _ => of_message,
+    };
     let runtime = runtimes::open(args.runtime, screen)?;
-    let loaded = load_all(&args.dir, OP);
+    let loaded = load_all(&args.dir, &args.op);
     for error in &loaded.errors {
         screen.warn(format!("warning: {error}"));
     }
-    let problem = inputs.problem(&workload.name);
-    let (selection, used) = choose(runtime.as_ref(), &loaded, &variant, args.dtype, &inputs, &problem);
+    let Used { variant, key, problem, selection, config: used } = find(args, workload, runtime.as_ref(), &loaded)?;
     let device = runtime.device().slug.clone();
     if args.json {
-        let variant = variant.id();
-        return screen.json(&Selected { schema: SCHEMA_VERSION, op: OP, variant, device, problem, selection, used });
+        let (schema, op) = (SCHEMA_VERSION, args.op.clone());
+        return screen.json(&Selected { schema, op, variant, device, problem, selection, used });
     }
-    screen.line(format!("call    {}", ff_spec::TuneKey::new(&variant.family(), args.dtype, &problem)))?;
+    screen.line(format!("call    {key}"))?;
     screen.line(format!("step    {}", selection.step))?;
-    if let (Some(key), Some(distance)) = (&selection.key, &selection.distance) {
-        screen.line(format!("entry   {key}"))?;
-        let [atoms, _, degree, features, basis] = distance;
-        let octaves = format!("{atoms:.2} atoms, {degree:.2} degree, {features:.2} F, {basis:.2} K");
-        screen.line(format!("octaves {octaves}"))?;
+    if let (Some(entry), Some(distance)) = (&selection.key, &selection.distance) {
+        screen.line(format!("entry   {entry}"))?;
+        // Axes that the op does not see are left out.
+        let seen = [true, key.n_systems > 0, true, key.features > 0, key.features > 0];
+        let axes = distance.iter().zip(["atoms", "systems", "degree", "F", "K"]).zip(seen);
+        let axes: Vec<String> =
+            axes.filter(|(_, seen)| *seen).map(|((octaves, axis), _)| format!("{octaves:.2} {axis}")).collect();
+        screen.line(format!("octaves {}", axes.join(", ")))?;
     }
     screen.line(format!("config  {used}"))?;
     screen.line(format!("why     {}", selection.reason))
 }
 
-fn load(path: &Path) -> Result<Table> {
+fn of_message(args: &SelectArgs, workload: &Workload, runtime: &dyn Runtime, loaded: &Loaded) -> Result<Used> {
+    let Some(name) = &args.variant else {
+        return Err(Failure::input(format!("no variant of op `{}`, expected --variant", fused_message::OP)));
+    };
+    let variant = variants::representative(name)?;
+    let inputs = workload.inputs(&variant, &args.sizes)?;
+    let problem = inputs.problem(&workload.name);
+    let (selection, config) = eval::choose::<FusedMessage>(runtime, loaded, &variant, args.dtype, &inputs, &problem);
+    Ok(used::<FusedMessage>(&variant, args.dtype, problem, selection, config))
+}
+
+/// Without a variant a full list, by the strategy that wins.
+fn of_list(args: &SelectArgs, workload: &Workload, runtime: &dyn Runtime, loaded: &Loaded) -> Result<Used> {
+    let inputs = workload.list_inputs(args.sizes.cutoff)?;
+    let problem = inputs.estimate(&workload.name);
+    let (variant, selection, config) = match &args.variant {
+        Some(name) => {
+            let variant = variants::one_list(name)?;
+            let (selection, config) =
+                eval::choose::<CellList>(runtime, loaded, &variant, args.dtype, &inputs, &problem);
+            (variant, selection, config)
+        }
+        None => neighbors::choose(runtime, loaded, List::Full, args.dtype, &inputs, &problem),
+    };
+    Ok(used::<CellList>(&variant, args.dtype, problem, selection, config))
+}
+
+fn used<O: Op>(
+    variant: &O::Variant,
+    dtype: Dtype,
+    problem: Problem,
+    selection: Selection,
+    config: LaunchConfig,
+) -> Used {
+    let key = TuneKey::new(&O::family(variant), dtype, &problem);
+    Used { variant: variant.to_string(), key, problem, selection, config }
+}
+
+fn read(path: &Path) -> Result<Table> {
     Table::load(path).map_err(Failure::input)
 }
 
 fn diff(args: &DiffArgs, screen: &Screen) -> Result<()> {
-    let (old, new) = (load(&args.old)?, load(&args.new)?);
+    let (old, new) = (read(&args.old)?, read(&args.new)?);
     let fields = |t: &Table| {
         let versions = &t.versions;
         [
@@ -217,10 +303,10 @@ fn diff(args: &DiffArgs, screen: &Screen) -> Result<()> {
 }
 
 fn merge(args: &MergeArgs, screen: &Screen) -> Result<()> {
-    let mut table = load(&args.into)?;
+    let mut table = read(&args.into)?;
     let mut lines = Vec::new();
     for path in &args.from {
-        let report = table.merge(load(path)?).map_err(|e| Failure::input(format!("{}: {e}", path.display())))?;
+        let report = table.merge(read(path)?).map_err(|e| Failure::input(format!("{}: {e}", path.display())))?;
         let (added, replaced, kept) = (report.added, report.replaced, report.kept);
         lines.push(format!("{}: {added} added, {replaced} faster and replaced, {kept} not faster", path.display()));
     }

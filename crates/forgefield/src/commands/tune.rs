@@ -1,22 +1,28 @@
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use ff_spec::fused_message::{OP, Variant};
-use ff_spec::{DeviceId, Dtype};
+use ff_spec::{CellList, DeviceId, Dtype, FusedMessage, Op, Prepare, Problem, cell_list, fused_message};
 use ff_tune::{
-    Budget, Event, GateVerifier, Outcome, Policy, ProblemOutcome, RecordWriter, Request, Spaces, Task, TuneError,
-    Verdict, tune,
+    BaselineFn, Budget, Event, GateVerifier, Outcome, Policy, ProblemOutcome, RecordWriter, Request, SpaceError,
+    Spaces, Task, TuneError, Tuned, Verdict, tune,
 };
 
 use crate::baseline::Unfused;
 use crate::failure::{Failure, Result};
 use crate::options::{BudgetArg, Strategy, TuneArgs};
 use crate::screen::{Left, Paint, Screen, columns, nanoseconds};
+use crate::variants::ByOp;
 use crate::workload::{self, Workload};
 use crate::{interrupt, provenance, runtimes, variants};
 
-/// What is tuned when nothing is said: the filters of SchNet and PaiNN, both reductions, and their tables.
-const DEFAULT_VARIANTS: [&str; 6] = [
+/// What is tuned when nothing is said: full lists by both strategies, half lists; the filters of SchNet and PaiNN, both
+/// reductions, and their tables.
+const DEFAULT_VARIANTS: [&str; 9] = [
+    "full_cells",
+    "full_brute",
+    "half_cells",
     "cfconv_mlp_receiver",
     "cfconv_mlp_edge_atomic",
     "cfconv_tabulated_receiver",
@@ -31,21 +37,26 @@ const DEFAULT_PROBLEMS: [&str; 3] = ["molecules", "water-64", "water-512"];
 /// Steps of the progress bar per task.
 const STEPS: u64 = 1000;
 
-/// Searches, and writes records and the table.
+/// Searches, and writes records and tables.
 pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
-    for op in &args.op {
-        variants::op_of(op, "tune", &[OP])?;
-    }
     // There is one strategy; naming it here makes a second one a compile error.
     let Strategy::Brute = args.strategy;
-    let variants = chosen(&args.variant)?;
+    let defaults = || DEFAULT_VARIANTS.map(str::to_owned).to_vec();
+    let names = if args.variant.is_empty() { defaults() } else { args.variant.clone() };
+    let ByOp { messages, lists } = variants::by_op(&args.op, &names, |name| Ok(vec![variants::representative(name)?]))?;
     let dtypes: BTreeSet<Dtype> = args.dtype.iter().copied().collect();
     let dtypes = if dtypes.is_empty() { BTreeSet::from([Dtype::F32]) } else { dtypes };
-    let spaces = match &args.space {
-        Some(path) => Spaces::load(path),
-        None => Spaces::fused_message(),
+    let tuned = [(cell_list::OP, lists.is_empty()), (fused_message::OP, messages.is_empty())];
+    let tuned: Vec<&str> = tuned.into_iter().filter(|(_, none)| !none).map(|(op, _)| op).collect();
+    let given = args.space.as_ref().map(|path| Spaces::load(path)).transpose().map_err(Failure::input)?;
+    if let Some(spaces) = given.as_ref().filter(|spaces| !tuned.contains(&spaces.op.as_str())) {
+        let (op, tuned) = (&spaces.op, tuned.join(", "));
+        return Err(Failure::input(format!("--space: these are the spaces of op `{op}`, expected those of {tuned}")));
+    }
+    let spaces = |op: &str, built_in: fn() -> std::result::Result<Spaces, SpaceError>| match &given {
+        Some(spaces) if spaces.op == op => Ok(spaces.clone()),
+        _ => built_in().map_err(Failure::fault),
     };
-    let spaces = spaces.map_err(Failure::input)?;
     let built_in = if args.problem.is_empty() && args.structure.is_empty() {
         DEFAULT_PROBLEMS.map(str::to_owned).to_vec()
     } else {
@@ -53,48 +64,45 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
     };
     let workloads = workload::collect(&built_in, &args.structure, &args.sizes)?;
     let runtime = runtimes::open(args.runtime, screen)?;
-    let mut tasks = Vec::new();
+    let (mut list_tasks, mut message_tasks) = (Vec::new(), Vec::new());
     for workload in &workloads {
-        for (variant, dtype) in variants.iter().flat_map(|v| dtypes.iter().map(move |d| (v, *d))) {
-            tasks.push(task(workload, variant, dtype, args)?);
+        for (variant, dtype) in lists.iter().flat_map(|v| dtypes.iter().map(move |d| (v, *d))) {
+            list_tasks.push(task::<CellList>(
+                workload,
+                variant,
+                dtype,
+                Box::new(workload.list_maker(args.sizes.cutoff)?),
+            ));
+        }
+        for (variant, dtype) in messages.iter().flat_map(|v| dtypes.iter().map(move |d| (v, *d))) {
+            let make = workload.maker(variant, &args.sizes)?;
+            message_tasks.push(task::<FusedMessage>(workload, variant, dtype, Box::new(make)));
         }
     }
-    let mut records = open_records(&args.out)?;
-    let budget = match args.budget {
-        BudgetArg::Time(time) => Budget::Time(time),
-        BudgetArg::Evaluations(n) => Budget::Evaluations(n),
-        BudgetArg::All => Budget::Exhaustive,
-    };
-    let kind = runtime.device().runtime;
-    let request = Request {
-        spaces: &spaces,
-        tasks,
-        budget,
-        policy: Policy::default(),
-        seed: args.sizes.seed,
-        resume: args.resume,
-        tables: args.out.clone(),
-        versions: provenance::versions(),
-        template_hash: provenance::TEMPLATE_HASH.to_owned(),
-        compiler: provenance::compiler(kind),
-    };
-    let stop = interrupt::flag();
-    let unfused = Unfused::new(kind, stop);
-    let mut shown = Shown::new(request.tasks.len(), args.budget, screen);
-    let result = tune(
-        runtime.as_ref(),
-        &request,
-        &mut GateVerifier::default(),
-        Some(&|variant, dtype, inputs| unfused.measure(variant, dtype, inputs)),
-        &mut records,
-        &mut |event| shown.event(event),
+    let (stop, unfused) = (interrupt::flag(), Unfused::new(runtime.device().runtime, interrupt::flag()));
+    let mut session = Session {
+        args,
+        records: open_records(&args.out)?,
+        shown: Shown::new(list_tasks.len() + message_tasks.len(), args.budget, screen),
+        end: if let BudgetArg::Time(time) = args.budget { Some(Instant::now() + time) } else { None },
+        outcome: Outcome::default(),
         stop,
-    );
+    };
+    // Lists first: what they leave of a time goes to the messages, which have more to try.
+    let device = runtime.as_ref();
+    let searched = session
+        .search::<CellList>(device, &spaces(cell_list::OP, Spaces::cell_list)?, list_tasks, None)
+        .and_then(|()| {
+            let baseline: &BaselineFn<'_> = &|variant, dtype, inputs| unfused.measure(variant, dtype, inputs);
+            let spaces = spaces(fused_message::OP, Spaces::fused_message)?;
+            session.search::<FusedMessage>(device, &spaces, message_tasks, Some(baseline))
+        });
+    let Session { records, shown, outcome, .. } = session;
     shown.progress.end();
     for note in unfused.notes() {
         screen.say(format!("note: {note}"));
     }
-    let outcome = result.map_err(|error| failure(error, records.path()))?;
+    searched?;
     if args.json {
         screen.json(&outcome)?;
     } else {
@@ -109,27 +117,69 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
     Ok(())
 }
 
-fn chosen(names: &[String]) -> Result<Vec<Variant>> {
-    let mut chosen: Vec<Variant> = Vec::new();
-    let defaults = DEFAULT_VARIANTS.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-    for name in if names.is_empty() { &defaults } else { names } {
-        let variant = variants::representative(name)?;
-        if !chosen.contains(&variant) {
-            chosen.push(variant);
-        }
-    }
-    Ok(chosen)
+fn task<'a, O: Op>(
+    workload: &Workload,
+    variant: &O::Variant,
+    dtype: Dtype,
+    inputs: Box<dyn Fn() -> O::Inputs + 'a>,
+) -> Task<'a, O> {
+    let kernel_hash = provenance::kernel_hash(&variant.to_string());
+    Task { variant: variant.clone(), kernel_hash, dtype, problem: workload.name.clone(), inputs }
 }
 
-fn task<'a>(workload: &'a Workload, variant: &Variant, dtype: Dtype, args: &TuneArgs) -> Result<Task<'a>> {
-    let make = workload.maker(variant, &args.sizes)?;
-    Ok(Task {
-        variant: variant.clone(),
-        kernel_hash: provenance::kernel_hash(variant),
-        dtype,
-        problem: workload.name.clone(),
-        inputs: Box::new(make),
-    })
+/// What the searches of several ops share.
+struct Session<'a> {
+    args: &'a TuneArgs,
+    records: RecordWriter,
+    shown: Shown<'a>,
+    /// When the time is up, where it is limited.
+    end: Option<Instant>,
+    /// Of the ops before.
+    outcome: Outcome,
+    stop: &'a AtomicBool,
+}
+
+impl Session<'_> {
+    /// Searches for one op. Time is shared evenly among all tasks that are left.
+    fn search<O: Tuned>(
+        &mut self,
+        runtime: &dyn Prepare<O>,
+        spaces: &Spaces,
+        tasks: Vec<Task<'_, O>>,
+        baseline: Option<&BaselineFn<'_, O>>,
+    ) -> Result<()> {
+        let count = tasks.len();
+        if count == 0 || self.stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let budget = match (self.args.budget, self.end) {
+            (BudgetArg::Time(time), end) => {
+                let left = end.map_or(time, |end| end.saturating_duration_since(Instant::now()));
+                Budget::Time(left.mul_f64(count as f64 / self.shown.left() as f64))
+            }
+            (BudgetArg::Evaluations(n), _) => Budget::Evaluations(n),
+            (BudgetArg::All, _) => Budget::Exhaustive,
+        };
+        let request = Request {
+            spaces,
+            tasks,
+            budget,
+            policy: Policy::default(),
+            seed: self.args.sizes.seed,
+            resume: self.args.resume,
+            tables: self.args.out.clone(),
+            versions: provenance::versions(),
+            template_hash: provenance::template_hash(O::NAME).to_owned(),
+            compiler: provenance::compiler(runtime.device().runtime),
+        };
+        let (shown, mut verifier) = (&mut self.shown, GateVerifier::default());
+        let mut on_event = |event: Event<'_>| shown.event(event);
+        let result = tune(runtime, &request, &mut verifier, baseline, &mut self.records, &mut on_event, self.stop);
+        let outcome = result.map_err(|error| failure(error, self.records.path()))?;
+        self.shown.before += count;
+        self.outcome.extend(outcome);
+        Ok(())
+    }
 }
 
 /// Records are opened before anything is measured: a folder that cannot be written to is bad input.
@@ -152,6 +202,10 @@ fn failure(error: TuneError, records: &Path) -> Failure {
 /// What happens, as it is shown.
 struct Shown<'a> {
     progress: crate::screen::Progress<'a>,
+    /// Tasks of all ops.
+    tasks: usize,
+    /// Tasks of the ops before.
+    before: usize,
     task: usize,
     title: String,
 }
@@ -162,17 +216,23 @@ impl<'a> Shown<'a> {
             BudgetArg::Time(time) => Left::Until(time),
             BudgetArg::Evaluations(_) | BudgetArg::All => Left::Estimated,
         };
-        Self { progress: screen.progress(tasks as u64 * STEPS, left), task: 0, title: String::new() }
+        let progress = screen.progress(tasks as u64 * STEPS, left);
+        Self { progress, tasks, before: 0, task: 0, title: String::new() }
+    }
+
+    /// Tasks of this op and those after it.
+    fn left(&self) -> usize {
+        self.tasks - self.before
     }
 
     fn event(&mut self, event: Event<'_>) {
         let base = self.task as u64 * STEPS;
         match event {
             Event::Note(note) => self.progress.line(format!("note: {note}")),
-            Event::Begin { index, total, variant, dtype, problem, configs, .. } => {
-                self.task = index;
-                self.title = format!("{}/{total} {} {variant} {dtype}", index + 1, problem.name);
-                self.progress.step(index as u64 * STEPS, &self.title);
+            Event::Begin { index, variant, dtype, problem, configs, .. } => {
+                self.task = self.before + index;
+                self.title = format!("{}/{} {} {variant} {dtype}", self.task + 1, self.tasks, problem.name);
+                self.progress.step(self.task as u64 * STEPS, &self.title);
                 self.progress.plain(format!("{}: {configs} configurations", self.title));
             }
             Event::Measured { done, total, best_ns, .. } => {
@@ -218,7 +278,7 @@ fn summary(outcome: &Outcome, device: &DeviceId, records: &Path, screen: &Screen
             let ratio = |r: Option<f64>| or_dash(r.map(|r| format!("{r:.2}")));
             let tried: usize = p.counts.values().sum();
             vec![
-                p.variant.family(),
+                p.family.clone(),
                 p.dtype.to_string(),
                 or_dash(p.default.as_ref().map(|d| nanoseconds(d.timing.median_ns))),
                 or_dash(best.map(|b| nanoseconds(b.timing.median_ns))),
@@ -234,12 +294,11 @@ fn summary(outcome: &Outcome, device: &DeviceId, records: &Path, screen: &Screen
     // Aligned over all problems, shown by problem.
     let mut lines = columns(&header, &rows, "llrrrrrrrl").into_iter();
     screen.line(screen.paint(Paint::Bold, lines.next().unwrap_or_default()))?;
-    let mut problem = "";
+    let mut shown = None;
     for (outcome, line) in outcome.problems.iter().zip(lines) {
-        if outcome.problem.name != problem {
-            problem = &outcome.problem.name;
-            let (atoms, edges) = (outcome.problem.n_atoms, outcome.problem.n_edges);
-            screen.line(screen.paint(Paint::Bold, format!("{problem}: {atoms} atoms, {edges} edges")))?;
+        let problem = &outcome.problem;
+        if shown.replace((outcome.op, &problem.name)) != Some((outcome.op, &problem.name)) {
+            screen.line(screen.paint(Paint::Bold, heading(outcome.op, problem)))?;
         }
         screen.line(line)?;
         for note in &outcome.notes {
@@ -256,8 +315,20 @@ fn summary(outcome: &Outcome, device: &DeviceId, records: &Path, screen: &Screen
         screen.line(screen.paint(Paint::Yellow, text))?;
     }
     screen.line(format!("records {}", records.display()))?;
-    match &outcome.table {
-        Some(table) => screen.line(format!("table   {}", table.display())),
-        None => screen.line("table   none: nothing passed"),
+    if outcome.tables.is_empty() {
+        screen.line("table   none: nothing passed")?;
+    }
+    outcome.tables.iter().try_for_each(|table| screen.line(format!("table   {}", table.display())))
+}
+
+/// A problem with its sizes. Those of lists are estimates, as tables are keyed by them.
+fn heading(op: &str, problem: &Problem) -> String {
+    let Problem { name, n_atoms, n_systems, n_edges, .. } = problem;
+    match op {
+        cell_list::OP => {
+            let systems = if *n_systems == 1 { "system" } else { "systems" };
+            format!("{name}: {n_atoms} atoms in {n_systems} {systems}, lists of about {n_edges} edges")
+        }
+        _ => format!("{name}: {n_atoms} atoms, {n_edges} edges"),
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use ff_spec::{CellList, Dtype, FusedMessage, Prepare, Runtime, RuntimeKind, cell_list, fused_message};
+use ff_spec::{CellList, Dtype, FusedMessage, Prepare, Runtime, RuntimeKind, fused_message};
 use ff_testkit::catalogue::{CaseSet, OracleCache};
 use ff_testkit::gate::{GatePlan, GateRow, GateSummary, Gated, run_gate};
 
@@ -13,6 +13,7 @@ use super::ops::ORDERS;
 use crate::failure::{Failure, Result};
 use crate::options::{Cases, VerifyArgs};
 use crate::screen::{Left, Paint, Screen, columns, pretty};
+use crate::variants::ByOp;
 use crate::{interrupt, runtimes, variants};
 
 /// Failing rows that are shown; all are in the JSON.
@@ -20,7 +21,8 @@ const SHOWN: usize = 50;
 
 /// Runs the gate and says what it found.
 pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<()> {
-    let Chosen { messages, lists } = chosen(args)?;
+    let names = if args.variant.is_empty() { variants::ids() } else { args.variant.clone() };
+    let ByOp { messages, lists } = variants::by_op(&args.op, &names, variants::matching)?;
     let dtypes = if args.dtype.is_empty() { Dtype::ALL.to_vec() } else { distinct(&args.dtype) };
     let orders = distinct(&args.order);
     let set = if args.cases.contains(&Cases::Full) { CaseSet::Full } else { CaseSet::Quick };
@@ -65,37 +67,6 @@ pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<()> {
 
 fn distinct<T: Ord + Copy>(values: &[T]) -> Vec<T> {
     values.iter().copied().collect::<BTreeSet<_>>().into_iter().collect()
-}
-
-/// The variants to check, by op.
-struct Chosen {
-    messages: Vec<fused_message::Variant>,
-    lists: Vec<cell_list::Variant>,
-}
-
-fn chosen(args: &VerifyArgs) -> Result<Chosen> {
-    for op in &args.op {
-        variants::op(op)?;
-    }
-    let of = |op: &str| args.op.is_empty() || args.op.iter().any(|chosen| chosen == op);
-    let (mut messages, mut lists) = (BTreeSet::new(), BTreeSet::new());
-    if args.variant.is_empty() {
-        messages.extend(variants::all());
-        lists.extend(ff_kernels::cell_list::registered().iter().map(|registered| registered.variant()));
-    }
-    for name in &args.variant {
-        match variants::list(name) {
-            Some(list) => _ = lists.insert(list),
-            None => messages.extend(variants::matching(name)?),
-        }
-    }
-    messages.retain(|_| of(fused_message::OP));
-    lists.retain(|_| of(cell_list::OP));
-    if messages.is_empty() && lists.is_empty() {
-        let (found, ops) = (args.variant.join(", "), args.op.join(", "));
-        return Err(Failure::input(format!("none of the variants {found} is of op {ops}")));
-    }
-    Ok(Chosen { messages: messages.into_iter().collect(), lists: lists.into_iter().collect() })
 }
 
 /// Open runtimes, and why others are not.

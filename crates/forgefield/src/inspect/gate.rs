@@ -18,7 +18,7 @@ use ff_kernels::cube::cuda::{self, CudaSource};
 use ff_kernels::fused_message::{Registered, default_config, registered};
 use ff_spec::fused_message::{FilterKind, OP, Variant};
 use ff_spec::{Dtype, LaunchConfig, Problem, SCHEMA_VERSION};
-use ff_tune::{Space, Spaces, Target};
+use ff_tune::{Part, Space, Spaces, Target};
 use serde::{Deserialize, Serialize};
 
 use super::Footprint;
@@ -157,7 +157,7 @@ fn jobs() -> Result<Vec<Job>> {
     let mut jobs = Vec::new();
     for registered in registered() {
         let variant = registered.variant();
-        let space = spaces.get(Target::Cube, variant.reduction).map_err(Failure::fault)?;
+        let space = spaces.get(Target::Cube, Part::Reduction(variant.reduction)).map_err(Failure::fault)?;
         let problem = problem(&variant);
         for dtype in Dtype::ALL {
             for (version, device) in &devices {

@@ -51,6 +51,13 @@ fn ops_list_every_variant() {
     assert_eq!(op["op"], "fused_message");
     let lists = &json["ops"][1];
     assert_eq!((&lists["op"], lists["variants"].as_array().map(Vec::len)), (&"cell_list".into(), Some(4)));
+    let launch = |op: &serde_json::Value, part: &str, value: &str| {
+        let launch = op["launch"].as_array().expect("a list");
+        let spaces = launch.iter().filter(|l| l[part] == value);
+        spaces.map(|l| l["target"].as_str().expect("text").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(launch(op, "reduction", "receiver"), ["host", "cube"]);
+    assert_eq!(launch(lists, "strategy", "brute"), ["host", "cube"]);
     assert_eq!(op["orders_gated"], serde_json::json!([0]));
     let variants = op["variants"].as_array().expect("a list");
     assert_eq!(variants.len(), ff_kernels::fused_message::registered().len());

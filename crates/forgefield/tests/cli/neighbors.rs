@@ -34,6 +34,25 @@ fn every_frame_is_a_line_of_sorted_pairs() {
 }
 
 #[test]
+fn a_table_changes_how_and_not_what() {
+    let dir = folder();
+    let dir = dir.path();
+    std::fs::write(dir.join("two.extxyz"), FRAMES).expect("written");
+    let list =
+        |options: &str| run(dir, &format!("neighbors two.extxyz --cutoff 3.5 --format json {options}")).expect(0, &[]);
+    let without = list("--tables none");
+    assert!(without.err.is_empty(), "{}", without.err);
+    run(dir, "tune --runtime host --out out --op cell_list --structure two.extxyz --cutoff 3.5 --dtype f64 --budget 2")
+        .expect(0, &["two: 3 atoms in 2 systems"]);
+    let with = list("--tables out");
+    assert_eq!((with.out, with.err), (without.out, String::new()));
+    let table = std::fs::read_dir(dir.join("out")).expect("made").flatten().find(|f| f.path().is_dir());
+    std::fs::write(table.expect("a device folder").path().join("cell_list.json"), "{").expect("written");
+    let broken = list("--tables out");
+    assert!(broken.err.contains("warning: ") && broken.err.contains("cell_list.json"), "{}", broken.err);
+}
+
+#[test]
 fn bad_input_is_named_by_frame_and_line() {
     let dir = folder();
     let dir = dir.path();

@@ -37,12 +37,80 @@ fn a_search_leaves_records_and_a_table_that_is_used() {
 }
 
 #[test]
+fn lists_are_tuned_and_the_table_is_used() {
+    let dir = folder();
+    let dir = dir.path();
+    let words = "tune --runtime host --out out --op cell_list --problem molecules --budget 3";
+    let done =
+        run(dir, words).expect(0, &["molecules: 40 atoms in 8 systems, lists of about ", "full_brute", "half_cells"]);
+    assert!(!done.out.contains("painn"), "{}", done.out);
+    let of_lists = records(dir);
+    assert!(
+        of_lists.iter().all(|r| r["op"] == "cell_list" && r["kernel_hash"].as_str().is_some_and(|h| !h.is_empty()))
+    );
+    assert!(of_lists.iter().any(|r| r["verdict"] == "correct" && r["stage"] == "final"));
+    run(dir, "tables check --dir out").expect(0, &["3 entries, each with a numerical pass"]);
+    run(dir, "tables show --dir out").expect(0, &["cell_list.json", "SYSTEMS", "half_cells"]);
+    run(dir, "tables show --dir out --op fused_message").expect(0, &["no tables of `fused_message`"]);
+    let select = "tables select --runtime host --dir out --op cell_list --problem molecules";
+    run(dir, &format!("{select} --variant half_cells")).expect(
+        0,
+        &["call    half_cells f32 n_atoms=40 n_systems=8", "step    exact device", "0.00 systems, 0.00 degree"],
+    );
+    run(dir, &format!("{select} --variant half_brute"))
+        .expect(0, &["step    default", "no entry for half_brute in f32"]);
+    run(dir, &format!("{select} --variant full_cell")).expect(2, &["did you mean `full_cells`?"]);
+    run(dir, &format!("{select} --dtype f64")).expect(0, &["call    full_cells f64", "step    default"]);
+    // Of full lists the one that the table says is faster.
+    let table = run(dir, "tables show --dir out --json").json();
+    let entries = table[0]["entries"].as_array().expect("entries").clone();
+    let median = |family: &str| {
+        entries.iter().find(|e| e["key"]["family"] == family).and_then(|e| e["median_ns"].as_f64()).expect("tuned")
+    };
+    let faster = if median("full_brute") < median("full_cells") { "full_brute" } else { "full_cells" };
+    let found = run(dir, &format!("{select} --json --quiet")).json();
+    assert_eq!((&found["variant"], &found["op"]), (&faster.into(), &"cell_list".into()));
+    let config = entries.iter().find(|e| e["key"]["family"] == faster).map(|e| &e["config"]);
+    assert_eq!(Some(&found["used"]), config);
+    // The records hold both ops, the tables lie side by side.
+    run(dir, &format!("{words} --resume")).expect(0, &["3 of them from records"]);
+    let both =
+        format!("tune {SMALL} --problem h2o --variant full_cells,painn_linear_receiver --budget 2 --json --quiet");
+    let json = run(dir, &both).expect(0, &[]).json();
+    let ops: Vec<_> = json["problems"].as_array().expect("problems").iter().map(|p| p["op"].clone()).collect();
+    assert_eq!(ops, ["cell_list", "fused_message"]);
+    assert_eq!(json["tables"].as_array().map(Vec::len), Some(2));
+    run(dir, "tables check --dir out").expect(0, &["4 entries", "1 entries"]);
+}
+
+#[test]
+fn ops_variants_and_spaces_have_to_fit() {
+    let dir = folder();
+    let dir = dir.path();
+    run(dir, "tune --op cell_lists").expect(2, &["did you mean `cell_list`?"]);
+    run(dir, "tune --op cell_list --variant painn_linear_receiver").expect(2, &["is of op cell_list"]);
+    run(dir, "tune --op cell_list --variant full_cellz").expect(2, &["did you mean `full_cells`?"]);
+    let space = concat!(env!("CARGO_MANIFEST_DIR"), "/../../autotune/spaces/cell_list.toml");
+    let text = std::fs::read_to_string(space).expect("there").replace("[64, 128, 256, 512, 1024]", "[256, 300]");
+    std::fs::write(dir.join("lists.toml"), &text).expect("written");
+    let words = "tune --runtime host --out out --problem h2o --budget all --space lists.toml --quiet";
+    run(dir, &format!("{words} --variant painn_linear_receiver")).expect(2, &["the spaces of op `cell_list`"]);
+    run(dir, &format!("{words} --variant full_brute")).expect(0, &[]);
+    let tried: std::collections::BTreeSet<u64> =
+        records(dir).iter().filter_map(|r| r["config"]["rows_per_task"].as_u64()).collect();
+    assert_eq!(tried, [256, 300].into());
+    std::fs::write(dir.join("lists.toml"), text.replacen("strategy = ", "stratgy = ", 1)).expect("written");
+    run(dir, &format!("{words} --variant full_brute")).expect(2, &["did you mean `strategy`?"]);
+}
+
+#[test]
 fn an_outcome_can_be_had_as_json() {
     let dir = folder();
     let words = format!("tune {SMALL} --problem h2o --variant painn_linear_receiver --budget 1 --json --quiet");
     let done = run(dir.path(), &words).expect(0, &[]);
     let json = done.json();
     assert_eq!(json["problems"][0]["problem"]["name"], "h2o");
+    assert_eq!(json["problems"][0]["variant"], "painn_linear_gaussian_cosine_receiver");
     assert!(json["problems"][0]["best"]["timing"]["median_ns"].as_f64().is_some_and(|ns| ns > 0.0), "{json}");
     assert!(json["problems"][0]["unfused"]["median_ns"].as_f64().is_some_and(|ns| ns > 0.0), "{json}");
     assert!(done.err.is_empty(), "{}", done.err);
