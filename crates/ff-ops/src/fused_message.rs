@@ -1,22 +1,24 @@
-//! `fused_message` on Burn tensors: radial basis, filter, message and scatter in one kernel, for inference.
+//! `fused_message` on Burn tensors: radial basis, filter, message and scatter in one kernel, and its gradients.
 //!
-//! Gradients are not registered yet: `Autodiff` backends do not implement [`FusedMessageBackend`], so a program that
-//! asks for them does not compile.
+//! On `Autodiff<B>` the op is a node of Burn's graph whose backward is itself a fused kernel, with gradients in features,
+//! edge vectors and weights; nothing of size n_edges × F is kept for it. What a backend has kernels for is
+//! [`FusedMessageBackend::ORDER`]; tracking a tensor beyond that is an error where the op is called.
 //!
 //! Shapes and units are those of [`ff_spec::fused_message`]; the maths is in `ops.md`.
 
+mod autodiff;
 mod cube;
 mod flex;
 mod inputs;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{Tensor, TensorPrimitive};
 use ff_kernels::fused_message::host::ReceiverOrder;
-use ff_kernels::fused_message::{Registered, cube_config, default_config, find, host_config};
-use ff_spec::fused_message::{InputError, Inputs, Message as MessageKind, OP, Radial, Reduction, Variant};
+use ff_kernels::fused_message::{Registered, SenderList, cube_config, default_config, find, host_config};
+use ff_spec::fused_message::{InputError, Inputs, Message as MessageKind, OP, Radial, Reduction, Variant, Wanted};
 use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, Problem, RuntimeKind, TuneKey};
 use ff_tables::{Query, Selection, Table, select};
 
@@ -27,6 +29,9 @@ use crate::dtype::{burn_dtype, spec_dtype};
 
 /// A backend that carries the fused kernels: Flex by the host kernels, every `CubeBackend` by the cube kernels.
 pub trait FusedMessageBackend: Backend {
+    /// The highest order of derivatives that there are kernels for: with 1, `Autodiff<Self>` has gradients.
+    const ORDER: u8;
+
     /// The device as tuning tables name it. One that cannot be identified has an empty slug and is in no table.
     fn device_id(device: &Self::Device) -> DeviceId;
 
@@ -34,10 +39,22 @@ pub trait FusedMessageBackend: Backend {
     ///
     /// # Errors
     /// [`LaunchError`] for what the device refuses; what it meets later shows where results are read.
-    fn fused_message(inputs: Primitives<Self>, plan: &Plan) -> Result<PrimitiveMessage<Self>, LaunchError>;
+    fn fused_message(inputs: Primitives<Self>, plan: &Arc<Plan>) -> Result<PrimitiveMessage<Self>, LaunchError>;
+
+    /// The first backward: gradients in what is `wanted`, from those in the outputs.
+    ///
+    /// # Errors
+    /// As [`FusedMessageBackend::fused_message`], and [`LaunchError::Unsupported`] where [`FusedMessageBackend::ORDER`] is 0.
+    fn fused_message_backward(
+        inputs: Primitives<Self>,
+        grad: PrimitiveMessage<Self>,
+        wanted: Wanted,
+        plan: &Arc<Plan>,
+    ) -> Result<PrimitiveGradients<Self>, LaunchError>;
 }
 
 /// The tensors of one call; only [`fused_message`] makes them, after checking shapes, dtypes and devices.
+#[derive(Clone, Debug)]
 pub struct Primitives<B: Backend> {
     row_ptr: IntTensor<B>,
     sender: IntTensor<B>,
@@ -45,11 +62,13 @@ pub struct Primitives<B: Backend> {
     nodes: FloatTensor<B>,
     vectors: Option<FloatTensor<B>>,
     filter: FilterPrimitives<B>,
-    /// Kept with the graph; the host kernels alone read it.
+    /// Kept with the graph; the host kernels alone read both.
     order: Arc<ReceiverOrder>,
+    senders: Arc<OnceLock<SenderList>>,
 }
 
 /// [`FilterTensors`] without their types.
+#[derive(Clone, Debug)]
 enum FilterPrimitives<B: Backend> {
     Linear { a: FloatTensor<B>, b: FloatTensor<B> },
     Mlp { a1: FloatTensor<B>, b1: FloatTensor<B>, a2: FloatTensor<B>, b2: FloatTensor<B> },
@@ -62,6 +81,18 @@ pub struct PrimitiveMessage<B: Backend> {
     pub nodes: FloatTensor<B>,
     /// `dmu`.
     pub vectors: Option<FloatTensor<B>>,
+}
+
+/// Gradients in those inputs that were asked for, in their shapes.
+pub struct PrimitiveGradients<B: Backend> {
+    /// In `x` or `s`.
+    nodes: Option<FloatTensor<B>>,
+    /// In `mu`.
+    vectors: Option<FloatTensor<B>>,
+    /// In `edge_vec`.
+    edge_vec: Option<FloatTensor<B>>,
+    /// In the weights.
+    filter: Option<FilterPrimitives<B>>,
 }
 
 /// Which kernel a call launches, and how; only [`fused_message`] makes it.
@@ -254,7 +285,7 @@ pub fn fused_message<B: FusedMessageBackend>(
         _ => cube_config(variant, dtype, &sizes, &problem, &device.limits, config).is_ok(),
     });
     let config = selection.config.clone().unwrap_or_else(|| default_config(&device, variant, dtype, &problem));
-    let plan = Plan { registered, dtype, device, n_edges, sizes, config };
+    let plan = Arc::new(Plan { registered, dtype, device, n_edges, sizes, config });
     let inputs = Primitives {
         row_ptr: graph.row_ptr().clone().into_primitive(),
         sender: graph.sender().clone().into_primitive(),
@@ -263,9 +294,28 @@ pub fn fused_message<B: FusedMessageBackend>(
         vectors: vectors.map(primitive),
         filter: filter.primitives(),
         order: graph.order().clone(),
+        senders: graph.senders().clone(),
     };
     let message = B::fused_message(inputs, &plan)?;
-    Ok(Message { nodes: tensor(message.nodes), vectors: message.vectors.map(tensor), config: plan.config, selection })
+    let config = plan.config.clone();
+    Ok(Message { nodes: tensor(message.nodes), vectors: message.vectors.map(tensor), config, selection })
+}
+
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} in {} with {}", self.registered.id, self.dtype, self.config)
+    }
+}
+
+impl<B: Backend> FilterPrimitives<B> {
+    /// The tensors in their order in `ops.md`.
+    fn tensors(&self) -> Vec<FloatTensor<B>> {
+        match self.clone() {
+            Self::Linear { a, b } => vec![a, b],
+            Self::Mlp { a1, b1, a2, b2 } => vec![a1, b1, a2, b2],
+            Self::Tabulated { values } => vec![values],
+        }
+    }
 }
 
 fn check_support(device: &DeviceId, dtype: Dtype, variant: &Variant) -> Result<(), LaunchError> {
@@ -325,5 +375,7 @@ fn tensor<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D>
     Tensor::from_primitive(TensorPrimitive::Float(primitive))
 }
 
+#[cfg(test)]
+mod gradient_tests;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,8 @@ use burn::tensor::activation::{softplus, tanh};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData};
 use burn_cubecl::cubecl::Runtime;
+#[cfg(test)]
+use ff_spec::fused_message::Gradients;
 use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Message, Outputs, Variant};
 use ff_spec::{Dtype, Launch, LaunchError, RuntimeKind};
 
@@ -158,6 +160,16 @@ impl<B: Backend> Composition<B> {
         device: B::Device,
         limit: u64,
     ) -> Result<Box<dyn Launch>, LaunchError> {
+        Ok(Box::new(Self::new(inputs, radial, dtype, device, limit)?))
+    }
+
+    fn new(
+        inputs: &Inputs<f64>,
+        radial: RadialFunctions,
+        dtype: Dtype,
+        device: B::Device,
+        limit: u64,
+    ) -> Result<Self, LaunchError> {
         let unsupported = |text: String| Err(LaunchError::Unsupported(text));
         if !B::supports_dtype(&device, burn_dtype(dtype)) {
             return unsupported(format!("Burn's {} does not compute in {dtype}", B::name(&device)));
@@ -178,7 +190,7 @@ impl<B: Backend> Composition<B> {
         let up = Uploader::<B> { device: &device, dtype };
         let receivers = inputs.row_ptr.windows(2).zip(0i32..).flat_map(|(row, i)| (row[0]..row[1]).map(move |_| i));
         let outputs = up.fill(n, f, inputs.message, f64::NAN);
-        Ok(Box::new(Self {
+        Ok(Self {
             radial,
             r_cut: inputs.radial.r_cut,
             n_atoms: n,
@@ -209,7 +221,7 @@ impl<B: Backend> Composition<B> {
             outputs,
             device,
             dtype,
-        }))
+        })
     }
 
     fn forward(&self) -> Sums<B> {
@@ -421,6 +433,61 @@ impl<B: Backend> Launch for Composition<B> {
             read(vectors)?.as_bytes().hash(&mut hash);
         }
         Ok(hash.finish())
+    }
+}
+
+/// Gradients of ⟨grad, outputs⟩ in f64 through Burn's own autodiff of the composition.
+#[cfg(test)]
+pub(crate) fn gradients(variant: &Variant, inputs: &Inputs<f64>, grad: &Outputs<f64>) -> Gradients<f64> {
+    type B = burn_autodiff::Autodiff<Flex>;
+    let radial = RadialFunctions::of(variant).unwrap();
+    let mut composition = Composition::<B>::new(inputs, radial, Dtype::F64, Default::default(), u64::MAX).unwrap();
+    composition.edge_vec = composition.edge_vec.require_grad();
+    composition.nodes = composition.nodes.require_grad();
+    composition.vectors = composition.vectors.map(Tensor::require_grad);
+    composition.weights = match composition.weights {
+        Weights::Linear { a, b } => Weights::Linear { a: a.require_grad(), b: b.require_grad() },
+        Weights::Mlp { a1, b1, a2, b2, activation } => Weights::Mlp {
+            a1: a1.require_grad(),
+            b1: b1.require_grad(),
+            a2: a2.require_grad(),
+            b2: b2.require_grad(),
+            activation,
+        },
+    };
+    let up = Uploader::<B> { device: &composition.device, dtype: composition.dtype };
+    let (nodes, vectors) = composition.forward();
+    let (n, f) = (inputs.n_atoms, inputs.features);
+    let mut loss = (nodes * up.floats(&grad.nodes, [n, f])).sum();
+    if let Some(vectors) = vectors {
+        loss = loss + (vectors * up.floats(&grad.vectors, [n, 3, f])).sum();
+    }
+    let found = loss.backward();
+    fn read<const D: usize>(
+        found: &<B as burn::tensor::backend::AutodiffBackend>::Gradients,
+        of: &Tensor<B, D>,
+    ) -> Vec<f64> {
+        of.grad(found).unwrap().into_data().iter::<f64>().collect()
+    }
+    let hidden = match &inputs.filter {
+        Filter::Mlp { hidden, .. } => *hidden,
+        _ => 0,
+    };
+    Gradients {
+        nodes: read(&found, &composition.nodes),
+        vectors: composition.vectors.as_ref().map(|vectors| read(&found, vectors)).unwrap_or_default(),
+        edge_vec: read(&found, &composition.edge_vec),
+        filter: Some(match &composition.weights {
+            Weights::Linear { a, b } => Filter::Linear { a: read(&found, a), b: read(&found, b) },
+            Weights::Mlp { a1, b1, a2, b2, activation } => Filter::Mlp {
+                hidden,
+                a1: read(&found, a1),
+                b1: read(&found, b1),
+                a2: read(&found, a2),
+                b2: read(&found, b2),
+                activation: *activation,
+            },
+        }),
     }
 }
 

@@ -2,10 +2,20 @@
 //!
 //! Shapes and names are those of [`ff_spec::fused_message`]. Distances are in Å.
 
-use ff_spec::fused_message::{Activation, Filter, InputError, Inputs, Message, Outputs, Variant};
+use ff_spec::fused_message::{Activation, Filter, InputError, Inputs, Outputs, Variant};
 
 use crate::Jet;
 use crate::radial::{self, BoundRadial, RadialError, RadialFunction, RadialKind};
+
+mod call;
+mod gradients;
+mod number;
+
+use call::Call;
+pub use gradients::{
+    BackwardOracle, DoubleBackwardOracle, backward, backward_over, double_backward, double_backward_over,
+};
+pub use number::{Dual, Number, Tracked};
 
 /// What the op computes, and the scale that rounding errors of it are judged by.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,61 +68,55 @@ pub enum ReferenceError {
 /// # Errors
 /// [`ReferenceError`] for inputs that are not the variant's.
 pub fn forward(variant: &Variant, inputs: &Inputs<f64>) -> Result<Oracle, ReferenceError> {
+    let tracked = call::<Tracked>(variant, inputs)?.forward();
+    let (outputs, magnitude) = (tracked.map(|x| x.value), tracked.map(|x| x.magnitude));
+    check_finite(outputs.tensors())?;
+    Ok(Oracle { outputs, magnitude })
+}
+
+/// The inputs, which must be the variant's, as numbers.
+fn call<'a, N: Number>(variant: &Variant, inputs: &'a Inputs<f64>) -> Result<Call<'a, N>, ReferenceError> {
     inputs.check_variant(variant)?;
-    let mut filter = FilterFunction::new(inputs, variant.radial.as_ref().map(|(b, c)| (b.as_str(), c.as_str())))?;
-    let f = inputs.features;
-    let zeros = || Outputs { nodes: vec![0.0; inputs.n_atoms * f], vectors: vec![0.0; inputs.vectors.len()] };
-    let (mut outputs, mut magnitude) = (zeros(), zeros());
-    let mut w = vec![[0.0; 2]; inputs.channels()];
-    for i in 0..inputs.n_atoms {
-        for e in inputs.row_ptr[i] as usize..inputs.row_ptr[i + 1] as usize {
-            let j = inputs.sender[e] as usize;
-            let r = &inputs.edge_vec[3 * e..3 * e + 3];
-            let d = (r[0] * r[0] + r[1] * r[1] + r[2] * r[2]).sqrt();
-            if d >= inputs.radial.r_cut {
-                continue;
-            }
-            filter.value(d, &mut w);
-            let sender = &inputs.nodes[j * inputs.channels()..][..inputs.channels()];
-            for c in 0..f {
-                let (y, m) = (&mut outputs.nodes[i * f + c], &mut magnitude.nodes[i * f + c]);
-                *y += sender[c] * w[c][0];
-                *m += sender[c].abs() * w[c][1];
-            }
-            if inputs.message == Message::Cfconv {
-                continue;
-            }
-            for (axis, r) in r.iter().enumerate() {
-                let u = if d == 0.0 { 0.0 } else { r / d };
-                for c in 0..f {
-                    let [w_r, m_r] = w[f + c];
-                    let [w_mu, m_mu] = w[2 * f + c];
-                    let (s_r, s_mu) = (sender[f + c], sender[2 * f + c]);
-                    let mu = inputs.vectors[(3 * j + axis) * f + c];
-                    let at = (3 * i + axis) * f + c;
-                    outputs.vectors[at] += s_r * w_r * u + s_mu * w_mu * mu;
-                    // The radial term counts in full on every axis: rounding d turns the direction a little.
-                    magnitude.vectors[at] += s_r.abs() * m_r + s_mu.abs() * m_mu * mu.abs();
-                }
-            }
-        }
-    }
-    for (tensor, values) in [("nodes", &outputs.nodes), ("vectors", &outputs.vectors)] {
+    let radial = variant.radial.as_ref().map(|(basis, cutoff)| (basis.as_str(), cutoff.as_str()));
+    Ok(Call::new(inputs, bind(inputs, radial)?))
+}
+
+fn check_finite(tensors: Vec<(&'static str, &[f64])>) -> Result<(), ReferenceError> {
+    for (tensor, values) in tensors {
         if let Some(index) = values.iter().position(|v| !v.is_finite()) {
             return Err(ReferenceError::NotFinite { tensor, index, found: values[index] });
         }
     }
-    Ok(Oracle { outputs, magnitude })
+    Ok(())
+}
+
+/// A basis and a cutoff with their parameters.
+type RadialPair = (BoundRadial, BoundRadial);
+
+/// Checks the inputs and compiles their radial functions, given as (basis, cutoff) for all but tabulated filters.
+fn bind(inputs: &Inputs<f64>, radial: Option<(&str, &str)>) -> Result<Option<RadialPair>, ReferenceError> {
+    inputs.check()?;
+    match (&inputs.filter, radial) {
+        (Filter::Tabulated { .. }, None) => Ok(None),
+        (Filter::Tabulated { .. }, Some((basis, cutoff))) => {
+            Err(ReferenceError::SurplusRadial { basis: basis.to_owned(), cutoff: cutoff.to_owned() })
+        }
+        (_, None) => Err(ReferenceError::NoRadial),
+        (_, Some((basis, cutoff))) => {
+            let r = &inputs.radial;
+            let bind = |name, kind, parameters| {
+                RadialFunction::new(radial::find(name, kind)?)?.bind(r.r_cut, r.n_basis, parameters)
+            };
+            Ok(Some((bind(basis, RadialKind::Basis, &r.basis)?, bind(cutoff, RadialKind::Cutoff, &r.cutoff)?)))
+        }
+    }
 }
 
 /// The filter W(d) ∈ R^C of some inputs, with its formulas compiled.
 #[derive(Clone, Debug)]
 pub struct FilterFunction<'a> {
     inputs: &'a Inputs<f64>,
-    radial: Option<(BoundRadial, BoundRadial)>,
-    /// Per basis function φ and |φ| + |d φ′|, per hidden unit σ and its magnitude: scratch of [`Self::value`].
-    phi: Vec<[f64; 2]>,
-    hidden: Vec<[f64; 2]>,
+    radial: Option<RadialPair>,
 }
 
 impl<'a> FilterFunction<'a> {
@@ -121,22 +125,7 @@ impl<'a> FilterFunction<'a> {
     /// # Errors
     /// [`ReferenceError`] for malformed inputs and radial functions that do not fit them.
     pub fn new(inputs: &'a Inputs<f64>, radial: Option<(&str, &str)>) -> Result<Self, ReferenceError> {
-        inputs.check()?;
-        let radial = match (&inputs.filter, radial) {
-            (Filter::Tabulated { .. }, None) => None,
-            (Filter::Tabulated { .. }, Some((basis, cutoff))) => {
-                return Err(ReferenceError::SurplusRadial { basis: basis.to_owned(), cutoff: cutoff.to_owned() });
-            }
-            (_, None) => return Err(ReferenceError::NoRadial),
-            (_, Some((basis, cutoff))) => {
-                let r = &inputs.radial;
-                let bind = |name, kind, parameters| {
-                    RadialFunction::new(radial::find(name, kind)?)?.bind(r.r_cut, r.n_basis, parameters)
-                };
-                Some((bind(basis, RadialKind::Basis, &r.basis)?, bind(cutoff, RadialKind::Cutoff, &r.cutoff)?))
-            }
-        };
-        Ok(Self { inputs, radial, phi: Vec::new(), hidden: Vec::new() })
+        Ok(Self { inputs, radial: bind(inputs, radial)? })
     }
 
     /// W, dW/dd and d²W/dd² of each of the C channels at a distance in Å: zero beyond r_c, and at r_c itself the limit
@@ -171,7 +160,7 @@ impl<'a> FilterFunction<'a> {
                 let hidden: Vec<[f64; 3]> = affine(&phi, a1, b1)
                     .into_iter()
                     .map(|[z, z1, z2]| {
-                        let [s, s1, s2] = activate(*activation, z);
+                        let [s, s1, s2, _] = activate(*activation, z);
                         [s, s1 * z1, s2 * z1 * z1 + s1 * z2]
                     })
                     .collect();
@@ -181,54 +170,6 @@ impl<'a> FilterFunction<'a> {
         };
         let [f, f1, f2] = head(cutoff.jet(d, 1));
         raw.into_iter().map(|[g, g1, g2]| [f * g, f1 * g + f * g1, f2 * g + 2.0 * f1 * g1 + f * g2]).collect()
-    }
-
-    /// W and its magnitude in each channel, for d < r_c.
-    ///
-    /// The magnitude counts the cutoff function as 1, its value at 0: its own rounding error does not shrink with it.
-    fn value(&mut self, d: f64, out: &mut [[f64; 2]]) {
-        let channels = out.len();
-        if let Filter::Tabulated { order, n_nodes, values } = &self.inputs.filter {
-            let (start, weights) = hermite(d, self.inputs.radial.r_cut, *order, *n_nodes);
-            let weights: Vec<[f64; 3]> = weights.into_iter().map(|w| head(w.derivatives())).collect();
-            for (c, out) in out.iter_mut().enumerate() {
-                let (mut w, mut slope, mut magnitude) = (0.0, 0.0, 0.0);
-                for (n, weight) in weights.iter().enumerate() {
-                    let sample = values[(start + n) * channels + c];
-                    w += weight[0] * sample;
-                    slope += weight[1] * sample;
-                    magnitude += (weight[0] * sample).abs();
-                }
-                *out = [w, magnitude + (d * slope).abs()];
-            }
-            return;
-        }
-        let Some((basis, cutoff)) = &self.radial else {
-            unreachable!("`new` gives every other filter its radial functions")
-        };
-        self.phi.clear();
-        self.phi.extend((1..=self.inputs.radial.n_basis).map(|k| {
-            let [phi, slope, ..] = basis.jet(d, k);
-            [phi, phi.abs() + (d * slope).abs()]
-        }));
-        match &self.inputs.filter {
-            Filter::Linear { a, b } => affine_magnitude(&self.phi, a, b, out),
-            Filter::Mlp { hidden, a1, b1, a2, b2, activation } => {
-                self.hidden.resize(*hidden, [0.0; 2]);
-                affine_magnitude(&self.phi, a1, b1, &mut self.hidden);
-                for [z, magnitude] in &mut self.hidden {
-                    let [s, s1, _] = activate(*activation, *z);
-                    *z = s;
-                    *magnitude = s1.abs() * *magnitude + s.abs();
-                }
-                affine_magnitude(&self.hidden, a2, b2, out);
-            }
-            Filter::Tabulated { .. } => unreachable!("returned above"),
-        }
-        let f = cutoff.jet(d, 1)[0];
-        for [w, _] in out {
-            *w *= f;
-        }
     }
 }
 
@@ -253,21 +194,8 @@ fn affine(x: &[[f64; 3]], a: &[f64], b: &[f64]) -> Vec<[f64; 3]> {
     out
 }
 
-/// x A + b, and beside it magnitude(x) |A| + |b|.
-fn affine_magnitude(x: &[[f64; 2]], a: &[f64], b: &[f64], out: &mut [[f64; 2]]) {
-    for (out, b) in out.iter_mut().zip(b) {
-        *out = [*b, b.abs()];
-    }
-    for ([x, magnitude], row) in x.iter().zip(a.chunks_exact(b.len().max(1))) {
-        for (out, a) in out.iter_mut().zip(row) {
-            out[0] += x * a;
-            out[1] += magnitude * a.abs();
-        }
-    }
-}
-
-/// σ, σ′, σ″.
-fn activate(activation: Activation, x: f64) -> [f64; 3] {
+/// σ, σ′, σ″, σ‴.
+fn activate(activation: Activation, x: f64) -> [f64; 4] {
     match activation {
         Activation::ShiftedSoftplus => {
             // Through expm1 there is no cancellation near 0; past 30, where it would soon overflow, e⁻ˣ is below 1e-13
@@ -275,12 +203,13 @@ fn activate(activation: Activation, x: f64) -> [f64; 3] {
             let value =
                 if x < 30.0 { (0.5 * x.exp_m1()).ln_1p() } else { x - std::f64::consts::LN_2 + (-x).exp().ln_1p() };
             let slope = 1.0 / (1.0 + (-x).exp());
-            [value, slope, slope * (1.0 - slope)]
+            let curvature = slope * (1.0 - slope);
+            [value, slope, curvature, curvature * (1.0 - 2.0 * slope)]
         }
         Activation::Tanh => {
             let t = x.tanh();
             let slope = 1.0 - t * t;
-            [t, slope, -2.0 * t * slope]
+            [t, slope, -2.0 * t * slope, (6.0 * t * t - 2.0) * slope]
         }
     }
 }
@@ -317,7 +246,7 @@ fn hermite(d: f64, r_c: f64, order: usize, n_nodes: usize) -> (usize, Vec<Jet>) 
 mod tests {
     use std::collections::BTreeMap;
 
-    use ff_spec::fused_message::{FilterKind, Radial, Reduction};
+    use ff_spec::fused_message::{FilterKind, Message, Radial, Reduction};
 
     use super::*;
     use crate::radial::default_parameters;
@@ -438,14 +367,11 @@ mod tests {
         ];
         for inputs in &filters {
             let radial = (inputs.filter.kind() != FilterKind::Tabulated).then_some(("gaussian", "cosine"));
-            let mut filter = FilterFunction::new(inputs, radial).unwrap();
-            let mut values = vec![[0.0; 2]; inputs.channels()];
+            let filter = FilterFunction::new(inputs, radial).unwrap();
             for d in [0.1, 1.3, 2.2, 3.7] {
                 let h = 1e-5;
                 let (at, up, down) = (filter.jet(d), filter.jet(d + h), filter.jet(d - h));
-                filter.value(d, &mut values);
                 for c in 0..inputs.channels() {
-                    assert!((at[c][0] - values[c][0]).abs() < 1e-14, "{:?} channel {c}", inputs.filter.kind());
                     for n in 0..2 {
                         let difference = (up[c][n] - down[c][n]) / (2.0 * h);
                         assert!((difference - at[c][n + 1]).abs() < 1e-7, "{:?} d={d} {n}", inputs.filter.kind());
@@ -492,7 +418,7 @@ mod tests {
     #[test]
     fn shifted_softplus_is_stable() {
         let at = |x| activate(Activation::ShiftedSoftplus, x);
-        assert_eq!(at(0.0), [0.0, 0.5, 0.25]);
+        assert_eq!(at(0.0), [0.0, 0.5, 0.25, 0.0]);
         assert!((at(1e-12)[0] / 5e-13 - 1.0).abs() < 1e-12);
         assert!((at(800.0)[0] - (800.0 - std::f64::consts::LN_2)).abs() < 1e-12);
         assert!((at(-800.0)[0] + std::f64::consts::LN_2).abs() < 1e-15);

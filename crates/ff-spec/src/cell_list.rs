@@ -304,6 +304,23 @@ impl<T: Scalar> Inputs<T> {
         std::array::from_fn(|c| self.positions[3 * atom + c])
     }
 
+    /// Some systems of a batch, in the order of `systems`.
+    ///
+    /// # Panics
+    /// If there is no such system.
+    pub fn select(&self, systems: &[usize]) -> Self {
+        let mut part =
+            Self { positions: Vec::new(), system_ptr: vec![0], cell: Vec::new(), pbc: Vec::new(), cutoff: self.cutoff };
+        for &system in systems {
+            let atoms = self.atoms(system);
+            part.positions.extend_from_slice(&self.positions[3 * atoms.start..3 * atoms.end]);
+            part.system_ptr.push((part.positions.len() / 3) as u32);
+            part.cell.extend_from_slice(self.cell(system).as_flattened());
+            part.pbc.push(self.pbc[system]);
+        }
+        part
+    }
+
     /// The sizes of a list that is there, given its row lengths. Tables are keyed by [`Inputs::estimate`].
     pub fn problem(&self, name: &str, row_ptr: &[u32]) -> Problem {
         Problem {

@@ -16,6 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Problem, Scalar};
 
+mod gradients;
+
+pub use gradients::{BackwardInputs, DoubleBackwardInputs, DoubleGradients, Gradients, Wanted};
+
 /// The name of this family of kernels.
 pub const OP: &str = "fused_message";
 
@@ -419,20 +423,7 @@ impl<T: Scalar> Inputs<T> {
                 basis: cast_map(&self.radial.basis),
                 cutoff: cast_map(&self.radial.cutoff),
             },
-            filter: match &self.filter {
-                Filter::Linear { a, b } => Filter::Linear { a: cast(a), b: cast(b) },
-                Filter::Mlp { hidden, a1, b1, a2, b2, activation } => Filter::Mlp {
-                    hidden: *hidden,
-                    a1: cast(a1),
-                    b1: cast(b1),
-                    a2: cast(a2),
-                    b2: cast(b2),
-                    activation: *activation,
-                },
-                Filter::Tabulated { order, n_nodes, values } => {
-                    Filter::Tabulated { order: *order, n_nodes: *n_nodes, values: cast(values) }
-                }
-            },
+            filter: self.filter.map(|x| U::from_f64(x.to_f64())),
         }
     }
 

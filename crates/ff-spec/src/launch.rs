@@ -8,6 +8,8 @@ use crate::{DeviceId, Dtype, LaunchConfig, Problem, cell_list, fused_message};
 pub trait Op: 'static {
     /// The one name that templates, oracles, spaces, tables and tests share.
     const NAME: &'static str;
+    /// The derivative order: 0 for the op itself, 1 for its vector-Jacobian product, 2 for that of order 1.
+    const ORDER: u8 = 0;
     /// What changes the generated code; prints as its id and is read from it.
     type Variant: Clone + Ord + fmt::Debug + fmt::Display + FromStr;
     /// All inputs of one call, in f64.
@@ -28,6 +30,38 @@ impl Op for FusedMessage {
     type Variant = fused_message::Variant;
     type Inputs = fused_message::Inputs<f64>;
     type Outputs = fused_message::Outputs<f64>;
+
+    fn family(variant: &Self::Variant) -> String {
+        variant.family()
+    }
+}
+
+/// The first backward of [`FusedMessage`].
+#[derive(Debug)]
+pub struct FusedMessageBackward;
+
+impl Op for FusedMessageBackward {
+    const NAME: &'static str = fused_message::OP;
+    const ORDER: u8 = 1;
+    type Variant = fused_message::Variant;
+    type Inputs = fused_message::BackwardInputs<f64>;
+    type Outputs = fused_message::Gradients<f64>;
+
+    fn family(variant: &Self::Variant) -> String {
+        variant.family()
+    }
+}
+
+/// The second backward of [`FusedMessage`]: the vector-Jacobian product of the first.
+#[derive(Debug)]
+pub struct FusedMessageDoubleBackward;
+
+impl Op for FusedMessageDoubleBackward {
+    const NAME: &'static str = fused_message::OP;
+    const ORDER: u8 = 2;
+    type Variant = fused_message::Variant;
+    type Inputs = fused_message::DoubleBackwardInputs<f64>;
+    type Outputs = fused_message::DoubleGradients<f64>;
 
     fn family(variant: &Self::Variant) -> String {
         variant.family()
@@ -148,6 +182,6 @@ pub trait Prepare<O: Op = FusedMessage>: Device {
 }
 
 /// A device that kernels of every family can be prepared on.
-pub trait Runtime: Prepare<FusedMessage> + Prepare<CellList> {}
+pub trait Runtime: Prepare<FusedMessage> + Prepare<FusedMessageBackward> + Prepare<CellList> {}
 
-impl<R: Prepare<FusedMessage> + Prepare<CellList>> Runtime for R {}
+impl<R: Prepare<FusedMessage> + Prepare<FusedMessageBackward> + Prepare<CellList>> Runtime for R {}

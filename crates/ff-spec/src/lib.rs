@@ -16,7 +16,10 @@ pub use cost::{Cost, ELEMENTARY, GEOMETRY, HERMITE_WEIGHT, TABLE_NODES, cost};
 pub use device::{Atomics, DeviceId, Limits, RuntimeKind};
 pub use dtype::{Dtype, Scalar, UnknownDtype};
 pub use key::{Problem, TuneKey};
-pub use launch::{CellList, Clock, Device, FusedMessage, Launch, LaunchError, Op, Prepare, Runtime};
+pub use launch::{
+    CellList, Clock, Device, FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchError, Op,
+    Prepare, Runtime,
+};
 
 /// The version of every JSON document this workspace writes (records, tables, results).
 pub const SCHEMA_VERSION: u32 = 1;

@@ -38,12 +38,13 @@ pub(crate) struct Grid {
     pub dual: [Vec3; 3],
     /// Directions.
     pub axes: [Axis; 3],
-    /// Whether an atom may neighbour two images of another.
-    pub many_images: bool,
     /// How far a distance between atoms moved into the cell may be from that of the edge vector, both computed in the dtype
     /// of the list. Each is a handful of operations on coordinates and multiples of lattice vectors, off by half an epsilon
     /// of its result: eight epsilons of the sum of all magnitudes are more than both.
     pub slack: f64,
+    /// Sum of the magnitudes that make up the positions of atoms moved into the cell and of those of their images within
+    /// reach.
+    pub magnitude: f64,
 }
 
 /// Where an atom is in its grid.
@@ -83,8 +84,12 @@ impl Grid {
             magnitude += cells * norm(basis[k]);
         }
         let slack = 8.0 * epsilon * magnitude;
+        let mut magnitude = if pbc == [true; 3] { cutoff } else { cutoff + 4.0 * furthest };
+        for k in (0..3).filter(|k| pbc[*k]) {
+            magnitude += (cutoff * norm(dual[k]) + 4.0) * norm(basis[k]);
+        }
         let reach = cutoff + slack;
-        let (mut images, mut many_images) = (1.0, false);
+        let mut images = 1.0;
         let mut axes = [Axis { n_bins: 1, span: 0, periodic: false, scale: 0.0, origin: 0.0 }; 3];
         for k in 0..3 {
             let axis = &mut axes[k];
@@ -96,7 +101,6 @@ impl Grid {
                 let n = wanted(spacing).clamp(1.0, MAX_BINS);
                 let span = (reach * n / spacing).ceil();
                 images *= 2.0 * (span / n).ceil() + 1.0;
-                many_images |= 2.0 * reach >= spacing;
                 (axis.n_bins, axis.scale) = (n as u32, n);
                 // Only read where there are not too many images.
                 axis.span = span as u32;
@@ -117,7 +121,7 @@ impl Grid {
         if images.is_nan() || images > MAX_IMAGES {
             return Err(InputError::TooManyImages { system, cutoff, found: images, limit: MAX_IMAGES });
         }
-        Ok(Self { basis, dual, axes, many_images, slack })
+        Ok(Self { basis, dual, axes, slack, magnitude })
     }
 
     /// Bins in all.

@@ -1,5 +1,6 @@
 //! `fused_message`: what was rendered, and how a launch configuration becomes a launch.
 
+mod backward;
 pub mod cube;
 mod emit;
 pub mod host;
@@ -7,17 +8,21 @@ mod launch;
 mod table;
 
 use ff_spec::Problem;
-use ff_spec::fused_message::{FilterKind, InputError, Inputs, Message, Reduction, Variant};
+use ff_spec::fused_message::{FilterKind, Gradients, InputError, Inputs, Message, Reduction, Variant};
 
+pub use backward::{HostBackward, SenderList};
 pub use launch::{CubeCall, CubeLaunch, HostLaunch, cube_config, default_config, host_config};
 pub use table::{Tabulation, tabulate};
 
 use crate::cube::blueprint::Blueprint;
 use crate::host::Element;
-use host::{Call, HostConfig};
+use host::{Backward, Call, HostConfig};
 
 /// A host kernel.
 pub type HostEntry<T> = fn(&Call<T>, &HostConfig, &mut ff_spec::fused_message::Outputs<T>);
+
+/// The first backward of a host kernel.
+pub type HostBackwardEntry<T> = fn(&Call<T>, Backward<'_, T>, &HostConfig, &mut Gradients<T>);
 
 /// A cube kernel's launcher for one runtime.
 pub type CubeEntry<R> = fn(&CubeCall<R>);
@@ -58,6 +63,10 @@ pub struct Registered {
     pub host_f32: HostEntry<f32>,
     /// Host kernels.
     pub host_f64: HostEntry<f64>,
+    /// First backward on host.
+    pub backward_f32: HostBackwardEntry<f32>,
+    /// First backward on host.
+    pub backward_f64: HostBackwardEntry<f64>,
     /// The generated file, both targets.
     pub text: &'static str,
     /// The cube kernel without a device.
@@ -128,17 +137,27 @@ pub fn find(variant: &Variant) -> Option<&'static Registered> {
 pub trait HostElement: Element {
     /// This variant's entry.
     fn entry(registered: &Registered) -> HostEntry<Self>;
+    /// Its first backward.
+    fn backward(registered: &Registered) -> HostBackwardEntry<Self>;
 }
 
 impl HostElement for f32 {
     fn entry(registered: &Registered) -> HostEntry<f32> {
         registered.host_f32
     }
+
+    fn backward(registered: &Registered) -> HostBackwardEntry<f32> {
+        registered.backward_f32
+    }
 }
 
 impl HostElement for f64 {
     fn entry(registered: &Registered) -> HostEntry<f64> {
         registered.host_f64
+    }
+
+    fn backward(registered: &Registered) -> HostBackwardEntry<f64> {
+        registered.backward_f64
     }
 }
 

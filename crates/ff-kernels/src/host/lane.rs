@@ -123,16 +123,17 @@ macro_rules! element {
             #[inline(always)]
             fn at_most<S: Simd>(simd: S, a: S::$s, b: S::$s) -> u32 {
                 let mask = simd.[<less_than_or_equal_ $s>](a, b);
-                let (bytes, lanes) = (bytemuck::bytes_of(&mask), Self::lanes::<S>());
+                let bytes = bytemuck::bytes_of(&mask);
                 let mut bits = 0;
-                if bytes.len() < lanes {
+                match *bytes {
                     // A bit per lane already.
-                    for (k, byte) in bytes.iter().enumerate() {
-                        bits |= u32::from(*byte) << (8 * k);
-                    }
-                } else {
-                    for l in 0..lanes {
-                        bits |= u32::from(bytes[l * (bytes.len() / lanes)] & 1) << l;
+                    [a] => bits = u32::from(a),
+                    [a, b] => bits = u32::from(u16::from_le_bytes([a, b])),
+                    // All bits of every lane.
+                    _ => {
+                        for (l, lane) in bytes.chunks_exact(size_of::<Self>()).enumerate() {
+                            bits |= u32::from(lane[0] & 1) << l;
+                        }
                     }
                 }
                 bits

@@ -86,6 +86,14 @@ pub fn shifted_softplus<S: Simd, T: Element>(x: Lane<S, T>) -> Lane<S, T> {
     x.max(x.lit(0.0)) + (x.lit(2.0) * s).mul_add(p, x.lit(-LN_2))
 }
 
+/// 1/(1 + e⁻ˣ), the slope of the softplus.
+#[inline(always)]
+pub fn logistic<S: Simd, T: Element>(x: Lane<S, T>) -> Lane<S, T> {
+    let e = exp(-x.abs());
+    let small = e / (x.lit(1.0) + e);
+    x.select_less(x.lit(0.0), small, x.lit(1.0) - small)
+}
+
 /// √x.
 #[inline(always)]
 pub fn sqrt<S: Simd, T: Element>(x: Lane<S, T>) -> Lane<S, T> {

@@ -1,10 +1,10 @@
-use ff_spec::fused_message::{Inputs, Variant};
+use ff_spec::fused_message::{BackwardInputs, Inputs, Variant};
 use ff_spec::{
-    Atomics, CellList, Clock, Device, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Limits, Prepare, Problem,
-    RuntimeKind, cell_list,
+    Atomics, CellList, Clock, Device, DeviceId, Dtype, FusedMessageBackward, Launch, LaunchConfig, LaunchError, Limits,
+    Prepare, Problem, RuntimeKind, cell_list,
 };
 
-use crate::fused_message::{self, HostLaunch};
+use crate::fused_message::{self, HostBackward, HostLaunch};
 
 /// This processor.
 #[derive(Debug)]
@@ -116,6 +116,26 @@ impl Prepare for HostRuntime {
         Ok(match dtype {
             Dtype::F32 => Box::new(HostLaunch::<f32>::new(registered, inputs.cast(), config)?),
             Dtype::F64 => Box::new(HostLaunch::<f64>::new(registered, inputs.clone(), config)?),
+        })
+    }
+}
+
+impl Prepare<FusedMessageBackward> for HostRuntime {
+    fn default_config(&self, variant: &Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
+        fused_message::default_config(&self.device, variant, dtype, problem)
+    }
+
+    fn prepare(
+        &self,
+        variant: &Variant,
+        dtype: Dtype,
+        inputs: &BackwardInputs<f64>,
+        config: &LaunchConfig,
+    ) -> Result<Box<dyn Launch<FusedMessageBackward>>, LaunchError> {
+        let registered = fused_message::find(variant).ok_or_else(|| LaunchError::UnknownVariant(variant.id()))?;
+        Ok(match dtype {
+            Dtype::F32 => Box::new(HostBackward::<f32>::new(registered, inputs.cast(), config)?),
+            Dtype::F64 => Box::new(HostBackward::<f64>::new(registered, inputs.clone(), config)?),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The cube kernels on the buffers of CubeCL tensors.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::backend::DeviceOps;
 use burn::tensor::{DType, Shape, TensorMetadata};
@@ -13,10 +13,10 @@ use burn_cubecl::kernel::{cast, into_contiguous};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeElement, CubeRuntime, FloatElement, IntElement, cubecl};
 use ff_kernels::fused_message::{CubeEntry, CubeLaunch, HostElement, Registered};
-use ff_spec::fused_message::Message;
+use ff_spec::fused_message::{Message, Wanted};
 use ff_spec::{Atomics, DeviceId, Dtype, LaunchError, Limits, RuntimeKind};
 
-use super::{FilterPrimitives, FusedMessageBackend, Plan, PrimitiveMessage, Primitives};
+use super::{FilterPrimitives, FusedMessageBackend, Plan, PrimitiveGradients, PrimitiveMessage, Primitives};
 use crate::dtype::burn_dtype;
 
 /// A CubeCL runtime that kernels were rendered for.
@@ -67,6 +67,8 @@ where
     I: IntElement,
     BT: BoolElement,
 {
+    const ORDER: u8 = 0;
+
     fn device_id(device: &R::Device) -> DeviceId {
         // Opening looks at the driver, once per runtime; a program that made its own client first stays unidentified.
         static OPENED: [OnceLock<Option<DeviceId>>; RuntimeKind::ALL.len()] = [const { OnceLock::new() }; 4];
@@ -78,12 +80,22 @@ where
         }
     }
 
-    fn fused_message(inputs: Primitives<Self>, plan: &Plan) -> Result<PrimitiveMessage<Self>, LaunchError> {
+    fn fused_message(inputs: Primitives<Self>, plan: &Arc<Plan>) -> Result<PrimitiveMessage<Self>, LaunchError> {
         let entry = R::entry(plan.registered);
         match plan.dtype {
             Dtype::F32 => launch::<R, f32, Self>(inputs, plan, entry),
             Dtype::F64 => launch::<R, f64, Self>(inputs, plan, entry),
         }
+    }
+
+    fn fused_message_backward(
+        _: Primitives<Self>,
+        _: PrimitiveMessage<Self>,
+        _: Wanted,
+        _: &Arc<Plan>,
+    ) -> Result<PrimitiveGradients<Self>, LaunchError> {
+        let kind = R::kind();
+        Err(LaunchError::Unsupported(format!("the first backward of `fused_message` has no kernels on {kind}")))
     }
 }
 

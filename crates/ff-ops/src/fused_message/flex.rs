@@ -1,74 +1,167 @@
 //! The host kernels on Flex tensors, read where they lie.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{DType, Element, TensorData};
 use burn_flex::{Flex, FlexDevice, FlexTensor};
-use ff_kernels::fused_message::host::Call;
-use ff_kernels::fused_message::{HostElement, host_config};
+use ff_kernels::fused_message::host::{Backward, Call};
+use ff_kernels::fused_message::{HostElement, SenderList, host_config};
 use ff_kernels::host::HostRuntime;
-use ff_spec::fused_message::{Filter, Message, Outputs, Radial};
+use ff_spec::fused_message::{Filter, FilterKind, Gradients, Message, Outputs, Radial, Wanted};
 use ff_spec::{Device, DeviceId, Dtype, LaunchError};
 
-use super::{FilterPrimitives, FusedMessageBackend, Plan, PrimitiveMessage, Primitives};
+use super::{FilterPrimitives, FusedMessageBackend, Plan, PrimitiveGradients, PrimitiveMessage, Primitives};
 
 impl FusedMessageBackend for Flex {
+    const ORDER: u8 = 1;
+
     fn device_id(_: &FlexDevice) -> DeviceId {
         static DEVICE: OnceLock<DeviceId> = OnceLock::new();
         DEVICE.get_or_init(|| HostRuntime::new().device().clone()).clone()
     }
 
-    fn fused_message(inputs: Primitives<Self>, plan: &Plan) -> Result<PrimitiveMessage<Self>, LaunchError> {
+    fn fused_message(inputs: Primitives<Self>, plan: &Arc<Plan>) -> Result<PrimitiveMessage<Self>, LaunchError> {
         match plan.dtype {
-            Dtype::F32 => run::<f32>(&inputs, plan),
-            Dtype::F64 => run::<f64>(&inputs, plan),
+            Dtype::F32 => forward::<f32>(&inputs, plan),
+            Dtype::F64 => forward::<f64>(&inputs, plan),
+        }
+    }
+
+    fn fused_message_backward(
+        inputs: Primitives<Self>,
+        grad: PrimitiveMessage<Self>,
+        wanted: Wanted,
+        plan: &Arc<Plan>,
+    ) -> Result<PrimitiveGradients<Self>, LaunchError> {
+        match plan.dtype {
+            Dtype::F32 => backward::<f32>(&inputs, &grad, wanted, plan),
+            Dtype::F64 => backward::<f64>(&inputs, &grad, wanted, plan),
         }
     }
 }
 
-fn run<T: HostElement + Element>(
+/// The tensors of a call as the host kernels read them.
+struct Borrowed<T> {
+    row_ptr: Vec<u32>,
+    sender: Vec<u32>,
+    edge_vec: FlexTensor,
+    nodes: FlexTensor,
+    vectors: Option<FlexTensor>,
+    filter: Filter<T>,
+    radial: Radial<T>,
+}
+
+impl<T: HostElement + Element> Borrowed<T> {
+    fn new(inputs: &Primitives<Flex>, plan: &Plan) -> Self {
+        Self {
+            row_ptr: indices(&inputs.row_ptr),
+            sender: indices(&inputs.sender),
+            edge_vec: inputs.edge_vec.to_contiguous(),
+            nodes: inputs.nodes.to_contiguous(),
+            vectors: inputs.vectors.as_ref().map(FlexTensor::to_contiguous),
+            filter: weights::<T>(&inputs.filter, &plan.sizes.filter),
+            // Rounded like every other input of this dtype.
+            radial: plan.sizes.cast().radial,
+        }
+    }
+
+    fn call<'a>(&'a self, inputs: &'a Primitives<Flex>, plan: &Plan) -> Call<'a, T> {
+        let (basis, cutoff) = match &plan.registered.radial {
+            Some(pair) => (
+                pair.basis_parameters.iter().map(|(name, _)| self.radial.basis[*name].as_slice()).collect(),
+                pair.cutoff_parameters.iter().map(|(name, _)| self.radial.cutoff[*name][0]).collect(),
+            ),
+            None => Default::default(),
+        };
+        Call {
+            features: plan.sizes.features,
+            row_ptr: &self.row_ptr,
+            sender: &self.sender,
+            edge_vec: self.edge_vec.storage::<T>(),
+            nodes: self.nodes.storage::<T>(),
+            vectors: self.vectors.as_ref().map_or(&[], |vectors| vectors.storage::<T>()),
+            r_cut: self.radial.r_cut,
+            n_basis: self.radial.n_basis,
+            basis,
+            cutoff,
+            filter: &self.filter,
+            table: None,
+            order: Some(&inputs.order),
+        }
+    }
+}
+
+fn tensor<T: Element>(values: Vec<T>, shape: &[usize]) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape.to_vec()))
+}
+
+fn forward<T: HostElement + Element>(
     inputs: &Primitives<Flex>,
     plan: &Plan,
 ) -> Result<PrimitiveMessage<Flex>, LaunchError> {
     let config = host_config(&plan.config)?;
     let (n_atoms, features) = (plan.sizes.n_atoms, plan.sizes.features);
-    let (row_ptr, sender) = (indices(&inputs.row_ptr), indices(&inputs.sender));
-    let (edge_vec, nodes) = (inputs.edge_vec.to_contiguous(), inputs.nodes.to_contiguous());
-    let vectors = inputs.vectors.as_ref().map(FlexTensor::to_contiguous);
-    let filter = weights::<T>(&inputs.filter, &plan.sizes.filter);
-    // Rounded like every other input of this dtype.
-    let radial: Radial<T> = plan.sizes.cast().radial;
-    let (basis, cutoff) = match &plan.registered.radial {
-        Some(pair) => (
-            pair.basis_parameters.iter().map(|(name, _)| radial.basis[*name].as_slice()).collect(),
-            pair.cutoff_parameters.iter().map(|(name, _)| radial.cutoff[*name][0]).collect(),
-        ),
-        None => Default::default(),
-    };
-    let call = Call {
-        features,
-        row_ptr: &row_ptr,
-        sender: &sender,
-        edge_vec: edge_vec.storage::<T>(),
-        nodes: nodes.storage::<T>(),
-        vectors: vectors.as_ref().map_or(&[], |vectors| vectors.storage::<T>()),
-        r_cut: radial.r_cut,
-        n_basis: radial.n_basis,
-        basis,
-        cutoff,
-        filter: &filter,
-        table: None,
-        order: Some(&inputs.order),
-    };
+    let borrowed = Borrowed::<T>::new(inputs, plan);
     let rows = n_atoms * features;
     let painn = plan.sizes.message == Message::Painn;
     let mut outputs =
         Outputs { nodes: vec![T::default(); rows], vectors: vec![T::default(); if painn { 3 * rows } else { 0 }] };
-    T::entry(plan.registered)(&call, &config, &mut outputs);
-    let tensor = |values: Vec<T>, shape: &[usize]| FlexTensor::from_data(TensorData::new(values, shape.to_vec()));
+    T::entry(plan.registered)(&borrowed.call(inputs, plan), &config, &mut outputs);
     Ok(PrimitiveMessage {
         nodes: tensor(outputs.nodes, &[n_atoms, features]),
         vectors: painn.then(|| tensor(outputs.vectors, &[n_atoms, 3, features])),
+    })
+}
+
+fn backward<T: HostElement + Element>(
+    inputs: &Primitives<Flex>,
+    grad: &PrimitiveMessage<Flex>,
+    wanted: Wanted,
+    plan: &Plan,
+) -> Result<PrimitiveGradients<Flex>, LaunchError> {
+    let config = host_config(&plan.config)?;
+    let borrowed = Borrowed::<T>::new(inputs, plan);
+    let call = borrowed.call(inputs, plan);
+    let list = inputs.senders.get_or_init(|| SenderList::new(call.row_ptr, call.sender));
+    let (nodes, vectors) = (grad.nodes.to_contiguous(), grad.vectors.as_ref().map(FlexTensor::to_contiguous));
+    let SenderList { sender_ptr, transpose, receiver } = list;
+    let backward = Backward {
+        sender_ptr,
+        transpose,
+        receiver,
+        nodes: nodes.storage::<T>(),
+        vectors: vectors.as_ref().map_or(&[], |vectors| vectors.storage::<T>()),
+        wanted,
+    };
+    let zeros = |wanted: bool, len: usize| vec![T::default(); if wanted { len } else { 0 }];
+    let mut out = Gradients {
+        nodes: zeros(wanted.nodes, call.nodes.len()),
+        vectors: zeros(wanted.nodes, call.vectors.len()),
+        edge_vec: zeros(wanted.edge_vec, call.edge_vec.len()),
+        filter: (wanted.filter && plan.sizes.filter.kind() != FilterKind::Tabulated)
+            .then(|| borrowed.filter.map(|_| T::default())),
+    };
+    T::backward(plan.registered)(&call, backward, &config, &mut out);
+    let (n_atoms, features) = (plan.sizes.n_atoms, plan.sizes.features);
+    let channels = plan.sizes.channels();
+    let painn = plan.sizes.message == Message::Painn;
+    let n_basis = plan.sizes.radial.n_basis;
+    Ok(PrimitiveGradients {
+        nodes: wanted.nodes.then(|| tensor(out.nodes, &[n_atoms, channels])),
+        vectors: (wanted.nodes && painn).then(|| tensor(out.vectors, &[n_atoms, 3, features])),
+        edge_vec: wanted.edge_vec.then(|| tensor(out.edge_vec, &[plan.n_edges, 3])),
+        filter: out.filter.and_then(|filter| match filter {
+            Filter::Linear { a, b } => {
+                Some(FilterPrimitives::Linear { a: tensor(a, &[n_basis, channels]), b: tensor(b, &[channels]) })
+            }
+            Filter::Mlp { hidden, a1, b1, a2, b2, .. } => Some(FilterPrimitives::Mlp {
+                a1: tensor(a1, &[n_basis, hidden]),
+                b1: tensor(b1, &[hidden]),
+                a2: tensor(a2, &[hidden, channels]),
+                b2: tensor(b2, &[channels]),
+            }),
+            Filter::Tabulated { .. } => None,
+        }),
     })
 }
 

@@ -1,7 +1,8 @@
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor};
+use ff_kernels::fused_message::SenderList;
 use ff_kernels::fused_message::host::ReceiverOrder;
 use ff_spec::fused_message::{Activation, Filter, InputError};
 
@@ -18,6 +19,8 @@ pub struct Graph<B: Backend> {
     edge_vec: Tensor<B, 2>,
     /// Found by the first call on host, and kept for all with this list.
     order: Arc<ReceiverOrder>,
+    /// Likewise, by the first backward on host.
+    senders: Arc<OnceLock<SenderList>>,
 }
 
 impl<B: Backend> Graph<B> {
@@ -26,7 +29,7 @@ impl<B: Backend> Graph<B> {
     /// # Errors
     /// [`OpError`] where shapes do not fit together, `row_ptr` does not ascend from 0 to n_edges or a sender is no atom.
     pub fn new(row_ptr: Tensor<B, 1, Int>, sender: Tensor<B, 1, Int>, edge_vec: Tensor<B, 2>) -> Result<Self, OpError> {
-        let graph = Self { row_ptr, sender, edge_vec, order: Arc::default() };
+        let graph = Self { row_ptr, sender, edge_vec, order: Arc::default(), senders: Arc::default() };
         graph.check_shapes()?;
         let offsets = read("row_ptr", &graph.row_ptr)?;
         if offsets[0] != 0 {
@@ -59,7 +62,7 @@ impl<B: Backend> Graph<B> {
         sender: Tensor<B, 1, Int>,
         edge_vec: Tensor<B, 2>,
     ) -> Result<Self, OpError> {
-        let graph = Self { row_ptr, sender, edge_vec, order: Arc::default() };
+        let graph = Self { row_ptr, sender, edge_vec, order: Arc::default(), senders: Arc::default() };
         graph.check_shapes()?;
         Ok(graph)
     }
@@ -102,6 +105,11 @@ impl<B: Backend> Graph<B> {
     /// Where the order of receivers is kept.
     pub(super) fn order(&self) -> &Arc<ReceiverOrder> {
         &self.order
+    }
+
+    /// Where the list by sender is kept.
+    pub(super) fn senders(&self) -> &Arc<OnceLock<SenderList>> {
+        &self.senders
     }
 
     fn check_shapes(&self) -> Result<(), OpError> {

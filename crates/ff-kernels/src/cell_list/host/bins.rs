@@ -15,11 +15,11 @@ const DENSE: u64 = 8;
 /// Bins that are stored for any system, however few atoms it has.
 const ALWAYS_DENSE: u64 = 64;
 
-/// Unread slots after the last, so that a vector may be loaded from any.
-pub(super) const PADDING: usize = 16;
+/// Magnitudes whose squares are ordinary numbers in f32.
+const ORDINARY: Range<f64> = 1e-15..1e15;
 
 /// Atoms of one part in a pass over atoms.
-const PART: usize = 8192;
+const PART: usize = 1024;
 
 /// One system.
 pub(super) struct System<T> {
@@ -28,9 +28,11 @@ pub(super) struct System<T> {
     pub basis: [[T; 3]; 3],
     /// Its atoms; also its slots.
     pub atoms: Range<usize>,
-    /// Squared distances of candidates: below the first they are edges, beyond the second none, between the edge vector says.
-    pub certain: T,
-    pub possible: T,
+    /// Squared distances of candidates: up to the first they are edges, beyond the second none, between the edge vector says.
+    pub certain: f32,
+    pub possible: f32,
+    /// Whether sizes are so extreme that only edge vectors can say anything: all wrapped positions are then zero.
+    pub extreme: bool,
     /// Where its bins begin in `starts`; `None` where they are looked up in `bins`.
     starts: Option<usize>,
     /// Whether any of its atoms lies outside its cell.
@@ -60,13 +62,16 @@ impl<T: Real> System<T> {
         if dense {
             *starts += n_bins as usize + 1;
         }
-        let squared = |d: f64, rounding: f64| T::from_f64(d.powi(2) * (1.0 + rounding * T::EPSILON));
-        let certain = cutoff - grid.slack;
+        let slack = grid.slack + 8.0 * <f32 as Real>::EPSILON * grid.magnitude;
+        let squared = |d: f64, rounding: f64| (d.powi(2) * (1.0 + rounding * <f32 as Real>::EPSILON)) as f32;
+        let certain = cutoff - slack;
+        let extreme = !(ORDINARY.contains(&cutoff) && ORDINARY.contains(&grid.magnitude));
         Ok(Self {
             basis: grid.basis.map(|row| row.map(T::from_f64)),
             // Where rounding is more than the cutoff, not even two atoms in one place are certain.
-            certain: if certain > 0.0 { squared(certain, -4.0) } else { T::from_f64(-1.0) },
-            possible: squared(cutoff + grid.slack, 4.0),
+            certain: if certain > 0.0 && !extreme { squared(certain, -4.0) } else { -1.0 },
+            possible: if extreme { f32::INFINITY } else { squared(cutoff + slack, 4.0) },
+            extreme,
             grid,
             atoms,
             starts: dense.then_some(first),
@@ -91,10 +96,10 @@ pub(super) struct Binned<T> {
     pub atom: Vec<u32>,
     /// Bin of each slot, [n_atoms].
     pub bin: Vec<u64>,
-    /// Positions as given, [n_atoms].
-    pub position: Vec<[T; 3]>,
-    /// Positions moved into the cell, [n_atoms + PADDING] each.
-    pub wrapped: [Vec<T>; 3],
+    /// Positions as given, [n_atoms], four wide as registers are.
+    pub position: Vec<[T; 4]>,
+    /// Positions moved into the cell, [n_atoms] each: good enough to propose edges.
+    pub wrapped: [Vec<f32>; 3],
     /// Cell of each slot, [n_atoms].
     pub wrap: Vec<[i32; 3]>,
     /// First slot of every bin, system by system, with one entry more than bins.
@@ -138,8 +143,8 @@ impl<T: Real> Binned<T> {
             cutoff: inputs.cutoff,
             atom,
             bin: bin_of,
-            position: vec![[T::default(); 3]; n_atoms],
-            wrapped: std::array::from_fn(|_| vec![T::default(); n_atoms + PADDING]),
+            position: vec![[T::default(); 4]; n_atoms],
+            wrapped: std::array::from_fn(|_| vec![0.0; n_atoms]),
             wrap: vec![[0; 3]; n_atoms],
             starts,
             systems: Vec::new(),
@@ -157,9 +162,13 @@ impl<T: Real> Binned<T> {
                 for k in 0..bin.len() {
                     let slot = part * PART + k;
                     let atom = binned.atom[slot] as usize;
-                    let found = place(at.of(&systems, slot), atom)?;
-                    (bin[k], position[k], wrap[k]) = (found.bin, inputs.position(atom), found.wrap);
-                    [x[k], y[k], z[k]] = found.wrapped.map(T::from_f64);
+                    let system = at.of(&systems, slot);
+                    let found = place(system, atom)?;
+                    let [a, b, c] = inputs.position(atom);
+                    (bin[k], position[k], wrap[k]) = (found.bin, [a, b, c, T::default()], found.wrap);
+                    if !system.extreme {
+                        [x[k], y[k], z[k]] = found.wrapped.map(|x| x as f32);
+                    }
                 }
                 Ok::<_, InputError>(())
             })?;

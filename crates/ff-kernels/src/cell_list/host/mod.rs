@@ -1,9 +1,10 @@
-//! The host kernel of `cell_list`: bins, two passes over candidates, rows sorted by rank, and the transposed list.
+//! The host kernel of `cell_list`: bins, two passes over candidates, and the transposed list.
 //!
-//! Atoms are sorted by bin, so that the candidates of an atom are a few runs of neighbouring slots. Distances to a run are
-//! computed in vectors from positions moved into the cell, and only propose: what is within rounding of the cutoff is
-//! decided by the edge vector itself, in an order of operations in which the reverse edge is the exact negative. The first
-//! pass counts, the second writes each row where it belongs, so nothing but the list itself has its size.
+//! Atoms are sorted by bin, so that the candidates of an atom are a few runs of neighbouring slots. Distances to them are
+//! computed in vectors of f32 from positions moved into the cell, and only propose: what is within rounding of the cutoff
+//! is decided by the edge vector itself, in an order of operations in which the reverse edge is the exact negative. The
+//! first pass counts. The second sorts the candidates of a bin once for all its atoms, so that each row is written in
+//! order, where it belongs; nothing but the list itself has its size.
 
 mod bins;
 mod rows;
@@ -48,7 +49,7 @@ pub struct HostConfig {
 
 impl Default for HostConfig {
     fn default() -> Self {
-        Self { rows_per_task: 256, bins_across: 1, bins_along: 4 }
+        Self { rows_per_task: 128, bins_across: 1, bins_along: 1 }
     }
 }
 
@@ -70,17 +71,6 @@ pub fn build<T: Real>(
     config: &HostConfig,
     out: &mut NeighborList<T>,
 ) -> Result<(), InputError> {
-    build_within(inputs, list, strategy, config, out, MAX_EDGES)
-}
-
-fn build_within<T: Real>(
-    inputs: &Inputs<T>,
-    list: List,
-    strategy: Strategy,
-    config: &HostConfig,
-    out: &mut NeighborList<T>,
-    limit: u64,
-) -> Result<(), InputError> {
     inputs.check()?;
     let binned = Binned::new(inputs, strategy, config)?;
     let n_atoms = inputs.n_atoms();
@@ -88,10 +78,7 @@ fn build_within<T: Real>(
     out.row_ptr[0] = 0;
     rows::count(&binned, list, config, &mut out.row_ptr);
     let n_edges = offsets(&mut out.row_ptr);
-    if n_edges > limit {
-        return Err(InputError::TooMany { what: "edges", found: n_edges, limit });
-    }
-    let n_edges = n_edges as usize;
+    let n_edges = within_limit(n_edges)?;
     resize(&mut out.sender, n_edges);
     resize(&mut out.shift, n_edges);
     resize(&mut out.edge_vec, n_edges);
@@ -103,6 +90,14 @@ fn build_within<T: Real>(
         List::Half => transpose::by_sender(out),
     }
     Ok(())
+}
+
+/// The same number where the index type holds it.
+fn within_limit(n_edges: u64) -> Result<usize, InputError> {
+    match n_edges {
+        0..=MAX_EDGES => Ok(n_edges as usize),
+        _ => Err(InputError::TooMany { what: "edges", found: n_edges, limit: MAX_EDGES }),
+    }
 }
 
 /// Makes a vector exactly so long. What it held is of no use, so a longer one starts from fresh zeroed pages.

@@ -1,30 +1,23 @@
-//! The rows of receivers: candidates in vectors, edges one by one, sorted by rank.
+//! The rows of receivers: candidates in vectors, edges in the order of their senders.
 
 use std::ops::Range;
 
 use ff_spec::cell_list::{List, NeighborList};
 use pulp::{Arch, Simd, WithSimd};
 
-use super::bins::{Binned, PADDING, System, Systems};
+use super::bins::{Binned, System, Systems};
 use super::{HostConfig, Real, Shared, for_each_part};
-use crate::host::Lane;
-
-/// Candidates whose distances are computed together.
-const BLOCK: usize = PADDING;
-
-/// Rows up to this length are sorted by counting, for each edge, those before it: all comparisons in vectors and none of
-/// them a branch. Beyond, the square of the length tells.
-const RANKED: usize = 256;
+use crate::host::{Element, Lane, MAX_LANES};
 
 /// The positions of the bits that are set in a byte, in ascending order.
-static SET_BITS: [[u8; 8]; 256] = {
+static SET_BITS: [[u16; 8]; 256] = {
     let mut table = [[0; 8]; 256];
     let mut byte = 0;
     while byte < 256 {
         let (mut bit, mut n) = (0, 0);
         while bit < 8 {
             if byte >> bit & 1 == 1 {
-                table[byte][n] = bit as u8;
+                table[byte][n] = bit;
                 n += 1;
             }
             bit += 1;
@@ -37,257 +30,327 @@ static SET_BITS: [[u8; 8]; 256] = {
 /// Writes the length of every row to the entry after it.
 pub(super) fn count<T: Real>(binned: &Binned<T>, list: List, config: &HostConfig, row_ptr: &mut [u32]) {
     let lengths = Shared::new(&mut row_ptr[1..]);
+    // A full list is counted without asking who is whose sender.
+    let order = match list {
+        List::Full => Order::Slots,
+        List::Half => Order::Rows,
+    };
     for_each_part(binned.atom.len(), config.rows_per_task, Scratch::default, |scratch, slots| {
-        Arch::new().dispatch(Count { binned, list, slots, scratch, lengths: &lengths });
+        Arch::new().dispatch(Rows { binned, list, order, slots, scratch, write: Lengths(&lengths) });
     });
 }
 
 /// Writes every row.
 pub(super) fn fill<T: Real>(binned: &Binned<T>, list: List, config: &HostConfig, out: &mut NeighborList<T>) {
     let NeighborList { row_ptr, sender, shift, edge_vec, .. } = out;
-    let rows =
-        Rows { row_ptr, sender: Shared::new(sender), shift: Shared::new(shift), edge_vec: Shared::new(edge_vec) };
+    let edges =
+        Edges { row_ptr, sender: Shared::new(sender), shift: Shared::new(shift), edge_vec: Shared::new(edge_vec) };
     for_each_part(binned.atom.len(), config.rows_per_task, Scratch::default, |scratch, slots| {
-        Arch::new().dispatch(Fill { binned, list, slots, scratch, rows: &rows });
+        Arch::new().dispatch(Rows { binned, list, order: Order::Rows, slots, scratch, write: &edges });
     });
 }
 
-/// What is being written, each row by one task.
-struct Rows<'a, T> {
+/// An image of an atom that may be within reach of a bin.
+#[derive(Clone, Copy, Default)]
+struct Candidate {
+    atom: u32,
+    slot: u32,
+    /// Index into [`Candidates::images`].
+    image: u32,
+}
+
+/// A translation by whole cells, four wide as registers are.
+#[derive(Clone, Copy)]
+struct Image<T> {
+    shift: [i32; 4],
+    /// S·H.
+    lattice: [T; 4],
+    /// S·H as proposals have it.
+    near: [f32; 3],
+}
+
+/// The order of candidates.
+#[derive(Clone, Copy, PartialEq)]
+enum Order {
+    /// As they lie in memory.
+    Slots,
+    /// As rows are sorted: by (atom, image).
+    Rows,
+}
+
+/// The candidates of all atoms of one bin, side by side.
+struct Candidates<T> {
+    all: Vec<Candidate>,
+    sorted: Vec<Candidate>,
+    /// In ascending order of shifts.
+    images: Vec<Image<T>>,
+    /// Positions in their images, padded to whole registers.
+    near: [Vec<f32>; 3],
+    /// Where the atoms of the bin itself are among them, from its first slot on.
+    own: Vec<u32>,
+}
+
+struct Scratch<T> {
+    candidates: Candidates<T>,
+    /// A bit for every candidate of one receiver, set where it is its edge; a word for every register of them.
+    masks: Vec<u16>,
+    /// The same as indices.
+    found: Vec<u32>,
+}
+
+impl<T> Default for Scratch<T> {
+    fn default() -> Self {
+        let candidates = Candidates {
+            all: Vec::new(),
+            sorted: Vec::new(),
+            images: Vec::new(),
+            near: std::array::from_fn(|_| Vec::new()),
+            own: Vec::new(),
+        };
+        Self { candidates, masks: Vec::new(), found: Vec::new() }
+    }
+}
+
+impl<T: Real> Candidates<T> {
+    /// Collects what is around a bin.
+    #[inline(always)]
+    fn gather(&mut self, binned: &Binned<T>, system: &System<T>, bin: u64, order: Order) {
+        self.all.clear();
+        self.images.clear();
+        self.near.iter_mut().for_each(Vec::clear);
+        let (mut home, mut own_slots) = (0, 0..0);
+        for (bins, shift) in system.grid.around(bin) {
+            let slots = binned.slots(system, bins.clone());
+            if slots.is_empty() {
+                continue;
+            }
+            let image = self.images.len() as u32;
+            let [x, y, z] = system.translation(shift);
+            let near = if system.extreme { [0.0; 3] } else { [x, y, z].map(|x| x.to_f64() as f32) };
+            self.images.push(Image {
+                shift: [shift[0], shift[1], shift[2], 0],
+                lattice: [x, y, z, T::default()],
+                near,
+            });
+            if shift == [0; 3] && bins.contains(&bin) {
+                (home, own_slots) = (image, binned.slots(system, bin..=bin));
+            }
+            if order == Order::Slots {
+                for ((own, wrapped), by) in self.near.iter_mut().zip(&binned.wrapped).zip(near) {
+                    own.extend(wrapped[slots.clone()].iter().map(|x| *x + by));
+                }
+            }
+            let atoms = &binned.atom[slots.clone()];
+            let first = slots.start;
+            self.all.extend((0..atoms.len()).map(|k| Candidate { atom: atoms[k], slot: (first + k) as u32, image }));
+        }
+        if order == Order::Rows {
+            sort(&mut self.all, &mut self.sorted, system.atoms.clone());
+            let n = self.all.len();
+            self.near.iter_mut().for_each(|x| x.resize(n, 0.0));
+            let [x, y, z] = &mut self.near;
+            let [from_x, from_y, from_z] = &binned.wrapped;
+            for (candidate, ((x, y), z)) in self.all.iter().zip(x.iter_mut().zip(y).zip(z)) {
+                let (slot, by) = (candidate.slot as usize, self.images[candidate.image as usize].near);
+                (*x, *y, *z) = (from_x[slot] + by[0], from_y[slot] + by[1], from_z[slot] + by[2]);
+            }
+        }
+        self.own.clear();
+        self.own.resize(own_slots.len(), 0);
+        for (at, candidate) in (0..).zip(&self.all) {
+            let own = (candidate.slot as usize).wrapping_sub(own_slots.start);
+            if own < self.own.len() && candidate.image == home {
+                self.own[own] = at;
+            }
+        }
+        let padded = self.all.len().next_multiple_of(MAX_LANES);
+        for x in &mut self.near {
+            // Compares as near with nothing, not even where sizes are extreme.
+            x.resize(padded, f32::NAN);
+        }
+    }
+
+    /// Sets the bits of the candidates that are edges of a receiver.
+    #[inline(always)]
+    fn scan<S: Simd>(&self, simd: S, receiver: &Receiver<'_, T>, list: List, masks: &mut Vec<u16>) {
+        let lanes = f32::lanes::<S>();
+        let [certain, possible] =
+            [receiver.system.certain, receiver.system.possible].map(|square| Lane::splat(simd, square));
+        let from = receiver.near.map(|x| Lane::splat(simd, x));
+        let [x, y, z] = &self.near;
+        masks.clear();
+        masks.resize(x.len() / lanes, 0);
+        let mut doubtful = 0u16;
+        let positions = x.chunks_exact(lanes).zip(y.chunks_exact(lanes)).zip(z.chunks_exact(lanes));
+        for (mask, ((x, y), z)) in masks.iter_mut().zip(positions) {
+            let dx = Lane::load_full(simd, x) - from[0];
+            let dy = Lane::load_full(simd, y) - from[1];
+            let dz = Lane::load_full(simd, z) - from[2];
+            let square = dx.mul_add(dx, dy.mul_add(dy, dz * dz));
+            *mask = square.at_most(possible) as u16;
+            doubtful |= *mask ^ square.at_most(certain) as u16;
+        }
+        // No edge to itself; in the order of rows a half list has what follows.
+        let (word, bit) = (receiver.own / lanes, receiver.own % lanes);
+        masks[word] &= !(1 << bit);
+        if list == List::Half {
+            masks[..word].fill(0);
+            masks[word] &= !((1 << bit) - 1);
+        }
+        if doubtful != 0 {
+            receiver.decide(lanes, masks);
+        }
+    }
+}
+
+/// The indices of all bits that are set.
+#[inline(always)]
+fn expand(lanes: usize, masks: &[u16], found: &mut Vec<u32>) {
+    const BYTE: usize = 8;
+    // What follows the last one found is written as well.
+    found.resize(masks.len() * lanes + BYTE, 0);
+    let mut n = 0;
+    for (word, mask) in masks.iter().enumerate() {
+        for first in (0..lanes).step_by(BYTE) {
+            let byte = u32::from(*mask) >> first & 0xff;
+            let (base, set) = ((word * lanes + first) as u32, &SET_BITS[byte as usize]);
+            let out = &mut found[n..n + BYTE];
+            for l in 0..BYTE {
+                out[l] = base + u32::from(set[l]);
+            }
+            n += byte.count_ones() as usize;
+        }
+    }
+    found.truncate(n);
+}
+
+/// Sorts by atom, candidates of one atom in the order they had: by digits of the atom counted from the first of the system.
+#[inline(always)]
+fn sort(all: &mut Vec<Candidate>, sorted: &mut Vec<Candidate>, atoms: Range<usize>) {
+    const MOST_BITS: u32 = 9;
+    /// Fewer are sorted faster by comparing them.
+    const FEW: usize = 48;
+    if all.len() < FEW {
+        return all.sort_by_key(|candidate| candidate.atom);
+    }
+    let bits = usize::BITS - atoms.len().leading_zeros();
+    let passes = bits.div_ceil(MOST_BITS);
+    let digits = bits.div_ceil(passes);
+    sorted.resize(all.len(), Candidate::default());
+    let mut starts = [0u32; 1 << MOST_BITS];
+    let starts = &mut starts[..1 << digits];
+    for pass in 0..passes {
+        let digit = |candidate: &Candidate| {
+            (candidate.atom - atoms.start as u32) as usize >> (pass * digits) & ((1 << digits) - 1)
+        };
+        starts.fill(0);
+        all.iter().for_each(|candidate| starts[digit(candidate)] += 1);
+        let mut total = 0;
+        for start in &mut *starts {
+            total += std::mem::replace(start, total);
+        }
+        for candidate in &*all {
+            let start = &mut starts[digit(candidate)];
+            sorted[*start as usize] = *candidate;
+            *start += 1;
+        }
+        std::mem::swap(all, sorted);
+    }
+}
+
+/// The rows of some slots.
+struct Rows<'a, T, W> {
+    binned: &'a Binned<T>,
+    list: List,
+    order: Order,
+    slots: Range<usize>,
+    scratch: &'a mut Scratch<T>,
+    write: W,
+}
+
+/// What becomes of a row.
+trait Write<T: Real> {
+    fn row(&self, receiver: &Receiver<'_, T>, lanes: usize, masks: &[u16], found: &mut Vec<u32>);
+}
+
+impl<T: Real, W: Write<T>> WithSimd for Rows<'_, T, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { binned, list, order, slots, scratch: Scratch { candidates, masks, found }, write } = self;
+        let (mut systems, mut gathered, mut first) = (Systems::default(), None, 0);
+        for slot in slots {
+            let system = systems.of(&binned.systems, slot);
+            let bin = (system.atoms.start, binned.bin[slot]);
+            if gathered != Some(bin) {
+                candidates.gather(binned, system, bin.1, order);
+                (gathered, first) = (Some(bin), binned.slots(system, bin.1..=bin.1).start);
+            }
+            let receiver = Receiver {
+                binned,
+                system,
+                candidates,
+                own: candidates.own[slot - first] as usize,
+                atom: binned.atom[slot],
+                near: std::array::from_fn(|k| binned.wrapped[k][slot]),
+                position: binned.position[slot],
+                wrap: binned.wrap[slot],
+            };
+            candidates.scan(simd, &receiver, list, masks);
+            write.row(&receiver, f32::lanes::<S>(), masks, found);
+        }
+    }
+}
+
+/// The lengths of rows.
+struct Lengths<'a>(&'a Shared<'a, u32>);
+
+impl<T: Real> Write<T> for Lengths<'_> {
+    #[inline(always)]
+    fn row(&self, receiver: &Receiver<'_, T>, _: usize, masks: &[u16], _: &mut Vec<u32>) {
+        let length: usize = masks.iter().map(|mask| mask.count_ones() as usize).sum();
+        let atom = receiver.atom as usize;
+        // SAFETY: the slot of an atom is in one task only.
+        let entry = unsafe { self.0.get(atom..atom + 1) };
+        entry[0] = u32::try_from(length).unwrap_or(u32::MAX);
+    }
+}
+
+/// The rows themselves.
+struct Edges<'a, T> {
     row_ptr: &'a [u32],
     sender: Shared<'a, u32>,
     shift: Shared<'a, [i32; 3]>,
     edge_vec: Shared<'a, [T; 3]>,
 }
 
-/// The candidates of all atoms of one bin, side by side.
-struct Candidates<T> {
-    /// Positions in their images, padded to whole blocks.
-    position: [Vec<T>; 3],
-    slot: Vec<u32>,
-    /// Index into `images`.
-    image: Vec<u32>,
-    /// S and S·H.
-    images: Vec<([i32; 3], [T; 3])>,
-    /// What is to be added to a slot of this bin for its place among the candidates.
-    own: usize,
-}
-
-struct Scratch<T> {
-    candidates: Candidates<T>,
-    /// Candidates within reach of one receiver, then those of them that are edges.
-    near: Vec<u32>,
-    /// Their senders.
-    keys: Vec<u32>,
-    wide_keys: Vec<u64>,
-    ranks: Vec<u32>,
-}
-
-impl<T: Real> Default for Scratch<T> {
-    fn default() -> Self {
-        Self {
-            candidates: Candidates {
-                position: std::array::from_fn(|_| Vec::new()),
-                slot: Vec::new(),
-                image: Vec::new(),
-                images: Vec::new(),
-                own: 0,
-            },
-            near: Vec::new(),
-            keys: Vec::new(),
-            wide_keys: Vec::new(),
-            ranks: Vec::new(),
-        }
-    }
-}
-
-impl<T: Real> Candidates<T> {
-    /// Collects what is around a bin, in ascending order of images.
+impl<T: Real> Write<T> for &Edges<'_, T> {
     #[inline(always)]
-    fn gather(&mut self, binned: &Binned<T>, system: &System<T>, bin: u64) {
-        self.slot.clear();
-        self.image.clear();
-        self.images.clear();
-        self.position.iter_mut().for_each(Vec::clear);
-        for (bins, image) in system.grid.around(bin) {
-            let slots = binned.slots(system, bins.clone());
-            if slots.is_empty() {
-                continue;
-            }
-            let translation = system.translation(image);
-            for ((own, wrapped), by) in self.position.iter_mut().zip(&binned.wrapped).zip(translation) {
-                own.extend(wrapped[slots.clone()].iter().map(|x| *x + by));
-            }
-            self.image.resize(self.image.len() + slots.len(), self.images.len() as u32);
-            if image == [0; 3] && bins.contains(&bin) {
-                self.own = self.slot.len().wrapping_sub(slots.start);
-            }
-            self.slot.extend(slots.start as u32..slots.end as u32);
-            self.images.push((image, translation));
+    fn row(&self, receiver: &Receiver<'_, T>, lanes: usize, masks: &[u16], found: &mut Vec<u32>) {
+        expand(lanes, masks, found);
+        let atom = receiver.atom as usize;
+        let row = self.row_ptr[atom] as usize..self.row_ptr[atom + 1] as usize;
+        assert_eq!(found.len(), row.len(), "both passes must find the same edges");
+        // SAFETY: the row belongs to the atom of this slot, which is in one task only.
+        let (sender, shift, edge_vec) =
+            unsafe { (self.sender.get(row.clone()), self.shift.get(row.clone()), self.edge_vec.get(row)) };
+        for (sender, candidate) in sender.iter_mut().zip(&*found) {
+            *sender = receiver.candidates.all[*candidate as usize].atom;
         }
-        let padded = self.slot.len().next_multiple_of(BLOCK);
-        for x in &mut self.position {
-            // Compares as near with nothing, not even where rounding makes everything possible.
-            x.resize(padded, T::from_f64(f64::NAN));
+        let (shift, edge_vec) = (shift.as_flattened_mut(), edge_vec.as_flattened_mut());
+        let Some((last, others)) = found.split_last() else { return };
+        let mut at = 0;
+        for candidate in others {
+            let (s, r) = receiver.edge(*candidate);
+            // The fourth is written over by the next edge.
+            shift[at..at + 4].copy_from_slice(&s);
+            edge_vec[at..at + 4].copy_from_slice(&r);
+            at += 3;
         }
-    }
-
-    /// How many candidates are certainly, and how many possibly, within the cutoff of a receiver; both count itself.
-    #[inline(always)]
-    fn count<S: Simd>(&self, simd: S, system: &System<T>, from: [T; 3]) -> [usize; 2] {
-        let [certain, possible] = [system.certain, system.possible].map(|square| Lane::splat(simd, square));
-        let [x, y, z] = [&self.position[0][..], &self.position[1][..], &self.position[2][..]];
-        let from = from.map(|x| Lane::splat(simd, x));
-        let mut counts = [0; 2];
-        for first in (0..x.len()).step_by(T::lanes::<S>()) {
-            let square = squares(simd, [x, y, z], first, from);
-            counts[0] += square.at_most(certain).count_ones() as usize;
-            counts[1] += square.at_most(possible).count_ones() as usize;
-        }
-        counts
-    }
-
-    /// The candidates that are possibly within the cutoff; whether all of them certainly are.
-    #[inline(always)]
-    fn near<S: Simd>(&self, simd: S, system: &System<T>, from: [T; 3], near: &mut Vec<u32>) -> bool {
-        let [certain, possible] = [system.certain, system.possible].map(|square| Lane::splat(simd, square));
-        let mut doubtful = 0;
-        let [x, y, z] = [&self.position[0][..], &self.position[1][..], &self.position[2][..]];
-        let from = from.map(|x| Lane::splat(simd, x));
-        // What follows the last one found is written as well.
-        near.resize(x.len() + 8, 0);
-        let found = &mut near[..];
-        let mut n = 0;
-        for first in (0..x.len()).step_by(T::lanes::<S>()) {
-            let square = squares(simd, [x, y, z], first, from);
-            let mask = square.at_most(possible);
-            doubtful |= mask ^ square.at_most(certain);
-            for octet in 0..T::lanes::<S>().div_ceil(8) {
-                let byte = mask >> (8 * octet) & 0xff;
-                let (base, set) = ((first + 8 * octet) as u32, SET_BITS[byte as usize]);
-                let mut indices = [0u32; 8];
-                for l in 0..8 {
-                    indices[l] = base + u32::from(set[l]);
-                }
-                found[n..n + 8].copy_from_slice(&indices);
-                n += byte.count_ones() as usize;
-            }
-        }
-        near.truncate(n);
-        doubtful == 0
-    }
-}
-
-/// Squared distances of a register of positions.
-#[inline(always)]
-fn squares<S: Simd, T: Real>(simd: S, [x, y, z]: [&[T]; 3], first: usize, from: [Lane<S, T>; 3]) -> Lane<S, T> {
-    let dx = Lane::load_full(simd, &x[first..]) - from[0];
-    let dy = Lane::load_full(simd, &y[first..]) - from[1];
-    let dz = Lane::load_full(simd, &z[first..]) - from[2];
-    dx.mul_add(dx, dy.mul_add(dy, dz * dz))
-}
-
-/// Calls `row` for every receiver with its candidates.
-macro_rules! for_each_row {
-    ($binned:expr, $slots:expr, $candidates:expr, |$system:ident, $slot:ident, $from:ident| $row:block) => {
-        let (mut systems, mut gathered) = (Systems::default(), None);
-        for $slot in $slots {
-            let $system = systems.of(&$binned.systems, $slot);
-            let bin = ($system.atoms.start, $binned.bin[$slot]);
-            if gathered != Some(bin) {
-                $candidates.gather($binned, $system, bin.1);
-                gathered = Some(bin);
-            }
-            let [x, y, z] = &$binned.wrapped;
-            let $from = [x[$slot], y[$slot], z[$slot]];
-            $row
-        }
-    };
-}
-
-struct Count<'a, T> {
-    binned: &'a Binned<T>,
-    list: List,
-    slots: Range<usize>,
-    scratch: &'a mut Scratch<T>,
-    lengths: &'a Shared<'a, u32>,
-}
-
-impl<T: Real> WithSimd for Count<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { binned, list, slots, scratch, lengths } = self;
-        let Scratch { candidates, near, keys, .. } = scratch;
-        for_each_row!(binned, slots, candidates, |system, slot, from| {
-            let counted = match list {
-                List::Full => candidates.count(simd, system, from),
-                // Which of them a half list has is asked edge by edge.
-                List::Half => [0, 1],
-            };
-            let length = if counted[0] == counted[1] {
-                counted[0] - 1
-            } else {
-                let certain = candidates.near(simd, system, from, near);
-                Receiver::new(binned, system, candidates, slot).keep_edges(list, certain, near, keys);
-                near.len()
-            };
-            // SAFETY: the slot of an atom is in one task only.
-            let entry = unsafe { lengths.get(binned.atom[slot] as usize..binned.atom[slot] as usize + 1) };
-            entry[0] = u32::try_from(length).unwrap_or(u32::MAX);
-        });
-    }
-}
-
-struct Fill<'a, T> {
-    binned: &'a Binned<T>,
-    list: List,
-    slots: Range<usize>,
-    scratch: &'a mut Scratch<T>,
-    rows: &'a Rows<'a, T>,
-}
-
-impl<T: Real> WithSimd for Fill<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { binned, list, slots, scratch, rows } = self;
-        let Scratch { candidates, near, keys, wide_keys, ranks } = scratch;
-        for_each_row!(binned, slots, candidates, |system, slot, from| {
-            let certain = candidates.near(simd, system, from, near);
-            let receiver = Receiver::new(binned, system, candidates, slot);
-            receiver.keep_edges(list, certain, near, keys);
-            let atom = receiver.atom as usize;
-            let row = rows.row_ptr[atom] as usize..rows.row_ptr[atom + 1] as usize;
-            assert_eq!(near.len(), row.len(), "both passes must find the same edges");
-            if near.len() > RANKED {
-                ranks.clear();
-                ranks.resize(near.len(), 0);
-                wide_keys.clear();
-                wide_keys.extend(keys.iter().zip(0u64..).map(|(sender, k)| u64::from(*sender) << 32 | k));
-                wide_keys.sort_unstable();
-                for (rank, key) in (0..).zip(&*wide_keys) {
-                    ranks[(key & u64::from(u32::MAX)) as usize] = rank;
-                }
-            } else if system.grid.many_images {
-                // Candidates are in ascending order of images, and so are the shifts of one sender.
-                wide_keys.clear();
-                wide_keys.extend(keys.iter().zip(0u64..).map(|(sender, k)| u64::from(*sender) << 32 | k));
-                rank(wide_keys, u64::MAX, ranks);
-            } else {
-                rank(keys, u32::MAX, ranks);
-            }
-            // SAFETY: the row belongs to the atom of this slot, which is in one task only.
-            let (sender, shift, edge_vec) =
-                unsafe { (rows.sender.get(row.clone()), rows.shift.get(row.clone()), rows.edge_vec.get(row)) };
-            for ((candidate, key), rank) in near.iter().zip(&*keys).zip(&*ranks) {
-                let at = *rank as usize;
-                (shift[at], edge_vec[at]) = receiver.edge(*candidate);
-                sender[at] = *key;
-            }
-        });
+        let (s, r) = receiver.edge(*last);
+        shift[at..].copy_from_slice(&s[..3]);
+        edge_vec[at..].copy_from_slice(&r[..3]);
     }
 }
 
@@ -297,74 +360,46 @@ struct Receiver<'a, T> {
     system: &'a System<T>,
     candidates: &'a Candidates<T>,
     /// Its place among the candidates.
-    own: u32,
+    own: usize,
     atom: u32,
-    position: [T; 3],
+    /// Where proposals see it.
+    near: [f32; 3],
+    position: [T; 4],
     wrap: [i32; 3],
 }
 
-impl<'a, T: Real> Receiver<'a, T> {
-    #[inline(always)]
-    fn new(binned: &'a Binned<T>, system: &'a System<T>, candidates: &'a Candidates<T>, slot: usize) -> Self {
-        let own = candidates.own.wrapping_add(slot) as u32;
-        let (atom, position, wrap) = (binned.atom[slot], binned.position[slot], binned.wrap[slot]);
-        Self { binned, system, candidates, own, atom, position, wrap }
-    }
-
+impl<T: Real> Receiver<'_, T> {
     /// S and r_ij of a candidate.
     #[inline(always)]
-    fn edge(&self, candidate: u32) -> ([i32; 3], [T; 3]) {
-        let slot = self.candidates.slot[candidate as usize] as usize;
-        let (mut shift, mut lattice) = self.candidates.images[self.candidates.image[candidate as usize] as usize];
+    fn edge(&self, candidate: u32) -> ([i32; 4], [T; 4]) {
+        let candidate = self.candidates.all[candidate as usize];
+        let slot = candidate.slot as usize;
+        let Image { mut shift, mut lattice, .. } = self.candidates.images[candidate.image as usize];
         if self.system.unwrapped {
-            for (k, s) in shift.iter_mut().enumerate() {
+            for (k, s) in shift[..3].iter_mut().enumerate() {
                 *s += self.wrap[k] - self.binned.wrap[slot][k];
             }
-            lattice = self.system.translation(shift);
+            let [x, y, z] = self.system.translation([shift[0], shift[1], shift[2]]);
+            lattice = [x, y, z, T::default()];
         }
-        let (x, own) = (self.binned.position[slot], self.position);
+        let (x, own) = (&self.binned.position[slot], &self.position);
         // In this order of operations the reverse edge is the exact negative.
-        let vec = [(x[0] - own[0]) + lattice[0], (x[1] - own[1]) + lattice[1], (x[2] - own[2]) + lattice[2]];
-        (shift, vec)
+        (shift, std::array::from_fn(|c| (x[c] - own[c]) + lattice[c]))
     }
 
-    /// Keeps those of the near candidates that are edges of the list, in their order, and lists their senders.
-    #[inline(always)]
-    fn keep_edges(&self, list: List, certain: bool, near: &mut Vec<u32>, keys: &mut Vec<u32>) {
-        keys.clear();
-        keys.resize(near.len(), 0);
+    /// Clears the bits of all candidates whose edge vectors are not within the cutoff.
+    #[cold]
+    fn decide(&self, lanes: usize, masks: &mut [u16]) {
         let cutoff2 = self.binned.cutoff * self.binned.cutoff;
-        let mut n = 0;
-        for k in 0..near.len() {
-            let candidate = near[k];
-            let sender = self.binned.atom[self.candidates.slot[candidate as usize] as usize];
-            let mut keep = candidate != self.own;
-            if !certain || list == List::Half {
-                let (shift, r) = self.edge(candidate);
-                keep &= r[0] * r[0] + r[1] * r[1] + r[2] * r[2] < cutoff2 && list.has(self.atom, sender, shift);
-            }
-            (near[n], keys[n]) = (candidate, sender);
-            n += usize::from(keep);
-        }
-        near.truncate(n);
-        keys.truncate(n);
-    }
-}
-
-/// For every key how many keys are less; keys are unique and below `largest`.
-#[inline(always)]
-fn rank<K: Copy + Ord>(keys: &mut Vec<K>, largest: K, ranks: &mut Vec<u32>) {
-    let n = keys.len();
-    keys.resize(n.next_multiple_of(BLOCK), largest);
-    ranks.clear();
-    ranks.resize(keys.len(), 0);
-    for (own, ranks) in keys.chunks_exact(BLOCK).zip(ranks.chunks_exact_mut(BLOCK)) {
-        let mut less = [0u32; BLOCK];
-        for other in &keys[..n] {
-            for l in 0..BLOCK {
-                less[l] += u32::from(*other < own[l]);
+        for (word, mask) in masks.iter_mut().enumerate() {
+            let mut left = *mask;
+            while left != 0 {
+                let bit = left.trailing_zeros();
+                left &= left - 1;
+                let (_, r) = self.edge((word * lanes) as u32 + bit);
+                let is_edge = r[0] * r[0] + r[1] * r[1] + r[2] * r[2] < cutoff2;
+                *mask &= !(u16::from(!is_edge) << bit);
             }
         }
-        ranks.copy_from_slice(&less);
     }
 }

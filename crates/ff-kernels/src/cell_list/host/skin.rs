@@ -5,7 +5,7 @@ use std::ops::Range;
 use ff_spec::cell_list::{InputError, Inputs, List, NeighborList, Strategy};
 use rayon::prelude::*;
 
-use super::{HostConfig, Real, Shared, build, for_each_part};
+use super::{HostConfig, Real, Shared, build, for_each_part, within_limit};
 
 /// Atoms of one part in a pass over atoms.
 const PART: usize = 1024;
@@ -61,43 +61,71 @@ impl<T: Real> SkinList<T> {
     /// # Errors
     /// As [`build`]; the list is then as it was before.
     pub fn update(&mut self, positions: &[T], cell: Option<&[T]>) -> Result<usize, InputError> {
-        let mut inputs = Inputs { positions: positions.to_vec(), ..self.inputs.clone() };
-        inputs.cell = cell.unwrap_or(&self.inputs.cell).to_vec();
-        if inputs.n_atoms() != self.inputs.n_atoms() {
-            let (expected, found) = (self.inputs.positions.len(), positions.len());
-            return Err(InputError::Shape { tensor: "positions", shape: "[n_atoms, 3]", expected, found });
+        let shapes = [
+            ("positions", "[n_atoms, 3]", self.inputs.positions.len(), positions.len()),
+            ("cell", "[n_systems, 3, 3]", self.inputs.cell.len(), cell.map_or(self.inputs.cell.len(), <[T]>::len)),
+        ];
+        if let Some((tensor, shape, expected, found)) = shapes.into_iter().find(|(_, _, e, f)| e != f) {
+            return Err(InputError::Shape { tensor, shape, expected, found });
         }
-        inputs.check()?;
-        let moved = self.moved(&inputs);
-        if moved.len() == inputs.n_systems() && !moved.is_empty() {
-            let mut list = NeighborList::default();
-            build(&inputs, self.kind, Strategy::Cells, &self.config, &mut list)?;
-            self.list = list;
+        let old_positions = std::mem::replace(&mut self.inputs.positions, positions.to_vec());
+        let old_cell = cell.map(|cell| std::mem::replace(&mut self.inputs.cell, cell.to_vec()));
+        let built = self.rebuild(old_cell.as_deref());
+        if built.is_err() {
+            self.inputs.positions = old_positions;
+            self.inputs.cell = old_cell.unwrap_or_else(|| std::mem::take(&mut self.inputs.cell));
+        }
+        built
+    }
+
+    /// Brings the list up to the inputs, whose cells were `old_cell` before if they are new.
+    fn rebuild(&mut self, old_cell: Option<&[T]>) -> Result<usize, InputError> {
+        self.inputs.check()?;
+        let moved = self.moved(old_cell);
+        if moved.is_empty() {
+            refresh(&self.inputs, &mut self.list);
+        } else if moved.len() < self.inputs.n_systems() {
+            self.rebuild_part(&moved)?;
+            refresh(&self.inputs, &mut self.list);
         } else {
-            if !moved.is_empty() {
-                let mut part = NeighborList::default();
-                build(&systems(&inputs, &moved), self.kind, Strategy::Cells, &self.config, &mut part)?;
-                self.replace(&moved, &part);
-            }
-            refresh(&inputs, &mut self.list);
+            let mut list = NeighborList::default();
+            build(&self.inputs, self.kind, Strategy::Cells, &self.config, &mut list)?;
+            self.list = list;
         }
         for &system in &moved {
-            let coordinates = 3 * inputs.atoms(system).start..3 * inputs.atoms(system).end;
-            self.built_at[coordinates.clone()].copy_from_slice(&inputs.positions[coordinates]);
+            let coordinates = 3 * self.inputs.atoms(system).start..3 * self.inputs.atoms(system).end;
+            self.built_at[coordinates.clone()].copy_from_slice(&self.inputs.positions[coordinates]);
             self.rebuilds[system] += 1;
         }
-        self.inputs = inputs;
         Ok(moved.len())
     }
 
+    /// Builds the lists of some systems.
+    fn rebuild_part(&mut self, moved: &[usize]) -> Result<(), InputError> {
+        let mut part = NeighborList::default();
+        if let Err(error) = build(&self.inputs.select(moved), self.kind, Strategy::Cells, &self.config, &mut part) {
+            // The whole batch names its own atoms and systems.
+            build(&self.inputs, self.kind, Strategy::Cells, &self.config, &mut part)?;
+            return Err(error);
+        }
+        let edges = |system: &usize| {
+            let atoms = self.inputs.atoms(*system);
+            u64::from(self.list.row_ptr[atoms.end] - self.list.row_ptr[atoms.start])
+        };
+        let replaced: u64 = moved.iter().map(edges).sum();
+        within_limit(self.list.n_edges() as u64 - replaced + part.n_edges() as u64)?;
+        self.replace(moved, &part);
+        Ok(())
+    }
+
     /// The systems whose lists may miss a pair.
-    fn moved(&self, inputs: &Inputs<T>) -> Vec<usize> {
+    fn moved(&self, old_cell: Option<&[T]>) -> Vec<usize> {
+        let inputs = &self.inputs;
         let half = self.skin.to_f64() / 2.0;
         let has_moved = |system: &usize| {
-            let cell = 9 * system..9 * system + 9;
             // Bits, since open rows may hold anything.
-            let bits = |cell: &[T]| cell.iter().map(|x| x.to_f64().to_bits()).collect::<Vec<_>>();
-            if bits(&inputs.cell[cell.clone()]) != bits(&self.inputs.cell[cell]) {
+            let bits = |cell: &[T]| cell[9 * system..][..9].iter().map(|x| x.to_f64().to_bits()).collect::<Vec<_>>();
+            if old_cell.is_some_and(|old| bits(old) != bits(&inputs.cell)) {
                 return true;
             }
             let coordinates = 3 * inputs.atoms(*system).start..3 * inputs.atoms(*system).end;
@@ -133,20 +161,6 @@ impl<T: Real> SkinList<T> {
         }
         self.list = new;
     }
-}
-
-/// Some systems of a batch.
-fn systems<T: Real>(inputs: &Inputs<T>, chosen: &[usize]) -> Inputs<T> {
-    let mut part =
-        Inputs { positions: Vec::new(), system_ptr: vec![0], cell: Vec::new(), pbc: Vec::new(), cutoff: inputs.cutoff };
-    for &system in chosen {
-        let atoms = inputs.atoms(system);
-        part.positions.extend_from_slice(&inputs.positions[3 * atoms.start..3 * atoms.end]);
-        part.system_ptr.push((part.positions.len() / 3) as u32);
-        part.cell.extend_from_slice(&inputs.cell[9 * system..9 * system + 9]);
-        part.pbc.push(inputs.pbc[system]);
-    }
-    part
 }
 
 /// Appends the lists of atoms that neighbour only each other.

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::{Shared, offsets, resize};
 
 /// Rows from which on a second part pays for its cursors.
-const LEAST: usize = 2048;
+const LEAST: usize = 512;
 
 /// Receivers in parts of about equal numbers of edges.
 fn parts(row_ptr: &[u32]) -> Vec<std::ops::Range<usize>> {
@@ -40,6 +40,12 @@ fn runs(sender: &[u32], row: std::ops::Range<usize>) -> impl Iterator<Item = std
     })
 }
 
+/// Whether an atom is seen by a receiver in several images.
+fn repeats(senders: &[u32]) -> bool {
+    // Without an early end, so that it is done in vectors.
+    senders.iter().zip(senders.iter().skip(1)).fold(false, |repeats, (a, b)| repeats | (a == b))
+}
+
 /// A full list: the reverse of every edge.
 pub(super) fn reverse<T: Sync>(out: &mut NeighborList<T>) {
     let NeighborList { row_ptr, sender, sender_ptr, transpose, .. } = out;
@@ -63,6 +69,14 @@ pub(super) fn reverse<T: Sync>(out: &mut NeighborList<T>) {
             let row = row_ptr[receiver] as usize..row_ptr[receiver + 1] as usize;
             // SAFETY: the row is in one part only.
             let reverse = unsafe { reverse.get(row.clone()) };
+            if !repeats(&sender[row.clone()]) {
+                for (reverse, sender) in reverse.iter_mut().zip(&sender[row]) {
+                    let next = &mut cursor[*sender as usize];
+                    *reverse = *next;
+                    *next += 1;
+                }
+                continue;
+            }
             for run in runs(sender, row.clone()) {
                 let next = &mut cursor[sender[run.start] as usize];
                 // Images ascend here and descend, negated, there.

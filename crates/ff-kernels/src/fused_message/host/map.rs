@@ -25,6 +25,8 @@ pub(super) struct Piece<'a, T> {
     weights: &'a [T],
     bias: &'a [T],
     coefficients: &'a [T],
+    /// Derivatives of the coefficients in d, where the tile has them.
+    slopes: &'a [T],
     stride: usize,
     tile: &'a Tile<T>,
 }
@@ -33,11 +35,15 @@ impl<'a, T: Element> Map<'a, T> {
     /// For the pass of `width` channels (whole registers) from `first` on.
     #[inline(always)]
     pub fn piece(&self, tile: &'a Tile<T>, first: usize, width: usize) -> Piece<'a, T> {
-        let coefficients = if tile.hidden.is_empty() { &tile.coefficients } else { &tile.hidden };
+        let (coefficients, slopes) = match tile.hidden[..] {
+            [] => (&tile.coefficients, &tile.slopes),
+            _ => (&tile.hidden, &tile.hidden_slopes),
+        };
         Piece {
             weights: self.weights.piece(first, width),
             bias: self.bias.map_or(&[], |bias| bias.piece(first, width)),
             coefficients: &coefficients[..self.depth * tile.stride],
+            slopes,
             stride: tile.stride,
             tile,
         }
@@ -63,6 +69,61 @@ impl<T: Element> Piece<'_, T> {
         unroll!(e in 0..E => {
             let scale = Lane::splat(simd, scale[e]);
             unroll!(p in 0..P => { unroll!(v in 0..V => { values[e][p][v] = scale * values[e][p][v]; }); });
+        });
+        values
+    }
+
+    /// [`Piece::shared`] and its derivative in d: (f_c·g)′ = f_c′·g + f_c·g′.
+    #[inline(always)]
+    pub fn shared_slopes<S: Simd, const E: usize, const P: usize, const V: usize>(
+        &self,
+        simd: S,
+        group: usize,
+    ) -> [Values<S, T, E, P, V>; 2] {
+        let row = P * V * T::lanes::<S>();
+        let mut values = [load::<S, T, P, V>(simd, self.bias); E];
+        let mut slopes = [[[Lane::splat(simd, T::default()); V]; P]; E];
+        let columns = self.coefficients.chunks_exact(self.stride).zip(self.slopes.chunks_exact(self.stride));
+        for (weights, (coefficients, derivatives)) in self.weights.chunks_exact(row).zip(columns) {
+            let weights = load::<S, T, P, V>(simd, weights);
+            let (coefficients, derivatives) = (&coefficients[group..group + E], &derivatives[group..group + E]);
+            unroll!(e in 0..E => {
+                add_scaled(&mut values[e], Lane::splat(simd, coefficients[e]), &weights);
+                add_scaled(&mut slopes[e], Lane::splat(simd, derivatives[e]), &weights);
+            });
+        }
+        let (scale, slope) = (&self.tile.f_c[group..group + E], &self.tile.f_c_slope[group..group + E]);
+        unroll!(e in 0..E => {
+            let (scale, slope) = (Lane::splat(simd, scale[e]), Lane::splat(simd, slope[e]));
+            unroll!(p in 0..P => {
+                unroll!(v in 0..V => {
+                    slopes[e][p][v] = slope.mul_add(values[e][p][v], scale * slopes[e][p][v]);
+                    values[e][p][v] = scale * values[e][p][v];
+                });
+            });
+        });
+        [values, slopes]
+    }
+
+    /// [`Piece::own`] and its derivative in d.
+    #[inline(always)]
+    pub fn own_slopes<S: Simd, const D: usize, const E: usize, const P: usize, const V: usize>(
+        &self,
+        simd: S,
+        group: usize,
+    ) -> [Values<S, T, E, P, V>; 2] {
+        let row = P * V * T::lanes::<S>();
+        let mut values = [[[[Lane::splat(simd, T::default()); V]; P]; E]; 2];
+        let base = &self.tile.base[group..group + E];
+        let at = group * D..(group + E) * D;
+        let (coefficients, derivatives) = (&self.coefficients[at.clone()], &self.slopes[at]);
+        unroll!(e in 0..E => {
+            let weights = &self.weights[base[e] as usize * row..][..D * row];
+            unroll!(k in 0..D => {
+                let weights = load::<S, T, P, V>(simd, &weights[k * row..]);
+                add_scaled(&mut values[0][e], Lane::splat(simd, coefficients[e * D + k]), &weights);
+                add_scaled(&mut values[1][e], Lane::splat(simd, derivatives[e * D + k]), &weights);
+            });
         });
         values
     }
@@ -112,8 +173,8 @@ fn load<S: Simd, T: Element, const P: usize, const V: usize>(simd: S, row: &[T])
     loaded
 }
 
-/// The hidden layer of a tile, σ(Φ A₁ + b₁), lanes across edges.
-pub(super) struct HiddenLayer<'a, T> {
+/// The hidden layer of a tile, σ(Φ A₁ + b₁), lanes across edges; with `SLOPES` its slope in d and σ′ as well.
+pub(super) struct HiddenLayer<'a, T, const SLOPES: bool> {
     pub tile: &'a mut Tile<T>,
     /// [K, hidden].
     pub a1: &'a [T],
@@ -122,7 +183,7 @@ pub(super) struct HiddenLayer<'a, T> {
     pub activation: Activation,
 }
 
-impl<T: Element> WithSimd for HiddenLayer<'_, T> {
+impl<T: Element, const SLOPES: bool> WithSimd for HiddenLayer<'_, T, SLOPES> {
     type Output = ();
 
     #[inline(always)]
@@ -142,7 +203,7 @@ impl<T: Element> WithSimd for HiddenLayer<'_, T> {
     }
 }
 
-impl<T: Element> HiddenLayer<'_, T> {
+impl<T: Element, const SLOPES: bool> HiddenLayer<'_, T, SLOPES> {
     /// `V` registers of edges from `e` on.
     #[inline(always)]
     fn edges<S: Simd, const V: usize>(&mut self, simd: S, e: usize) {
@@ -163,24 +224,41 @@ impl<T: Element> HiddenLayer<'_, T> {
     fn units<S: Simd, const H: usize, const V: usize>(&mut self, simd: S, e: usize, h: usize) {
         let (lanes, hidden, stride) = (T::lanes::<S>(), self.b1.len(), self.tile.stride);
         let mut values = [[Lane::splat(simd, T::default()); V]; H];
+        let mut slopes = values;
         let bias = &self.b1[h..h + H];
         unroll!(i in 0..H => { values[i] = [Lane::splat(simd, bias[i]); V]; });
-        for (weights, phi) in self.a1.chunks_exact(hidden).zip(self.tile.coefficients.chunks_exact(stride)) {
+        for (k, weights) in self.a1.chunks_exact(hidden).enumerate() {
             let weights = &weights[h..h + H];
-            let phi = load::<S, T, 1, V>(simd, &phi[e..]);
+            let phi = load::<S, T, 1, V>(simd, &self.tile.coefficients[k * stride + e..]);
             unroll!(i in 0..H => {
                 let weight = Lane::splat(simd, weights[i]);
                 unroll!(v in 0..V => { values[i][v] = weight.mul_add(phi[0][v], values[i][v]); });
             });
+            if SLOPES {
+                let phi = load::<S, T, 1, V>(simd, &self.tile.slopes[k * stride + e..]);
+                unroll!(i in 0..H => {
+                    let weight = Lane::splat(simd, weights[i]);
+                    unroll!(v in 0..V => { slopes[i][v] = weight.mul_add(phi[0][v], slopes[i][v]); });
+                });
+            }
         }
         unroll!(i in 0..H => {
-            let out = &mut self.tile.hidden[(h + i) * stride + e..][..V * lanes];
+            let at = (h + i) * stride + e;
             unroll!(v in 0..V => {
+                let at = at + v * lanes;
                 let value = match self.activation {
                     Activation::ShiftedSoftplus => maths::shifted_softplus(values[i][v]),
                     Activation::Tanh => maths::tanh(values[i][v]),
                 };
-                value.store_full(&mut out[v * lanes..]);
+                value.store_full(&mut self.tile.hidden[at..]);
+                if SLOPES {
+                    let slope = match self.activation {
+                        Activation::ShiftedSoftplus => maths::logistic(values[i][v]),
+                        Activation::Tanh => value.lit(1.0) - value * value,
+                    };
+                    slope.store_full(&mut self.tile.activation[at..]);
+                    (slope * slopes[i][v]).store_full(&mut self.tile.hidden_slopes[at..]);
+                }
             });
         });
     }

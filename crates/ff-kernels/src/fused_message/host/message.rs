@@ -29,11 +29,11 @@ pub trait MessageStage: Sized + Send + Sync + 'static {
 
 /// Channels of one pass.
 #[derive(Clone, Copy)]
-struct Channels {
+pub(super) struct Channels {
     /// The first one.
-    first: usize,
+    pub first: usize,
     /// How many there are: fewer than its registers hold in the last pass only.
-    width: usize,
+    pub width: usize,
 }
 
 /// A tile with its filter and where its messages go.
@@ -160,11 +160,11 @@ impl AddMessage<3> for Painn {
 }
 
 /// Edges between asking for a sender's features and using them: about the latency of memory.
-const AHEAD: usize = 8;
+pub(super) const AHEAD: usize = 8;
 
 /// Asks for the cache lines of `width` elements, where the processor can be asked.
 #[inline(always)]
-fn prefetch<T>(from: &[T], at: usize, width: usize) {
+pub(super) fn prefetch<T>(from: &[T], at: usize, width: usize) {
     #[cfg(target_arch = "x86_64")]
     if let Some(elements) = from.get(at..at + width) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
@@ -184,7 +184,7 @@ fn prefetch<T>(from: &[T], at: usize, width: usize) {
 
 /// Register `v` of the channels of a pass.
 #[inline(always)]
-fn gather<S: Simd, T: Element>(simd: S, from: &[T], channels: Channels, v: usize) -> Lane<S, T> {
+pub(super) fn gather<S: Simd, T: Element>(simd: S, from: &[T], channels: Channels, v: usize) -> Lane<S, T> {
     let lanes = T::lanes::<S>();
     let from = &from[channels.first + v * lanes..];
     if channels.width < lanes { Lane::load(simd, &from[..channels.width]) } else { Lane::load_full(simd, from) }

@@ -5,9 +5,12 @@
 //! one pass over the edges computes the filter of a group of edges in registers, gathers the senders' features, and
 //! sums the messages of a receiver in registers.
 
+mod backward;
+mod gradient;
 mod map;
 mod message;
 mod order;
+mod outer;
 mod radial;
 mod tile;
 mod weights;
@@ -21,6 +24,8 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::host::Element;
+pub use backward::{Backward, BackwardStages, backward};
+pub use gradient::GradientStage;
 use map::{HiddenLayer, Map};
 use message::Messages;
 pub use message::{Cfconv, MessageStage, Painn};
@@ -260,10 +265,10 @@ impl<'a, T: Element> Prepared<'a, T> {
             Filter::Linear { .. } => (self.stages.radial)(call, tile),
             Filter::Mlp { a1, b1, activation, .. } => {
                 (self.stages.radial)(call, tile);
-                arch.dispatch(HiddenLayer { tile, a1, b1, activation: *activation });
+                arch.dispatch(HiddenLayer::<_, false> { tile, a1, b1, activation: *activation });
             }
             Filter::Tabulated { order, n_nodes, .. } => {
-                arch.dispatch(HermiteTile { r_cut: call.r_cut, order: *order, n_nodes: *n_nodes, tile });
+                arch.dispatch(HermiteTile::<_, false> { r_cut: call.r_cut, order: *order, n_nodes: *n_nodes, tile });
             }
         }
     }

@@ -50,6 +50,11 @@ pub trait Radial: 'static {
     #[doc(hidden)]
     #[expect(private_interfaces, reason = "sealed: implemented in this module only")]
     fn fill<T: Element>(call: &Call<T>, tile: &mut Tile<T>);
+
+    /// The same with derivatives in d.
+    #[doc(hidden)]
+    #[expect(private_interfaces, reason = "as above")]
+    fn fill_slopes<T: Element>(call: &Call<T>, tile: &mut Tile<T>);
 }
 
 /// A basis under a cutoff.
@@ -58,7 +63,12 @@ pub struct Pair<B, C>(PhantomData<(B, C)>);
 impl<B: Basis, C: Cutoff> Radial for Pair<B, C> {
     #[expect(private_interfaces, reason = "as in the trait")]
     fn fill<T: Element>(call: &Call<T>, tile: &mut Tile<T>) {
-        Arch::new().dispatch(RadialTile { call, tile, functions: PhantomData::<(B, C)> });
+        Arch::new().dispatch(RadialTile::<_, _, _, false> { call, tile, functions: PhantomData::<(B, C)> });
+    }
+
+    #[expect(private_interfaces, reason = "as in the trait")]
+    fn fill_slopes<T: Element>(call: &Call<T>, tile: &mut Tile<T>) {
+        Arch::new().dispatch(RadialTile::<_, _, _, true> { call, tile, functions: PhantomData::<(B, C)> });
     }
 }
 
@@ -68,18 +78,21 @@ pub struct InTable;
 impl Radial for InTable {
     #[expect(private_interfaces, reason = "as in the trait")]
     fn fill<T: Element>(_: &Call<T>, _: &mut Tile<T>) {}
+
+    #[expect(private_interfaces, reason = "as in the trait")]
+    fn fill_slopes<T: Element>(_: &Call<T>, _: &mut Tile<T>) {}
 }
 
 /// The most parameters a radial function may declare.
 pub const MAX_PARAMETERS: usize = 8;
 
-struct RadialTile<'a, T, B, C> {
+struct RadialTile<'a, T, B, C, const SLOPES: bool> {
     call: &'a Call<'a, T>,
     tile: &'a mut Tile<T>,
     functions: PhantomData<(B, C)>,
 }
 
-impl<T: Element, B: Basis, C: Cutoff> WithSimd for RadialTile<'_, T, B, C> {
+impl<T: Element, B: Basis, C: Cutoff, const SLOPES: bool> WithSimd for RadialTile<'_, T, B, C, SLOPES> {
     type Output = ();
 
     #[inline(always)]
@@ -95,32 +108,47 @@ impl<T: Element, B: Basis, C: Cutoff> WithSimd for RadialTile<'_, T, B, C> {
         }
         for e in (0..padded).step_by(lanes) {
             let d = Lane::load_full(simd, &tile.d[e..]);
-            C::value(d, r_c, &p).store_full(&mut tile.f_c[e..]);
+            if SLOPES {
+                let [value, slope, _] = C::jet(d, r_c, &p);
+                value.store_full(&mut tile.f_c[e..]);
+                slope.store_full(&mut tile.f_c_slope[e..]);
+            } else {
+                C::value(d, r_c, &p).store_full(&mut tile.f_c[e..]);
+            }
         }
         for k in 0..call.n_basis {
             for (p, values) in p.iter_mut().zip(&call.basis) {
                 *p = splat(if values.len() == 1 { values[0] } else { values[k] });
             }
             let index = splat(T::from_f64(k as f64 + 1.0));
-            let row = &mut tile.coefficients[k * stride..][..padded];
-            for (d, phi) in tile.d[..padded].chunks_exact(lanes).zip(row.chunks_exact_mut(lanes)) {
-                B::value(Lane::load_full(simd, d), r_c, index, &p).store_full(phi);
+            for e in (0..padded).step_by(lanes) {
+                let (d, at) = (Lane::load_full(simd, &tile.d[e..]), k * stride + e);
+                if SLOPES {
+                    let [value, slope, _] = B::jet(d, r_c, index, &p);
+                    value.store_full(&mut tile.coefficients[at..]);
+                    slope.store_full(&mut tile.slopes[at..]);
+                } else {
+                    B::value(d, r_c, index, &p).store_full(&mut tile.coefficients[at..]);
+                }
             }
         }
         // The edges that only pad the tile must add nothing.
         tile.f_c[tile.len..padded].fill(T::default());
+        if SLOPES {
+            tile.f_c_slope[tile.len..padded].fill(T::default());
+        }
     }
 }
 
 /// Hermite weights of a tile and the table row each edge starts at.
-pub(super) struct HermiteTile<'a, T> {
+pub(super) struct HermiteTile<'a, T, const SLOPES: bool> {
     pub r_cut: T,
     pub order: usize,
     pub n_nodes: usize,
     pub tile: &'a mut Tile<T>,
 }
 
-impl<T: Element> WithSimd for HermiteTile<'_, T> {
+impl<T: Element, const SLOPES: bool> WithSimd for HermiteTile<'_, T, SLOPES> {
     type Output = ();
 
     #[inline(always)]
@@ -157,15 +185,43 @@ impl<T: Element> WithSimd for HermiteTile<'_, T> {
                     half_h2 * s2 * t3,
                 ]
             };
-            for (m, weight) in weights.iter().take(depth).enumerate() {
-                let mut values = [T::default(); MAX_LANES];
-                weight.store_full(&mut values);
-                for (edge, value) in tile.coefficients[e * depth..].chunks_exact_mut(depth).zip(&values[..lanes]) {
-                    edge[m] = *value;
-                }
+            store_by_edge(&mut tile.coefficients[e * depth..], depth, &weights);
+            if SLOPES {
+                let (three, five, per_h) = (t.lit(3.0), t.lit(5.0), t.lit(per_h));
+                let slopes = if order == 2 {
+                    let ends = t.lit(6.0) * t * s * per_h;
+                    [-ends, s * (one - three * t), ends, t * (one - three * s), zero, zero]
+                } else {
+                    let (ends, half_h) = (t.lit(30.0) * t2 * s2 * per_h, t.lit(0.5) * h);
+                    let two = t.lit(2.0);
+                    [
+                        -ends,
+                        s2 * (one - three * t) * (one + five * t),
+                        half_h * t * s2 * (two - five * t),
+                        ends,
+                        t2 * (one - three * s) * (one + five * s),
+                        -(half_h * s * t2 * (two - five * s)),
+                    ]
+                };
+                store_by_edge(&mut tile.slopes[e * depth..], depth, &slopes);
             }
         }
         // The edges that only pad the tile must add nothing.
         tile.coefficients[tile.len * depth..padded * depth].fill(T::default());
+        if SLOPES {
+            tile.slopes[tile.len * depth..padded * depth].fill(T::default());
+        }
+    }
+}
+
+/// Writes the weights of a register of edges, edge by edge.
+#[inline(always)]
+fn store_by_edge<S: Simd, T: Element>(out: &mut [T], depth: usize, weights: &[Lane<S, T>; 6]) {
+    for (m, weight) in weights.iter().take(depth).enumerate() {
+        let mut values = [T::default(); MAX_LANES];
+        weight.store_full(&mut values);
+        for (edge, value) in out.chunks_exact_mut(depth).zip(&values[..T::lanes::<S>()]) {
+            edge[m] = *value;
+        }
     }
 }

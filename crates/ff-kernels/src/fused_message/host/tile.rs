@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::backward::Backward;
 use super::{Call, HostConfig};
 use crate::host::{Element, MAX_LANES};
 use ff_spec::fused_message::Filter;
@@ -16,8 +17,12 @@ pub(super) struct Tile<T> {
     pub stride: usize,
     /// Edges it holds.
     pub len: usize,
+    /// The atom whose features are gathered: the sender, or the receiver where gradients go the other way.
     pub sender: Vec<u32>,
+    /// The atom whose sums are taken.
     pub receiver: Vec<u32>,
+    /// Where each edge is in the list; only with slopes.
+    pub edge: Vec<u32>,
     /// [capacity, 3].
     edge_vec: Vec<T>,
     pub d: Vec<T>,
@@ -30,10 +35,25 @@ pub(super) struct Tile<T> {
     pub base: Vec<u32>,
     /// Hidden layer [hidden, stride] (`mlp`).
     pub hidden: Vec<T>,
+    /// Derivatives in d of `f_c`, `coefficients` and `hidden`, where they are asked for.
+    pub f_c_slope: Vec<T>,
+    pub slopes: Vec<T>,
+    pub hidden_slopes: Vec<T>,
+    /// σ′ of the hidden layer, where slopes are asked for.
+    pub activation: Vec<T>,
 }
 
 impl<T: Element> Tile<T> {
     pub fn new(call: &Call<T>, config: &HostConfig) -> Self {
+        Self::sized(call, config, 0)
+    }
+
+    /// With room for derivatives in d and for where edges are in the list.
+    pub fn with_slopes(call: &Call<T>, config: &HostConfig) -> Self {
+        Self::sized(call, config, 1)
+    }
+
+    fn sized(call: &Call<T>, config: &HostConfig, slopes: usize) -> Self {
         let capacity = config.edges_per_tile.max(1).next_multiple_of(MAX_LANES);
         let (depth, hidden) = match call.filter {
             Filter::Linear { .. } => (call.n_basis, 0),
@@ -55,6 +75,11 @@ impl<T: Element> Tile<T> {
             coefficients: vec![zero; depth * stride],
             base: vec![0; capacity],
             hidden: vec![zero; hidden * stride],
+            edge: vec![0; slopes * capacity],
+            f_c_slope: vec![zero; slopes * capacity],
+            slopes: vec![zero; slopes * depth * stride],
+            hidden_slopes: vec![zero; slopes * hidden * stride],
+            activation: vec![zero; slopes * hidden * stride],
         }
     }
 
@@ -69,6 +94,18 @@ impl<T: Element> Tile<T> {
         self.sender[at.clone()].copy_from_slice(&call.sender[edges.clone()]);
         self.receiver[at.clone()].fill(row as u32);
         self.edge_vec[3 * at.start..3 * at.end].copy_from_slice(&call.edge_vec[3 * edges.start..3 * edges.end]);
+        self.len = at.end;
+    }
+
+    /// Appends edges sent by `row`, given by their places in the list by sender; no more than there is room for.
+    pub fn push_sent(&mut self, call: &Call<T>, backward: &Backward<T>, row: usize, sent: Range<usize>) {
+        let at = self.len..self.len + sent.len();
+        for (at, edge) in at.clone().zip(&backward.transpose[sent]) {
+            let e = *edge as usize;
+            (self.sender[at], self.edge[at]) = (backward.receiver[e], *edge);
+            self.edge_vec[3 * at..3 * at + 3].copy_from_slice(&call.edge_vec[3 * e..3 * e + 3]);
+        }
+        self.receiver[at.clone()].fill(row as u32);
         self.len = at.end;
     }
 
@@ -98,6 +135,9 @@ impl<T: Element> Tile<T> {
             if self.d[e] < r_cut {
                 self.sender[kept] = self.sender[e];
                 self.receiver[kept] = self.receiver[e];
+                if !self.edge.is_empty() {
+                    self.edge[kept] = self.edge[e];
+                }
                 self.d[kept] = self.d[e];
                 for u in &mut self.u {
                     u[kept] = u[e];
