@@ -1,3 +1,4 @@
+mod backward;
 mod lists;
 
 use std::fs;
@@ -11,7 +12,7 @@ use ff_reference::fused_message::{Oracle, forward};
 use ff_reference::radial::{RadialKind, default_parameters};
 use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Message, Outputs, Radial, Reduction, Variant};
 use ff_spec::{
-    Clock, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Prepare, Problem, RuntimeKind, SCHEMA_VERSION,
+    Clock, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Prepare, Problem, Runtime, RuntimeKind, SCHEMA_VERSION,
     cell_list, cost, fused_message,
 };
 use ff_testkit::generators::rounded;
@@ -67,6 +68,7 @@ impl Case {
 #[derive(Clone)]
 enum Bench {
     Message(Case),
+    Backward(backward::Case),
     List(lists::Case),
 }
 
@@ -74,13 +76,14 @@ impl Bench {
     fn name(&self) -> &str {
         match self {
             Bench::Message(case) => &case.name,
+            Bench::Backward(case) => &case.name,
             Bench::List(case) => &case.name,
         }
     }
 
     fn op(&self) -> &'static str {
         match self {
-            Bench::Message(_) => fused_message::OP,
+            Bench::Message(_) | Bench::Backward(_) => fused_message::OP,
             Bench::List(_) => cell_list::OP,
         }
     }
@@ -211,15 +214,19 @@ pub fn run(args: &BenchArgs, screen: &Screen) -> Result<()> {
         if interrupt::raised() {
             break;
         }
-        if let Bench::List(case) = case
-            && !case.runs_on(report.device.runtime)
-        {
-            screen.warn(format!("{}: not measured, it exists on host only", case.name));
+        let there_is_one = match case {
+            Bench::Message(_) => true,
+            Bench::Backward(_) => on_host,
+            Bench::List(case) => case.runs_on(report.device.runtime),
+        };
+        if !there_is_one {
+            screen.warn(format!("{}: not measured, it exists on host only", case.name()));
             continue;
         }
         screen.say(case.name());
         report.rows.push(match case {
             Bench::Message(case) => measure(case, runtime.as_ref(), roof, args, screen)?,
+            Bench::Backward(case) => backward::measure(case, runtime.as_ref(), args, screen)?,
             Bench::List(case) => lists::measure(case, runtime.as_ref(), roof, args)?,
         });
     }
@@ -243,6 +250,7 @@ fn chosen(args: &BenchArgs) -> Result<Vec<Bench>> {
         variants::op(op)?;
     }
     let mut all: Vec<Bench> = suite().into_iter().map(Bench::Message).collect();
+    all.extend(backward::suite().into_iter().map(Bench::Backward));
     for path in &args.structure {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         for base in suite().into_iter().filter(|c| ["painn-linear", "painn-tabulated"].contains(&c.name.as_str())) {
@@ -307,17 +315,26 @@ fn inputs(case: &Case, args: &BenchArgs) -> Result<Inputs<f64>> {
     message_inputs(&structures, case.cutoff, &spec).map_err(Failure::input)
 }
 
-fn measure(case: &Case, runtime: &dyn Prepare, roof: Option<Peak>, args: &BenchArgs, screen: &Screen) -> Result<Row> {
+/// What a case is about: its exact inputs, and the variant, inputs, sizes and configuration that are launched.
+struct Chosen {
+    exact: Inputs<f64>,
+    variant: Variant,
+    inputs: Inputs<f64>,
+    problem: Problem,
+    config: LaunchConfig,
+}
+
+fn prepare(case: &Case, runtime: &dyn Prepare, args: &BenchArgs, screen: &Screen) -> Result<Chosen> {
     let exact = rounded(&inputs(case, args)?, case.dtype);
     let exact_variant = case.exact();
     let (variant, inputs) = if case.tabulated {
         let table = tabulate(&exact_variant, &exact, TABLE_ORDER, TABLE_TOLERANCE)?;
         let filter: Filter<f64> = table.filter;
         let radial = Radial { r_cut: exact.radial.r_cut, ..Radial::default() };
-        let variant = Variant { filter: FilterKind::Tabulated, radial: None, ..exact_variant.clone() };
+        let variant = Variant { filter: FilterKind::Tabulated, radial: None, ..exact_variant };
         (variant, rounded(&Inputs { filter, radial, ..exact.clone() }, case.dtype))
     } else {
-        (exact_variant.clone(), exact.clone())
+        (exact_variant, exact.clone())
     };
     let problem = inputs.problem(if case.problem.is_empty() { &case.name } else { case.problem });
     let tables = ff_tables::load_all(&args.tables, ff_spec::fused_message::OP);
@@ -325,6 +342,12 @@ fn measure(case: &Case, runtime: &dyn Prepare, roof: Option<Peak>, args: &BenchA
         screen.warn(format!("warning: {error}"));
     }
     let (_, config) = choose(runtime, &tables, &variant, case.dtype, &inputs, &problem);
+    Ok(Chosen { exact, variant, inputs, problem, config })
+}
+
+fn measure(case: &Case, runtime: &dyn Runtime, roof: Option<Peak>, args: &BenchArgs, screen: &Screen) -> Result<Row> {
+    let runtime: &dyn Prepare = runtime;
+    let Chosen { exact, variant, inputs, problem, config } = prepare(case, runtime, args, screen)?;
     let mut launch = runtime.prepare(&variant, case.dtype, &inputs, &config)?;
     let sample = Sample::new(&variant, &inputs)?;
     let before = sample.check(launch.as_mut(), case.dtype)?;
@@ -340,16 +363,8 @@ fn measure(case: &Case, runtime: &dyn Prepare, roof: Option<Peak>, args: &BenchA
     // Inputs and outputs are there already.
     let tensors = tensor_bytes(&inputs, case.dtype).max(1) as f64;
     let memory = peak_of(|| launch.run())?.map(|extra| 1.0 + extra as f64 / tensors);
-    let (begin, mut samples) = (Instant::now(), Vec::new());
-    let time = Duration::from_secs_f64(args.seconds);
-    while samples.len() < 5 || (begin.elapsed() < time && samples.len() < 100_000) {
-        samples.push(u64::try_from(launch.time()?.as_nanos()).unwrap_or(u64::MAX));
-        if interrupt::raised() {
-            break;
-        }
-    }
+    let timing = time(args, || Ok(launch.time()?))?;
     let after = sample.check(launch.as_mut(), case.dtype)?;
-    let timing = Timing::of(&samples).ok_or_else(|| Failure::fault("no sample was taken"))?;
     let cost = cost(&variant, &problem, case.dtype);
     let floors = roof.map(|roof| {
         (1e9 * cost.flops as f64 / roof.flops(case.dtype), 1e9 * cost.compulsory_bytes as f64 / roof.bytes)
@@ -369,6 +384,33 @@ fn measure(case: &Case, runtime: &dyn Prepare, roof: Option<Peak>, args: &BenchA
     })
 }
 
+/// Takes samples for as long as is asked for, at least five.
+fn time(args: &BenchArgs, mut sample: impl FnMut() -> Result<Duration>) -> Result<Timing> {
+    let (begin, mut samples) = (Instant::now(), Vec::new());
+    let time = Duration::from_secs_f64(args.seconds);
+    while samples.len() < 5 || (begin.elapsed() < time && samples.len() < 100_000) {
+        samples.push(u64::try_from(sample()?.as_nanos()).unwrap_or(u64::MAX));
+        if interrupt::raised() {
+            break;
+        }
+    }
+    Timing::of(&samples).ok_or_else(|| Failure::fault("no sample was taken"))
+}
+
+/// The same atoms with the edges of every `step`-th receiver alone.
+fn some_receivers(inputs: &Inputs<f64>, step: usize) -> Inputs<f64> {
+    let mut part = Inputs { row_ptr: vec![0], sender: Vec::new(), edge_vec: Vec::new(), ..inputs.clone() };
+    for row in 0..inputs.n_atoms {
+        if row % step == 0 {
+            let edges = inputs.row_ptr[row] as usize..inputs.row_ptr[row + 1] as usize;
+            part.sender.extend_from_slice(&inputs.sender[edges.clone()]);
+            part.edge_vec.extend_from_slice(&inputs.edge_vec[3 * edges.start..3 * edges.end]);
+        }
+        part.row_ptr.push(part.sender.len() as u32);
+    }
+    part
+}
+
 /// Some receivers of a problem with the oracle's outputs for them.
 struct Sample {
     rows: Vec<usize>,
@@ -380,17 +422,7 @@ impl Sample {
     fn new(variant: &Variant, inputs: &Inputs<f64>) -> Result<Self> {
         let step = inputs.n_atoms.div_ceil(CHECKED_ROWS).max(1);
         let rows: Vec<usize> = (0..inputs.n_atoms).step_by(step).collect();
-        // The same atoms with the edges of these receivers alone.
-        let mut part = Inputs { row_ptr: vec![0], sender: Vec::new(), edge_vec: Vec::new(), ..inputs.clone() };
-        for row in 0..inputs.n_atoms {
-            if row % step == 0 {
-                let edges = inputs.row_ptr[row] as usize..inputs.row_ptr[row + 1] as usize;
-                part.sender.extend_from_slice(&inputs.sender[edges.clone()]);
-                part.edge_vec.extend_from_slice(&inputs.edge_vec[3 * edges.start..3 * edges.end]);
-            }
-            part.row_ptr.push(part.sender.len() as u32);
-        }
-        let oracle = forward(variant, &part).map_err(Failure::fault)?;
+        let oracle = forward(variant, &some_receivers(inputs, step)).map_err(Failure::fault)?;
         Ok(Self { rows, features: inputs.features, oracle })
     }
 

@@ -12,8 +12,10 @@ use crate::failure::{Failure, Result};
 use crate::options::JsonOnly;
 use crate::screen::{Paint, Screen, columns};
 
-/// Derivative orders that kernels are rendered for, each of which `verify` covers.
-pub const ORDERS: &[u8] = &[0];
+/// Derivative orders of `fused_message` that there are kernels for on some runtime, each of which `verify` covers.
+const MESSAGE_ORDERS: &[u8] = &[0, 1];
+/// The same of `cell_list`.
+const LIST_ORDERS: &[u8] = &[0];
 
 #[derive(Serialize)]
 struct Report {
@@ -172,8 +174,8 @@ fn cell_list() -> Result<Lists> {
     Ok(Lists {
         op: ff_spec::cell_list::OP,
         dtypes: Dtype::ALL.to_vec(),
-        orders_registered: ORDERS,
-        orders_gated: ORDERS,
+        orders_registered: LIST_ORDERS,
+        orders_gated: LIST_ORDERS,
         variants: ff_kernels::cell_list::registered().iter().map(row).collect(),
         launch: launch(&spaces),
     })
@@ -197,8 +199,8 @@ fn fused_message() -> Result<Op> {
     Ok(Op {
         op: OP,
         dtypes: Dtype::ALL.to_vec(),
-        orders_registered: ORDERS,
-        orders_gated: ORDERS,
+        orders_registered: MESSAGE_ORDERS,
+        orders_gated: MESSAGE_ORDERS,
         variants: registered().iter().map(row).collect(),
         radial: radial.collect(),
         launch: launch(&spaces),

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use ff_spec::{CellList, Dtype, FusedMessage, Prepare, Runtime, RuntimeKind, fused_message};
+use ff_spec::{
+    CellList, Dtype, FusedMessage, FusedMessageBackward, Prepare, Runtime, RuntimeKind, fused_message,
+};
 use ff_testkit::catalogue::{CaseSet, OracleCache};
 use ff_testkit::gate::{GatePlan, GateRow, GateSummary, Gated, run_gate};
 
 use super::junit;
-use super::ops::ORDERS;
 use crate::failure::{Failure, Result};
 use crate::options::{Cases, VerifyArgs};
 use crate::screen::{Left, Paint, Screen, columns, pretty};
@@ -41,9 +42,23 @@ pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<()> {
 
     let begin = Instant::now();
     let runtimes: Vec<&(dyn Runtime + 'static)> = runtimes.iter().map(AsRef::as_ref).collect();
-    let mut gate = Gate { runtimes: &runtimes, orders: &orders, screen, summary: GateSummary::default() };
-    gate.run::<CellList>(GatePlan { variants: &lists, dtypes: &dtypes, set, seeds: args.seeds });
-    gate.run::<FusedMessage>(GatePlan { variants: &messages, dtypes: &dtypes, set, seeds: args.seeds });
+    let mut gate = Gate { runtimes: &runtimes, screen, summary: GateSummary::default() };
+    for order in &orders {
+        let plan = GatePlan::<CellList> { variants: &lists, dtypes: &dtypes, set, seeds: args.seeds };
+        match order {
+            0 => gate.run(plan),
+            _ => gate.skip(&plan, *order),
+        }
+    }
+    for order in &orders {
+        let plan = GatePlan::<FusedMessage> { variants: &messages, dtypes: &dtypes, set, seeds: args.seeds };
+        let GatePlan { variants, dtypes, set, seeds } = plan;
+        match order {
+            0 => gate.run(plan),
+            1 => gate.run::<FusedMessageBackward>(GatePlan { variants, dtypes, set, seeds }),
+            _ => gate.skip(&plan, *order),
+        }
+    }
     let summary = gate.summary;
     let seconds = begin.elapsed().as_secs_f64();
 
@@ -98,7 +113,6 @@ fn open(args: &VerifyArgs) -> Result<Opened> {
 /// The gate of one op after the other.
 struct Gate<'a> {
     runtimes: &'a [&'a (dyn Runtime + 'static)],
-    orders: &'a [u8],
     screen: &'a Screen,
     summary: GateSummary,
 }
@@ -111,19 +125,10 @@ impl Gate<'_> {
         if plan.variants.is_empty() || interrupt::raised() {
             return;
         }
-        for &order in self.orders {
-            let summary = if ORDERS.contains(&order) { self.forward(&plan) } else { self.skip(&plan, order) };
-            self.summary.extend(summary);
-        }
-    }
-
-    fn forward<O: Gated>(&self, plan: &GatePlan<'_, O>) -> GateSummary
-    where
-        dyn Runtime: Prepare<O>,
-    {
         let stop = interrupt::flag();
         let total = plan.rows(self.runtimes.len()) as u64;
-        self.screen.say(format!("{}: {total} cases", O::NAME));
+        let order = if O::ORDER == 0 { String::new() } else { format!(", order {}", O::ORDER) };
+        self.screen.say(format!("{}{order}: {total} cases", O::NAME));
         let progress = self.screen.progress(total, Left::Estimated);
         let mut done = 0;
         let mut on_row = |row: &GateRow| {
@@ -138,13 +143,13 @@ impl Gate<'_> {
             }
             if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let summary = run_gate(self.runtimes, plan, &mut OracleCache::default(), &mut on_row);
+        let summary = run_gate(self.runtimes, &plan, &mut OracleCache::default(), &mut on_row);
         progress.end();
-        summary
+        self.summary.extend(summary);
     }
 
     /// A row for everything that an order without kernels was asked for.
-    fn skip<O: Gated>(&self, plan: &GatePlan<'_, O>, order: u8) -> GateSummary {
+    fn skip<O: Gated>(&mut self, plan: &GatePlan<'_, O>, order: u8) {
         let mut summary = GateSummary::default();
         for (runtime, variant) in self.runtimes.iter().flat_map(|r| plan.variants.iter().map(move |v| (r, v))) {
             let cases = || O::cases(variant, plan.set);
@@ -167,7 +172,7 @@ impl Gate<'_> {
                 }
             }
         }
-        summary
+        self.summary.extend(summary);
     }
 }
 
@@ -191,7 +196,8 @@ fn show(summary: &GateSummary, missing: &[String], seconds: f64, screen: &Screen
     for row in &summary.cases {
         // The variants of a message are told apart by their filters: there are dozens of them.
         let filter = row.variant.parse::<fused_message::Variant>().map(|v| v.filter.name().to_owned());
-        let kernels = format!("{} {}", row.op, filter.unwrap_or_else(|_| row.variant.clone()));
+        let order = if row.order == 0 { String::new() } else { format!(" order {}", row.order) };
+        let kernels = format!("{} {}{order}", row.op, filter.unwrap_or_else(|_| row.variant.clone()));
         let counts = groups.entry((row.runtime, row.dtype, kernels)).or_default();
         match row.verdict.as_str() {
             "passed" => counts.passed += 1,

@@ -9,15 +9,14 @@ use ff_spec::cell_list::{Inputs, List, NeighborList, Strategy, Variant};
 use ff_spec::{CellList, Dtype, Launch, Prepare, RuntimeKind};
 use ff_testkit::cell_list::compare;
 use ff_testkit::generators::systems::rounded_batch;
-use ff_tune::Timing;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{CHECKED_ROWS, Peak, Row, export, peak_of};
+use super::{CHECKED_ROWS, Peak, Row, export, peak_of, time};
 use crate::failure::{Failure, Result};
 use crate::options::BenchArgs;
-use crate::{interrupt, tensors};
+use crate::tensors;
 
 /// Å; also what the peers are asked for.
 const CUTOFF: f64 = 5.0;
@@ -171,13 +170,13 @@ pub fn measure(case: &Case, runtime: &dyn Prepare<CellList>, roof: Option<Peak>,
     }
     // Moved, and less than half the skin.
     let moved: Vec<f64> = inputs.positions.iter().map(|x| x + 0.1 * SKIN).collect();
-    let (begin, mut samples) = (Instant::now(), Vec::new());
-    let time = Duration::from_secs_f64(args.seconds);
-    while samples.len() < 5 || (begin.elapsed() < time && samples.len() < 100_000) {
-        let sample = match case.calls {
+    let mut there = false;
+    let timing = time(args, || {
+        Ok(match case.calls {
             Calls::Update => {
                 let Some(kept) = &mut kept else { return Err(Failure::fault("no list was kept")) };
-                let positions = if samples.len().is_multiple_of(2) { &moved } else { &inputs.positions };
+                there = !there;
+                let positions = if there { &moved } else { &inputs.positions };
                 let start = Instant::now();
                 let rebuilt = kept.update(positions, None).map_err(Failure::input)?;
                 let sample = start.elapsed();
@@ -195,12 +194,8 @@ pub fn measure(case: &Case, runtime: &dyn Prepare<CellList>, roof: Option<Peak>,
                 }
                 total
             }
-        };
-        samples.push(u64::try_from(sample.as_nanos()).unwrap_or(u64::MAX));
-        if interrupt::raised() {
-            break;
-        }
-    }
+        })
+    })?;
     let mut after = check(launch.as_mut(), &oracle, case.dtype)?;
     if let Some(kept) = &mut kept {
         // What was timed last need not have been these positions.
@@ -208,7 +203,6 @@ pub fn measure(case: &Case, runtime: &dyn Prepare<CellList>, roof: Option<Peak>,
         kept.update(&inputs.positions, None).map_err(Failure::input)?;
         after = after.max(check_list(kept.list(), &oracle, case.dtype)?);
     }
-    let timing = Timing::of(&samples).ok_or_else(|| Failure::fault("no sample was taken"))?;
     Ok(Row {
         case: case.name.clone(),
         variant: case.variant.id(),
