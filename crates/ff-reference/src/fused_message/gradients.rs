@@ -33,7 +33,7 @@ pub struct DoubleBackwardOracle {
 /// [`ReferenceError`] for inputs that are not the variant's.
 pub fn backward(variant: &Variant, inputs: &BackwardInputs<f64>) -> Result<BackwardOracle, ReferenceError> {
     let tracked = backward_over::<Tracked>(variant, inputs)?;
-    let (outputs, magnitude) = (tracked.map(|x| x.value), tracked.map(|x| x.magnitude));
+    let (outputs, magnitude) = (tracked.map(|x| x.value), tracked.map(magnitude));
     check_finite(outputs.tensors())?;
     Ok(BackwardOracle { outputs, magnitude })
 }
@@ -51,9 +51,18 @@ pub fn double_backward(
     inputs: &DoubleBackwardInputs<f64>,
 ) -> Result<DoubleBackwardOracle, ReferenceError> {
     let tracked = double_backward_over::<Tracked>(variant, inputs)?;
-    let (outputs, magnitude) = (tracked.map(|x| x.value), tracked.map(|x| x.magnitude));
+    let (outputs, magnitude) = (tracked.map(|x| x.value), tracked.map(magnitude));
     check_finite(outputs.tensors())?;
     Ok(DoubleBackwardOracle { outputs, magnitude })
+}
+
+/// The least that a sum of any terms counts for: below 1e-38 f32 has no numbers to full precision, its tolerance is 1e-5,
+/// and weights and features of up to 10³ may multiply what underflowed. The weights of a basis function that is far from
+/// every edge have nothing but such terms in their gradient.
+const UNDERFLOW: f64 = 1e-30;
+
+fn magnitude(x: &Tracked) -> f64 {
+    if x.magnitude == 0.0 { 0.0 } else { x.magnitude.max(UNDERFLOW) }
 }
 
 /// As [`backward`], over any number type: over `f32` it shows what rounding alone does. Its results may not be finite.
@@ -455,6 +464,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_underflows_in_f32_is_no_error() {
+        let (variant, mut inputs) =
+            all().into_iter().find(|(v, _)| v.id() == "painn_linear_gaussian_cosine_receiver").unwrap();
+        let Some(gamma) = inputs.radial.basis.get_mut("gamma") else { panic!("the gaussian has one") };
+        // exp(−200) is no number of f32, exp(−2000) none of f64; each needs 4 Å² or so.
+        (gamma[0], gamma[1]) = (80.0, 1e5);
+        inputs.edge_vec.chunks_exact_mut(3).for_each(|r| r.copy_from_slice(&[0.0, 1.6, 0.1]));
+        let BackwardOracle { outputs, magnitude } = first(&variant, &inputs, &cotangents(&inputs, 20));
+        let (Some(Filter::Linear { a, .. }), Some(Filter::Linear { a: m, .. })) = (outputs.filter, magnitude.filter)
+        else {
+            panic!("the filter is linear")
+        };
+        let c = inputs.channels();
+        assert!(a[..c].iter().all(|a| a.abs() < 1e-60 && *a != 0.0) && a[c..2 * c].iter().all(|a| *a == 0.0));
+        assert!(m[..2 * c].iter().all(|m| *m == UNDERFLOW) && m[2 * c..].iter().all(|m| *m > 1e-3), "{m:?}");
     }
 
     #[test]
