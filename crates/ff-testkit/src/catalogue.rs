@@ -31,6 +31,13 @@ pub struct Case<S = CaseSpec> {
     pub degenerate: bool,
 }
 
+impl<S> Case<S> {
+    /// The same case with another spec.
+    pub fn map<T>(self, change: impl FnOnce(S) -> T) -> Case<T> {
+        Case { id: self.id, spec: change(self.spec), degenerate: self.degenerate }
+    }
+}
+
 impl Case {
     /// Inputs for a variant, rounded to `dtype`.
     ///

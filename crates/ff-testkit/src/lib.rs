@@ -5,5 +5,6 @@ pub mod catalogue;
 pub mod cell_list;
 pub mod gate;
 pub mod generators;
+pub mod gradients;
 pub mod mutants;
 pub mod tolerance;

@@ -67,22 +67,26 @@ pub struct MutantRuntime {
     leftovers: Leftovers,
 }
 
+/// The device of mutants.
+pub(crate) fn scalar_device() -> DeviceId {
+    DeviceId {
+        runtime: RuntimeKind::Host,
+        name: "scalar".to_owned(),
+        slug: "scalar".to_owned(),
+        arch: "scalar".to_owned(),
+        driver: String::new(),
+        software: true,
+        threads: 1,
+        limits: Limits { max_units_per_cube: 1, shared_memory: 0, plane_size: 1 },
+        atomics: Atomics::default(),
+        f64: true,
+    }
+}
+
 impl MutantRuntime {
     /// A runtime whose every launch has the fault; a right one for `None`.
     pub fn new(mutation: Option<Mutation>) -> Self {
-        let device = DeviceId {
-            runtime: RuntimeKind::Host,
-            name: "scalar".to_owned(),
-            slug: "scalar".to_owned(),
-            arch: "scalar".to_owned(),
-            driver: String::new(),
-            software: true,
-            threads: 1,
-            limits: Limits { max_units_per_cube: 1, shared_memory: 0, plane_size: 1 },
-            atomics: Atomics::default(),
-            f64: true,
-        };
-        Self { mutation, device, leftovers: Leftovers::default() }
+        Self { mutation, device: scalar_device(), leftovers: Leftovers::default() }
     }
 }
 

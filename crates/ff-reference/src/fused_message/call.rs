@@ -201,11 +201,10 @@ impl<'a, N: Number> Call<'a, N> {
         let Some(Radial { pair: (basis, cutoff), largest }) = &self.radial else {
             return self.table(d, at);
         };
+        // What underflows to zero is still a term.
         let split = |jet: [f64; 4], z: N, scale: f64| {
-            let tracked: [Tracked; 3] = std::array::from_fn(|n| Tracked {
-                value: jet[n],
-                magnitude: jet[n].abs() + (scale * jet[n + 1]).abs(),
-            });
+            let magnitude = |n: usize| (jet[n].abs() + (scale * jet[n + 1]).abs()).max(1e-200);
+            let tracked: [Tracked; 3] = std::array::from_fn(|n| Tracked { value: jet[n], magnitude: magnitude(n) });
             [z.compose(&tracked), z.compose(&tracked[1..])]
         };
         at.phi.clear();
