@@ -1,7 +1,7 @@
 //! Elementary functions on SIMD lanes, accurate to a few units in the last place over the arguments that radial
 //! functions and filters meet. Branch-free: both sides of a choice are computed and one is selected.
 
-use std::f64::consts::{FRAC_1_PI, LN_2, LOG2_E};
+use std::f64::consts::{FRAC_1_PI, LOG2_E};
 
 use pulp::Simd;
 
@@ -10,14 +10,28 @@ use super::{Element, Lane};
 /// eˣ; arguments are clamped to the range of normal results.
 #[inline(always)]
 pub fn exp<S: Simd, T: Element>(x: Lane<S, T>) -> Lane<S, T> {
+    let (p, r, scale) = exp_parts(x);
+    p.mul_add(r, x.lit(1.0)) * scale
+}
+
+/// eˣ − 1, relatively accurate near 0; arguments are clamped as those of [`exp`].
+#[inline(always)]
+pub fn exp_m1<S: Simd, T: Element>(x: Lane<S, T>) -> Lane<S, T> {
+    let (p, r, scale) = exp_parts(x);
+    (p * r).mul_add(scale, scale - x.lit(1.0))
+}
+
+/// p, r and 2ⁿ, with which eˣ = 2ⁿ·(1 + r·p).
+#[inline(always)]
+fn exp_parts<S: Simd, T: Element>(x: Lane<S, T>) -> (Lane<S, T>, Lane<S, T>, Lane<S, T>) {
     let x = x.max(x.lit(T::EXP_RANGE[0])).min(x.lit(T::EXP_RANGE[1]));
     let n = (x * x.lit(LOG2_E)).round();
     let r = n.mul_add(x.lit(-T::LN2_PARTS[1]), n.mul_add(x.lit(-T::LN2_PARTS[0]), x));
     let mut p = x.lit(1.0 / factorial(T::TERMS.exp));
-    for i in (0..T::TERMS.exp).rev() {
+    for i in (1..T::TERMS.exp).rev() {
         p = p.mul_add(r, x.lit(1.0 / factorial(i)));
     }
-    p * Lane { simd: x.simd, v: T::exp2i(x.simd, n.v) }
+    (p, r, Lane { simd: x.simd, v: T::exp2i(x.simd, n.v) })
 }
 
 /// sin x for |x| up to a few thousand.
@@ -72,18 +86,18 @@ pub fn tanh<S: Simd, T: Element>(x: Lane<S, T>) -> Lane<S, T> {
     x.select_less(x.lit(0.0), -t, t)
 }
 
-/// ln(½eˣ + ½), SchNet's shifted softplus.
+/// ln(½eˣ + ½), SchNet's shifted softplus; relatively accurate near 0, as gradients in weights that multiply it have to be.
 #[inline(always)]
 pub fn shifted_softplus<S: Simd, T: Element>(x: Lane<S, T>) -> Lane<S, T> {
-    // max(x, 0) + ln(1 + e) − ln 2 with e = exp(−|x|), and ln(1 + e) = 2 artanh(e / (2 + e)).
-    let e = exp(-x.abs());
-    let s = e / (x.lit(2.0) + e);
+    // max(x, 0) + ln(1 + e/2) with e = exp(−|x|) − 1, and ln(1 + e/2) = 2 artanh(e / (4 + e)).
+    let e = exp_m1(-x.abs());
+    let s = e / (x.lit(4.0) + e);
     let s2 = s * s;
     let mut p = x.lit(1.0 / (2 * T::TERMS.artanh + 1) as f64);
     for i in (0..T::TERMS.artanh).rev() {
         p = p.mul_add(s2, x.lit(1.0 / (2 * i + 1) as f64));
     }
-    x.max(x.lit(0.0)) + (x.lit(2.0) * s).mul_add(p, x.lit(-LN_2))
+    (x.lit(2.0) * s).mul_add(p, x.max(x.lit(0.0)))
 }
 
 /// 1/(1 + e⁻ˣ), the slope of the softplus.

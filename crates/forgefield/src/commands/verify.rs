@@ -4,9 +4,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use ff_spec::{
-    CellList, Dtype, FusedMessage, FusedMessageBackward, Prepare, Runtime, RuntimeKind, fused_message,
-};
+use ff_spec::{CellList, Dtype, FusedMessage, FusedMessageBackward, Prepare, Runtime, RuntimeKind, fused_message};
 use ff_testkit::catalogue::{CaseSet, OracleCache};
 use ff_testkit::gate::{GatePlan, GateRow, GateSummary, Gated, run_gate};
 

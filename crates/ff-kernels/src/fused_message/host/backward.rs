@@ -102,6 +102,7 @@ pub fn backward<T: Element>(
     let wanted = backward.wanted;
     out.edge_vec.par_iter_mut().for_each(|x| *x = T::default());
     if f == 0 || n_atoms == 0 {
+        out.filter = out.filter.as_ref().map(|filter| filter.map(|_| T::default()));
         return;
     }
     let (lanes, registers) = pass_size::<T>(stages.parts, config);

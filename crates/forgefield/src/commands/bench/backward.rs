@@ -3,8 +3,8 @@
 use ff_reference::fused_message::{BackwardOracle, backward};
 use ff_spec::fused_message::{BackwardInputs, Gradients, Inputs, Outputs, Variant, Wanted};
 use ff_spec::{Dtype, FusedMessageBackward, Launch, Prepare, Runtime};
-use ff_testkit::gradients::random_cotangents;
 use ff_testkit::generators::rounded;
+use ff_testkit::gradients::random_cotangents;
 use ff_testkit::tolerance::{Order, compare};
 
 use super::{CHECKED_ROWS, Chosen, Row, peak_of, prepare, some_receivers, time};
