@@ -1,11 +1,11 @@
 //! The op and its first backward, one edge at a time, over any [`Number`].
 //!
-//! Over [`Tracked`] they come with their magnitudes; over [`Dual`](super::Dual) with their derivatives in the direction
+//! Over [`Tracked`] they come with their magnitudes; over [`Dual`] with their derivatives in the direction
 //! of the inputs' tangents, which is the second backward.
 
 use ff_spec::fused_message::{Filter, Gradients, Inputs, Message, Outputs, Wanted};
 
-use super::{Number, RadialPair, Tracked, activate, hermite};
+use super::{Dual, Number, RadialPair, Tracked, activate, hermite};
 
 /// One call: what it reads, as numbers, and its radial functions.
 pub(super) struct Call<'a, N> {
@@ -57,27 +57,6 @@ impl<'a, N: Number> Call<'a, N> {
             vectors: constants(&inputs.vectors),
             edge_vec: constants(&inputs.edge_vec),
             filter: inputs.filter.map(|x| N::constant(*x)),
-        }
-    }
-
-    /// Every input changed by what belongs to it in `tangent`.
-    pub(super) fn vary(&mut self, tangent: &Gradients<f64>, change: impl Fn(&mut N, f64)) {
-        let vary = |values: &mut Vec<N>, by: &[f64]| values.iter_mut().zip(by).for_each(|(x, by)| change(x, *by));
-        vary(&mut self.nodes, &tangent.nodes);
-        vary(&mut self.vectors, &tangent.vectors);
-        vary(&mut self.edge_vec, &tangent.edge_vec);
-        match (&mut self.filter, &tangent.filter) {
-            (Filter::Linear { a, b }, Some(Filter::Linear { a: t_a, b: t_b })) => {
-                vary(a, t_a);
-                vary(b, t_b);
-            }
-            (Filter::Mlp { a1, b1, a2, b2, .. }, Some(Filter::Mlp { a1: t_a1, b1: t_b1, a2: t_a2, b2: t_b2, .. })) => {
-                vary(a1, t_a1);
-                vary(b1, t_b1);
-                vary(a2, t_a2);
-                vary(b2, t_b2);
-            }
-            _ => {}
         }
     }
 
@@ -280,6 +259,31 @@ impl<'a, N: Number> Call<'a, N> {
         };
         let of_basis = at.phi.iter().zip(grad_phi).fold(N::constant(0.0), |sum, ([_, slope], g)| sum + *slope * g);
         of_cutoff * cutoff_slope + of_basis
+    }
+}
+
+impl<N: Number> Call<'_, Dual<N>> {
+    /// Sets the inputs' tangents. A filter of `None`, or of another kind, leaves the weights' at zero.
+    pub(super) fn set_tangents(&mut self, tangent: &Gradients<f64>) {
+        let set = |values: &mut Vec<Dual<N>>, tangents: &[f64]| {
+            values.iter_mut().zip(tangents).for_each(|(x, t)| x.tangent = N::constant(*t));
+        };
+        set(&mut self.nodes, &tangent.nodes);
+        set(&mut self.vectors, &tangent.vectors);
+        set(&mut self.edge_vec, &tangent.edge_vec);
+        match (&mut self.filter, &tangent.filter) {
+            (Filter::Linear { a, b }, Some(Filter::Linear { a: t_a, b: t_b })) => {
+                set(a, t_a);
+                set(b, t_b);
+            }
+            (Filter::Mlp { a1, b1, a2, b2, .. }, Some(Filter::Mlp { a1: t_a1, b1: t_b1, a2: t_a2, b2: t_b2, .. })) => {
+                set(a1, t_a1);
+                set(b1, t_b1);
+                set(a2, t_a2);
+                set(b2, t_b2);
+            }
+            _ => {}
+        }
     }
 }
 

@@ -89,7 +89,7 @@ pub fn double_backward_over<N: Number>(
 ) -> Result<DoubleGradients<N>, ReferenceError> {
     inputs.check()?;
     let mut call = call::<Dual<N>>(variant, &inputs.inputs)?;
-    call.vary(&inputs.tangent, |x, by| x.tangent = N::constant(by));
+    call.set_tangents(&inputs.tangent);
     let grad: Outputs<Dual<N>> = inputs.grad.map(|g| Dual::constant(*g));
     Ok(DoubleGradients {
         grad: call.forward().map(|x| x.tangent),
@@ -226,7 +226,9 @@ mod tests {
             .collect()
     }
 
-    fn tensors_mut(gradients: &mut Gradients<f64>) -> Vec<(&'static str, &mut Vec<f64>)> {
+    type TensorMut<'a> = (&'static str, &'a mut Vec<f64>);
+
+    fn tensors_mut(gradients: &mut Gradients<f64>) -> Vec<TensorMut<'_>> {
         let mut all = vec![
             ("nodes", &mut gradients.nodes),
             ("vectors", &mut gradients.vectors),
@@ -263,10 +265,12 @@ mod tests {
         moved
     }
 
+    type Tensor<'a> = (&'a str, &'a [f64]);
+
     /// ⟨a, b⟩.
-    fn product(a: &[(&str, &[f64])], b: &[(&str, &[f64])]) -> f64 {
+    fn product(a: &[Tensor], b: &[Tensor]) -> f64 {
         assert_eq!(a.len(), b.len());
-        let pair = |(a, b): (&(&str, &[f64]), &(&str, &[f64]))| -> f64 {
+        let pair = |(a, b): (&Tensor, &Tensor)| -> f64 {
             assert_eq!((a.0, a.1.len()), (b.0, b.1.len()));
             a.1.iter().zip(b.1).map(|(a, b)| a * b).sum()
         };

@@ -2,6 +2,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use ff_reference::fused_message::{backward_over, double_backward_over};
+use ff_spec::Op;
 use ff_spec::fused_message::Reduction;
 use proptest::prelude::*;
 
@@ -39,8 +40,18 @@ fn cases_are_those_of_the_forward_and_a_few() {
             assert!(first.starts_with(&forward) && second.starts_with(&forward));
             assert!(first[forward.len()..].contains(&"forces") && second[forward.len()..] == ["forces"]);
             assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), first.len());
+            let forces = FusedMessageBackward::cases(&variant, set).into_iter().find(|case| case.id == "forces");
+            assert_eq!(forces.map(|case| case.spec.wanted), Some(Wanted::INPUTS));
+            let forces = FusedMessageDoubleBackward::cases(&variant, set).into_iter().find(|case| case.id == "forces");
+            assert_eq!(forces.map(|case| case.spec.weights), Some(false));
         }
     }
+}
+
+#[test]
+fn orders_are_those_of_the_tolerance() {
+    let of_ops = [FusedMessage::ORDER, FusedMessageBackward::ORDER, FusedMessageDoubleBackward::ORDER];
+    assert_eq!(of_ops, [Order::Forward, Order::First, Order::Second].map(Order::number));
 }
 
 #[test]
@@ -83,7 +94,12 @@ fn all_zero(tensors: &Tensors) -> bool {
 /// One tensor after the other is made wrong in one element; everything that the gate asks of outputs must notice.
 #[test]
 fn every_tensor_is_looked_at() {
-    fn check<O: Derivative + Gated<Variant = Variant>>(tensors: fn(&O::Outputs) -> Vec<(&'static str, &[f64])>) {
+    type Named<'a> = Vec<(&'static str, &'a [f64])>;
+    fn check<O: Derivative + Gated<Variant = Variant>>(
+        order: Order,
+        tensors: fn(&O::Outputs) -> Named<'_>,
+        magnitudes: fn(&O::Oracle) -> Named<'_>,
+    ) {
         for id in ["painn_mlp_bessel_polynomial_receiver", "painn_linear_gaussian_cosine_receiver"] {
             let receiver: Variant = id.parse().unwrap();
             let atomic = Variant { reduction: Reduction::EdgeAtomic, ..receiver.clone() };
@@ -92,14 +108,15 @@ fn every_tensor_is_looked_at() {
             let right = O::compute(&receiver, &inputs).unwrap();
             assert!(O::compare(&right, &oracle, Dtype::F64).is_ok());
             assert!(O::survivor(&O::poisoned(&inputs)).is_none());
-            let mut start = 0;
-            for (tensor, values) in tensors(&right) {
+            let (mut start, tol) = (0, tolerance(Dtype::F64, order));
+            for ((tensor, values), (_, bounds)) in tensors(&right).into_iter().zip(magnitudes(&oracle)) {
                 let at = start + values.len() / 2;
                 let change = |out: &O::Outputs, to: &dyn Fn(f64) -> f64| {
                     let n = Cell::new(0);
                     O::map(out, &|x| if n.replace(n.get() + 1) == at { to(x) } else { x })
                 };
-                for wrong in [f64::NAN, 0.0, -values[values.len() / 2]] {
+                let (value, bound) = (values[values.len() / 2], bounds[values.len() / 2]);
+                for wrong in [f64::NAN, 0.0, -value, value + 2.0 * tol * (value.abs() + bound)] {
                     let found = O::compare(&change(&right, &|_| wrong), &oracle, Dtype::F64);
                     let reason = found.unwrap_err().reason().unwrap().to_owned();
                     assert!(reason.contains(&format!("`{tensor}`")), "{id}: {reason}");
@@ -112,8 +129,8 @@ fn every_tensor_is_looked_at() {
             }
         }
     }
-    check::<FusedMessageBackward>(Gradients::tensors);
-    check::<FusedMessageDoubleBackward>(DoubleGradients::tensors);
+    check::<FusedMessageBackward>(Order::First, Gradients::tensors, |oracle| oracle.magnitude.tensors());
+    check::<FusedMessageDoubleBackward>(Order::Second, DoubleGradients::tensors, |oracle| oracle.magnitude.tensors());
 }
 
 #[test]
