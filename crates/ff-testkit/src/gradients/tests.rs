@@ -150,6 +150,12 @@ fn what_is_missing_or_proves_nothing_is_named() {
     assert!(zero.contains("`edge_vec` full of 0e0"), "{zero}");
     oracle.magnitude.edge_vec.fill(0.0);
     assert_eq!(FusedMessageBackward::discriminates(&oracle, Dtype::F64), Ok(()));
+    // One weight is its own mean, but it must not be a number that a kernel may write by chance.
+    for (value, telling) in [(0.0, false), (1.0, false), (0.7, true)] {
+        let one: [(&str, &[f64]); 1] = [("b", &[value])];
+        let found = tell_tensors(Dtype::F64, Order::First, &one, &[("b", &[2.0])]);
+        assert_eq!(found.is_ok(), telling, "{found:?}");
+    }
 }
 
 /// What came nearest to its limits.
