@@ -294,7 +294,8 @@ impl<B: Backend> Composition<B> {
         let f_c = match self.radial.cutoff {
             Cutoff::Cosine => d.mul_scalar(std::f64::consts::PI / self.r_cut).cos().add_scalar(1.0).mul_scalar(0.5),
             Cutoff::Polynomial => {
-                let x = d.div_scalar(self.r_cut);
+                // Not `div_scalar`: Burn's backward of it is rounded to f32 (0.21).
+                let x = d.mul_scalar(1.0 / self.r_cut);
                 let x2 = x.clone() * x.clone();
                 let x6 = x2.clone() * x2.clone() * x2.clone();
                 // 1 − 28x⁶ + 48x⁷ − 21x⁸.

@@ -34,6 +34,9 @@ const DEFAULT_VARIANTS: [&str; 9] = [
 /// A batch of molecules, a small and a medium liquid.
 const DEFAULT_PROBLEMS: [&str; 3] = ["molecules", "water-64", "water-512"];
 
+/// Atoms of a system up to which brute force is timed: its time grows with their square, and cells win long before.
+const MOST_BRUTE: usize = 4096;
+
 /// Steps of the progress bar per task.
 const STEPS: u64 = 1000;
 
@@ -67,12 +70,18 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
     let (mut list_tasks, mut message_tasks) = (Vec::new(), Vec::new());
     for workload in &workloads {
         for (variant, dtype) in lists.iter().flat_map(|v| dtypes.iter().map(move |d| (v, *d))) {
-            list_tasks.push(task::<CellList>(
-                workload,
-                variant,
-                dtype,
-                Box::new(workload.list_maker(args.sizes.cutoff)?),
-            ));
+            let make = workload.list_maker(args.sizes.cutoff)?;
+            if variant.strategy == cell_list::Strategy::Brute {
+                let inputs = make();
+                let largest = (0..inputs.n_systems()).map(|system| inputs.atoms(system).len()).max().unwrap_or(0);
+                if largest > MOST_BRUTE {
+                    let name = &workload.name;
+                    screen
+                        .say(format!("{variant} is not tried on `{name}`: a system of {largest} atoms takes minutes"));
+                    continue;
+                }
+            }
+            list_tasks.push(task::<CellList>(workload, variant, dtype, Box::new(make)));
         }
         for (variant, dtype) in messages.iter().flat_map(|v| dtypes.iter().map(move |d| (v, *d))) {
             let make = workload.maker(variant, &args.sizes)?;
