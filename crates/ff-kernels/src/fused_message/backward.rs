@@ -49,7 +49,7 @@ impl SenderList {
 pub struct HostBackward<T: HostElement> {
     registered: &'static Registered,
     config: HostConfig,
-    /// Without node features and vectors, and without their gradients' counterparts in the outputs.
+    /// Without what is in `features`.
     inputs: BackwardInputs<T>,
     /// Node features and vectors, then the gradients in the outputs, aligned as in a tensor library.
     features: [Aligned<T>; 4],

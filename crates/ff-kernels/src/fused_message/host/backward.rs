@@ -16,11 +16,11 @@ use super::outer::{Accumulator, Outer, columns};
 use super::radial::{HermiteTile, Radial};
 use super::tile::Tile;
 use super::weights::Packed;
-use super::{Call, HostConfig, ReceiverOrder, Rows, edges_per_task, pass_size};
+use super::{Call, HostConfig, ReceiverOrder, Rows, edges_per_task, pass_size, tasks};
 use crate::host::{Element, MAX_LANES};
 
-/// Parts into which the edges are cut where gradients in weights are summed: each has sums of its own, which are added in
-/// order. Their number is that of the threads that can share the work, and their memory is no part of a promise.
+/// The most parts into which the edges are cut where gradients in weights are summed. Each has sums of its own, so it bounds
+/// their memory, to so many times that of the weights, and the threads that can share the work.
 const PARTS: usize = 64;
 
 /// What the backward reads besides its call.
@@ -43,6 +43,7 @@ pub struct Backward<'a, T> {
 /// What a variant composes for its backward.
 pub struct BackwardStages<T: Element> {
     parts: usize,
+    /// Radial functions with their slopes.
     radial: fn(&Call<T>, &mut Tile<T>),
     gradients: for<'a> fn(Pass<'a, T>),
 }
@@ -100,6 +101,7 @@ pub fn backward<T: Element>(
 ) {
     let (f, n_atoms) = (call.features, call.row_ptr.len() - 1);
     let wanted = backward.wanted;
+    // Edges in the skin are in no tile.
     out.edge_vec.par_iter_mut().for_each(|x| *x = T::default());
     if f == 0 || n_atoms == 0 {
         out.filter = out.filter.as_ref().map(|filter| filter.map(|_| T::default()));
@@ -122,18 +124,7 @@ pub fn backward<T: Element>(
     let order = call.order.unwrap_or(&own).of(call);
     let row = |at: usize| order.map_or(at, |order| order[at] as usize);
     let edges = |row: usize| backward.sender_ptr[row] as usize..backward.sender_ptr[row + 1] as usize;
-    let per_task = edges_per_task(call, config);
-    let mut tasks = Vec::new();
-    let (mut first, mut sum) = (0, 0);
-    for at in 0..n_atoms {
-        let cost = edges(row(at)).len() + 1;
-        if sum > 0 && sum + cost > per_task {
-            tasks.push(first..at);
-            (first, sum) = (at, 0);
-        }
-        sum += cost;
-    }
-    tasks.push(first..n_atoms);
+    let tasks = tasks(n_atoms, edges_per_task(call, config), |at| edges(row(at)).len());
 
     let nodes = Rows::new(&mut out.nodes, stages.parts * f);
     let vectors = Rows::new(&mut out.vectors, 3 * f);
@@ -176,6 +167,9 @@ pub fn backward<T: Element>(
             )
             .collect();
         prepared.write_weights(&sums, filter);
+    } else if let [task] = &tasks[..] {
+        // Nothing to share: the pool would cost more than it gives.
+        run(&mut prepared.scratch(config), &mut None, task.clone());
     } else {
         tasks.into_par_iter().for_each_init(|| prepared.scratch(config), |scratch, task| run(scratch, &mut None, task));
     }

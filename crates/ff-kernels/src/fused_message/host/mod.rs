@@ -308,19 +308,7 @@ pub fn receiver<T: Element>(stages: &Stages<T>, call: &Call<T>, config: &HostCon
     let order = call.order.unwrap_or(&own).of(call);
     let row = |at: usize| order.map_or(at, |order| order[at] as usize);
     let edges = |row: usize| call.row_ptr[row] as usize..call.row_ptr[row + 1] as usize;
-    let per_task = edges_per_task(call, config);
-    let mut tasks = Vec::new();
-    let (mut first, mut sum) = (0, 0);
-    for at in 0..n_atoms {
-        // An empty row costs its outputs: as much as an edge or so.
-        let cost = edges(row(at)).len() + 1;
-        if sum > 0 && sum + cost > per_task {
-            tasks.push(first..at);
-            (first, sum) = (at, 0);
-        }
-        sum += cost;
-    }
-    tasks.push(first..n_atoms);
+    let tasks = tasks(n_atoms, edges_per_task(call, config), |at| edges(row(at)).len());
 
     let nodes = Rows::new(&mut out.nodes, f);
     let vectors = (!out.vectors.is_empty()).then(|| Rows::new(&mut out.vectors, 3 * f));
@@ -339,6 +327,23 @@ pub fn receiver<T: Element>(stages: &Stages<T>, call: &Call<T>, config: &HostCon
     } else {
         tasks.into_par_iter().for_each_init(|| Tile::new(call, config), run);
     }
+}
+
+/// Consecutive rows, of `per_task` edges in all or of one row.
+fn tasks(rows: usize, per_task: usize, edges: impl Fn(usize) -> usize) -> Vec<Range<usize>> {
+    let mut tasks = Vec::new();
+    let (mut first, mut sum) = (0, 0);
+    for row in 0..rows {
+        // An empty row costs its outputs: as much as an edge or so.
+        let cost = edges(row) + 1;
+        if sum > 0 && sum + cost > per_task {
+            tasks.push(first..row);
+            (first, sum) = (row, 0);
+        }
+        sum += cost;
+    }
+    tasks.push(first..rows);
+    tasks
 }
 
 /// Edges of one task: as configured, but a problem of few edges is still cut into several. The number of threads plays no
