@@ -7,4 +7,5 @@ pub mod gate;
 pub mod generators;
 pub mod gradients;
 pub mod mutants;
+pub mod registry;
 pub mod tolerance;

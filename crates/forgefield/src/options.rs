@@ -78,7 +78,7 @@ pub enum Command {
     Devices(JsonOnly),
     /// Every op, variant, parameter and dtype, with the derivative orders registered and gated.
     #[command(after_help = "Example:\n  forgefield ops")]
-    Ops(JsonOnly),
+    Ops(OpsArgs),
     /// Check kernels against the f64 reference: the equivalence gate.
     #[command(after_help = "Examples:
   forgefield verify
@@ -218,6 +218,20 @@ pub struct VerifyArgs {
     /// Also write all rows as JSON; `-` for stdout.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Also note in FILE what passed, for `ops`.
+    #[arg(long, value_name = "FILE")]
+    pub passes: Option<PathBuf>,
+}
+
+/// `ops`.
+#[derive(Debug, Args)]
+pub struct OpsArgs {
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// What passed, as `verify --passes` wrote it.
+    #[arg(long, value_name = "FILE", default_value = "autotune/passes.json")]
+    pub passes: PathBuf,
 }
 
 /// `eval`.

@@ -272,11 +272,15 @@ fn named(dtype: FileDtype) -> String {
     format!("{dtype:?}").to_lowercase()
 }
 
-/// Inputs as a safetensors file that [`read`] reads; r_c is the tensor `r_cut`.
+/// Inputs as a safetensors file that [`read`] reads, with more tensors than that if there are any; r_c is the tensor `r_cut`.
 ///
 /// # Errors
 /// What the format cannot hold.
-pub fn write_inputs(inputs: &Inputs<f64>, dtype: Dtype) -> Result<Vec<u8>> {
+pub fn write_inputs<'a>(
+    inputs: &'a Inputs<f64>,
+    more: impl Iterator<Item = (String, Vec<usize>, &'a [f64])>,
+    dtype: Dtype,
+) -> Result<Vec<u8>> {
     let indices = |values: &[u32]| -> Vec<u8> { values.iter().flat_map(|v| v.to_le_bytes()).collect() };
     let r_cut = [inputs.radial.r_cut];
     let mut all = vec![
@@ -284,7 +288,7 @@ pub fn write_inputs(inputs: &Inputs<f64>, dtype: Dtype) -> Result<Vec<u8>> {
         ("sender".to_owned(), vec![inputs.sender.len()], FileDtype::U32, indices(&inputs.sender)),
         ("r_cut".to_owned(), vec![1], file_dtype(dtype), bytes(&r_cut, dtype)),
     ];
-    for (name, shape, values) in inputs.tensors() {
+    for (name, shape, values) in inputs.tensors().into_iter().chain(more) {
         all.push((name, shape, file_dtype(dtype), bytes(values, dtype)));
     }
     let activation = match &inputs.filter {
@@ -313,6 +317,20 @@ fn bytes(values: &[f64], dtype: Dtype) -> Vec<u8> {
         Dtype::F32 => values.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect(),
         Dtype::F64 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
     }
+}
+
+/// Tensors without their shapes as a safetensors file.
+///
+/// # Errors
+/// What the format cannot hold.
+pub fn write_flat(tensors: &[(&str, &[f64])], dtype: Dtype) -> Result<Vec<u8>> {
+    let all: Vec<(&str, usize, Vec<u8>)> =
+        tensors.iter().map(|(name, values)| (*name, values.len(), bytes(values, dtype))).collect();
+    all.iter()
+        .map(|(name, len, data)| Ok((*name, TensorView::new(file_dtype(dtype), vec![*len], data)?)))
+        .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
+        .and_then(|views| safetensors::serialize(views, None))
+        .map_err(|e| Failure::fault(format!("cannot write safetensors: {e}")))
 }
 
 /// The outputs as a safetensors file; `note` goes under the metadata key `forgefield`.

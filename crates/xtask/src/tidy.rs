@@ -71,6 +71,12 @@ pub fn run(root: &Path) -> anyhow::Result<bool> {
     ];
     let readme = format!("{TEMPLATE_ROOT}/fused_message/README.md");
     let text = fs::read_to_string(root.join(&readme)).unwrap_or_default();
+    let registry = fs::read_to_string(root.join(REGISTRY)).unwrap_or_default();
+    let mut nouns = String::new();
+    for path in files.iter().filter(|path| path.starts_with("crates/ff-spec/src/") && path.ends_with(".rs")) {
+        nouns += &fs::read_to_string(root.join(path))?;
+    }
+    rules.push(("registered ops", unregistered(&nouns, &registry)));
     rules.push(("radial function table", base_table(&sources, &readme, &text)));
 
     let broken: usize = rules.iter().map(|(_, violations)| violations.len()).sum();
@@ -85,6 +91,24 @@ pub fn run(root: &Path) -> anyhow::Result<bool> {
         println!("tidy: {} rules hold", rules.len());
     }
     Ok(broken == 0)
+}
+
+/// Where every op is registered with the cases of its orders.
+const REGISTRY: &str = "crates/forgefield/src/registry.rs";
+
+/// Ops and orders of `nouns`, the sources of ff-spec, that `registry` does not name: no gate would ever see them.
+fn unregistered(nouns: &str, registry: &str) -> Vec<String> {
+    let names: Vec<&str> =
+        nouns.lines().filter_map(|line| line.strip_prefix("impl Op for ")?.split([' ', '{']).next()).collect();
+    if names.is_empty() {
+        return vec!["no `impl Op for` was found in ff-spec".to_owned()];
+    }
+    let named = |name: &str| registry.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name);
+    names
+        .into_iter()
+        .filter(|name| !named(name))
+        .map(|name| format!("`{name}` is an op of ff-spec that {REGISTRY} does not register"))
+        .collect()
 }
 
 /// What this reads of `cargo metadata`.
@@ -328,6 +352,16 @@ mod tests {
     fn gpu_crates_are_pinned_exactly() {
         let loose = package("ff-kernels", &[("cubecl", "^0.10", None), ("burner", "1", None)]);
         assert_eq!(pins(&[loose]), ["`ff-kernels` depends on `cubecl ^0.10`, expected an exact version (`=…`)"]);
+    }
+
+    #[test]
+    fn an_op_that_no_gate_sees_is_found() {
+        let nouns = "impl Op for Message {\n}\nimpl Op for MessageBackward {\n}\n";
+        assert_eq!(unregistered(nouns, "op::<Message>().first::<MessageBackward>()"), Vec::<String>::new());
+        let found = unregistered(nouns, "op::<Message>()");
+        assert_eq!(found.len(), 1);
+        assert!(found[0].contains("`MessageBackward`"), "{found:?}");
+        assert_eq!(unregistered("", "").len(), 1, "nothing to check is no pass");
     }
 
     #[test]

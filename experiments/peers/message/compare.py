@@ -6,15 +6,16 @@ timed. The contenders then take turns, round after round, and the median over al
 
 import argparse
 import json
-import math
 import platform
 import statistics
-import subprocess
+import sys
 import tempfile
-import time
 from pathlib import Path
 
 import torch
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+from common import bench, cfconv, load, median_ms, painn  # noqa: E402
 
 # Case -> the case whose function PyTorch computes: a table is forgefield's own way to the same filter.
 CASES = {
@@ -32,67 +33,6 @@ CASES = {
 }
 # ‖out − ref‖/‖ref‖ between two programs that both round to this type.
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-11}
-
-
-def cutoff(d, r_cut):
-    return 0.5 * (torch.cos(d * (math.pi / r_cut)) + 1.0)
-
-
-def painn(t, receiver):
-    d = torch.linalg.norm(t["edge_vec"], dim=1, keepdim=True)
-    u = t["edge_vec"] / d
-    k = torch.arange(1, t["A"].shape[0] + 1, dtype=d.dtype, device=d.device)
-    phi = torch.sin(d * k * (math.pi / t["r_cut"])) / d
-    w = cutoff(d, t["r_cut"]) * (phi @ t["A"] + t["b"])
-    features = t["mu"].shape[2]
-    w_q, w_r, w_mu = torch.split(t["s"][t["sender"]] * w, features, dim=1)
-    dq = torch.zeros_like(t["mu"][:, 0]).index_add(0, receiver, w_q)
-    messages = w_r[:, None, :] * u[:, :, None] + w_mu[:, None, :] * t["mu"][t["sender"]]
-    return dq, torch.zeros_like(t["mu"]).index_add(0, receiver, messages)
-
-
-def cfconv(t, receiver):
-    d = torch.linalg.norm(t["edge_vec"], dim=1, keepdim=True)
-    phi = torch.exp(-t["basis.gamma"] * (d - t["basis.mu"]) ** 2)
-    hidden = torch.nn.functional.softplus(phi @ t["A1"] + t["b1"]) - math.log(2.0)
-    w = cutoff(d, t["r_cut"]) * (hidden @ t["A2"] + t["b2"])
-    return (torch.zeros_like(t["x"]).index_add(0, receiver, t["x"][t["sender"]] * w),)
-
-
-def load(path, device):
-    """A safetensors file; read here, since a machine with a GPU may have PyTorch and nothing else."""
-    data = Path(path).read_bytes()
-    start = 8 + int.from_bytes(data[:8], "little")
-    dtypes = {"F32": torch.float32, "F64": torch.float64, "U32": torch.int32}
-    tensors = {}
-    for name, entry in json.loads(data[8:start]).items():
-        if name == "__metadata__":
-            continue
-        begin, end = entry["data_offsets"]
-        flat = torch.frombuffer(bytearray(data[start + begin : start + end]), dtype=dtypes[entry["dtype"]])
-        tensors[name] = flat.reshape(entry["shape"]).to(device)
-    return tensors
-
-
-def median_ms(function, seconds, device):
-    samples = []
-    begin = time.perf_counter()
-    while len(samples) < 3 or (time.perf_counter() - begin < seconds and len(samples) < 10_000):
-        start = time.perf_counter()
-        function()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        samples.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(samples)
-
-
-def bench(args, cases, *more):
-    command = [args.forgefield, "bench", "--quiet", "--runtime", args.runtime, "--case", ",".join(cases)]
-    command += ["--threads", str(args.threads)] if args.runtime == "host" else []
-    command += ["--tables", args.tables] if args.tables else []
-    command += ["--structure", *args.structure] if args.structure else []
-    done = subprocess.run([*command, "--json", "-", *more], check=True, capture_output=True, text=True)
-    return json.loads(done.stdout)
 
 
 def main():

@@ -353,7 +353,10 @@ fn measure(case: &Case, runtime: &dyn Runtime, roof: Option<Peak>, args: &BenchA
     let before = sample.check(launch.as_mut(), case.dtype)?;
     if let Some(dir) = &args.export {
         let outputs = launch.outputs()?;
-        export(&dir.join(format!("{}.in.safetensors", case.name)), &tensors::write_inputs(&exact, case.dtype)?)?;
+        export(
+            &dir.join(format!("{}.in.safetensors", case.name)),
+            &tensors::write_inputs(&exact, std::iter::empty(), case.dtype)?,
+        )?;
         let note = format!("outputs of {variant} under {config}");
         export(
             &dir.join(format!("{}.out.safetensors", case.name)),

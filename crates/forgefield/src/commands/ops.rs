@@ -5,17 +5,16 @@ use ff_reference::radial::{RADIAL_FUNCTIONS, RadialKind};
 use ff_spec::cell_list::{List, Strategy};
 use ff_spec::fused_message::{FilterKind, Message, OP, Reduction};
 use ff_spec::{Dtype, SCHEMA_VERSION};
+use ff_testkit::catalogue::CaseSet;
+use ff_testkit::registry::Registered as _;
 use ff_tune::{Part, Spaces};
 use serde::Serialize;
 
 use crate::failure::{Failure, Result};
-use crate::options::JsonOnly;
+use crate::options::OpsArgs;
+use crate::passes::{Pass, Passes};
+use crate::registry;
 use crate::screen::{Paint, Screen, columns};
-
-/// Derivative orders of `fused_message` that there are kernels for on some runtime, each of which `verify` covers.
-const MESSAGE_ORDERS: &[u8] = &[0, 1];
-/// The same of `cell_list`.
-const LIST_ORDERS: &[u8] = &[0];
 
 #[derive(Serialize)]
 struct Report {
@@ -28,8 +27,9 @@ struct Report {
 struct Lists {
     op: &'static str,
     dtypes: Vec<Dtype>,
-    orders_registered: &'static [u8],
-    orders_gated: &'static [u8],
+    /// Each of which has its cases, as nothing else can be registered.
+    orders_registered: Vec<u8>,
+    orders_gated: Vec<u8>,
     variants: Vec<ListRow>,
     launch: Vec<Launch>,
 }
@@ -37,6 +37,7 @@ struct Lists {
 #[derive(Serialize)]
 struct ListRow {
     variant: &'static str,
+    passes: Vec<Pass>,
     list: List,
     strategy: Strategy,
     /// The same bits on every run.
@@ -47,8 +48,9 @@ struct ListRow {
 struct Op {
     op: &'static str,
     dtypes: Vec<Dtype>,
-    orders_registered: &'static [u8],
-    orders_gated: &'static [u8],
+    /// Each of which has its cases, as nothing else can be registered.
+    orders_registered: Vec<u8>,
+    orders_gated: Vec<u8>,
     variants: Vec<Row>,
     radial: Vec<RadialFunction>,
     launch: Vec<Launch>,
@@ -57,6 +59,7 @@ struct Op {
 #[derive(Serialize)]
 struct Row {
     variant: &'static str,
+    passes: Vec<Pass>,
     family: String,
     message: Message,
     filter: FilterKind,
@@ -95,26 +98,30 @@ struct Launch {
 }
 
 /// Prints what was rendered.
-pub fn run(args: &JsonOnly, screen: &Screen) -> Result<()> {
-    let (op, lists) = (fused_message()?, cell_list()?);
+pub fn run(args: &OpsArgs, screen: &Screen) -> Result<()> {
+    let passes = Passes::read(&args.passes)?;
+    let (op, lists) = (fused_message(&passes)?, cell_list(&passes)?);
     if args.json {
         return screen.json(&Report { schema: SCHEMA_VERSION, ops: (op, lists) });
     }
-    let list = |orders: &[u8]| orders.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
     screen.line(screen.paint(Paint::Bold, format!("{OP}: radial basis, filter, message and scatter in one kernel")))?;
     screen.line(format!("dtypes {}", op.dtypes.iter().map(|d| d.name()).collect::<Vec<_>>().join(", ")))?;
-    let (all, gated) = (list(op.orders_registered), list(op.orders_gated));
-    screen.line(format!("derivative orders: registered {all}; gated {gated}"))?;
+    screen.line(orders(&op.orders_registered, &op.orders_gated))?;
     screen.line("")?;
     let rows: Vec<Vec<String>> = op
         .variants
         .iter()
         .map(|row| {
             let bits = if row.deterministic { "yes" } else { "no" };
-            vec![row.variant.to_owned(), bits.to_owned(), row.parameters.join(" ")]
+            vec![
+                row.variant.to_owned(),
+                bits.to_owned(),
+                row.parameters.join(" "),
+                passed(&op.orders_registered, &row.passes),
+            ]
         })
         .collect();
-    for line in columns(&["VARIANT", "SAME BITS", "PARAMETERS"], &rows, "lll") {
+    for line in columns(&["VARIANT", "SAME BITS", "PARAMETERS", "LAST PASSED, BY ORDER"], &rows, "llll") {
         screen.line(line)?;
     }
     for kind in [RadialKind::Basis, RadialKind::Cutoff] {
@@ -131,14 +138,41 @@ pub fn run(args: &JsonOnly, screen: &Screen) -> Result<()> {
     screen.line("")?;
     screen.line(screen.paint(Paint::Bold, format!("{name}: neighbour lists of batches, in any cell")))?;
     screen.line(format!("dtypes {}", lists.dtypes.iter().map(|d| d.name()).collect::<Vec<_>>().join(", ")))?;
-    let (all, gated) = (list(lists.orders_registered), list(lists.orders_gated));
-    screen.line(format!("derivative orders: registered {all}; gated {gated}"))?;
+    screen.line(orders(&lists.orders_registered, &lists.orders_gated))?;
     screen.line("")?;
-    let rows: Vec<Vec<String>> =
-        lists.variants.iter().map(|row| vec![row.variant.to_owned(), "yes".to_owned()]).collect();
-    columns(&["VARIANT", "SAME BITS"], &rows, "ll").into_iter().try_for_each(|line| screen.line(line))?;
+    let row =
+        |row: &ListRow| vec![row.variant.to_owned(), "yes".to_owned(), passed(&lists.orders_registered, &row.passes)];
+    let rows: Vec<Vec<String>> = lists.variants.iter().map(row).collect();
+    columns(&["VARIANT", "SAME BITS", "LAST PASSED, BY ORDER"], &rows, "lll")
+        .into_iter()
+        .try_for_each(|line| screen.line(line))?;
     screen.line("")?;
     parameters("STRATEGY", &lists.launch, screen)
+}
+
+fn orders(registered: &[u8], gated: &[u8]) -> String {
+    let list = |orders: &[u8]| orders.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+    format!("derivative orders: registered {}; gated {}", list(registered), list(gated))
+}
+
+/// Which runtimes passed each order, and when.
+fn passed(orders: &[u8], passes: &[Pass]) -> String {
+    let of = |order: u8| {
+        let passes = passes.iter().filter(|pass| pass.order == order).map(|pass| {
+            let older = if pass.is_current() { "" } else { " (another kernel)" };
+            format!("{} {}{older}", pass.runtime, pass.on)
+        });
+        let passes: Vec<String> = passes.collect();
+        let passes = if passes.is_empty() { "never noted".to_owned() } else { passes.join(", ") };
+        format!("{order}: {passes}")
+    };
+    orders.iter().map(|order| of(*order)).collect::<Vec<_>>().join("; ")
+}
+
+/// The orders of an op that have cases for every one of its variants.
+fn gated<R: ff_testkit::registry::Registered>(op: &R, variants: &[<R::Forward as ff_spec::Op>::Variant]) -> Vec<u8> {
+    let has_cases = |order: &u8| variants.iter().all(|variant| op.cases(*order, variant, CaseSet::Quick) > 0);
+    op.orders().into_iter().filter(has_cases).collect()
 }
 
 /// The launch parameters of an op; `part` is what its spaces are told apart by.
@@ -163,9 +197,10 @@ fn launch(spaces: &Spaces) -> Vec<Launch> {
     launch.collect()
 }
 
-fn cell_list() -> Result<Lists> {
+fn cell_list(passes: &Passes) -> Result<Lists> {
     let row = |registered: &ff_kernels::cell_list::Registered| ListRow {
         variant: registered.id,
+        passes: passes.of(ff_spec::cell_list::OP, registered.id).cloned().collect(),
         list: registered.list,
         strategy: registered.strategy,
         deterministic: true,
@@ -174,14 +209,17 @@ fn cell_list() -> Result<Lists> {
     Ok(Lists {
         op: ff_spec::cell_list::OP,
         dtypes: Dtype::ALL.to_vec(),
-        orders_registered: LIST_ORDERS,
-        orders_gated: LIST_ORDERS,
+        orders_registered: registry::CELL_LIST.orders(),
+        orders_gated: gated(
+            &registry::CELL_LIST,
+            &ff_kernels::cell_list::registered().iter().map(|r| r.variant()).collect::<Vec<_>>(),
+        ),
         variants: ff_kernels::cell_list::registered().iter().map(row).collect(),
         launch: launch(&spaces),
     })
 }
 
-fn fused_message() -> Result<Op> {
+fn fused_message(passes: &Passes) -> Result<Op> {
     let spaces = Spaces::fused_message().map_err(Failure::fault)?;
     let used: BTreeSet<&str> =
         registered().iter().filter_map(|r| r.radial.as_ref()).flat_map(|pair| [pair.basis, pair.cutoff]).collect();
@@ -199,15 +237,18 @@ fn fused_message() -> Result<Op> {
     Ok(Op {
         op: OP,
         dtypes: Dtype::ALL.to_vec(),
-        orders_registered: MESSAGE_ORDERS,
-        orders_gated: MESSAGE_ORDERS,
-        variants: registered().iter().map(row).collect(),
+        orders_registered: registry::FUSED_MESSAGE.orders(),
+        orders_gated: gated(
+            &registry::FUSED_MESSAGE,
+            &registered().iter().map(Registered::variant).collect::<Vec<_>>(),
+        ),
+        variants: registered().iter().map(|registered| row(registered, passes)).collect(),
         radial: radial.collect(),
         launch: launch(&spaces),
     })
 }
 
-fn row(registered: &'static Registered) -> Row {
+fn row(registered: &'static Registered, passes: &Passes) -> Row {
     let mut parameters: Vec<String> = match registered.filter {
         FilterKind::Linear => vec!["A".into(), "b".into()],
         FilterKind::Mlp => vec!["A1".into(), "b1".into(), "A2".into(), "b2".into()],
@@ -223,6 +264,7 @@ fn row(registered: &'static Registered) -> Row {
     }
     Row {
         variant: registered.id,
+        passes: passes.of(OP, registered.id).cloned().collect(),
         family: registered.variant().family(),
         message: registered.message,
         filter: registered.filter,

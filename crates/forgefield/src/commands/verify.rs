@@ -4,19 +4,18 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use ff_spec::{
-    CellList, Dtype, FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward, Prepare, Runtime, RuntimeKind,
-    fused_message,
-};
-use ff_testkit::catalogue::{CaseSet, OracleCache};
-use ff_testkit::gate::{GatePlan, GateRow, GateSummary, Gated, run_gate};
+use ff_spec::{Dtype, Op, Runtime, RuntimeKind, fused_message};
+use ff_testkit::catalogue::CaseSet;
+use ff_testkit::gate::{GatePlan, GateRow, GateSummary, Gated};
+use ff_testkit::registry::{Order, Registered, Visitor};
 
 use super::junit;
 use crate::failure::{Failure, Result};
 use crate::options::{Cases, VerifyArgs};
+use crate::passes::Passes;
 use crate::screen::{Left, Paint, Screen, columns, pretty};
 use crate::variants::ByOp;
-use crate::{interrupt, runtimes, variants};
+use crate::{interrupt, registry, runtimes, variants};
 
 /// Failing rows that are shown; all are in the JSON.
 const SHOWN: usize = 50;
@@ -30,7 +29,7 @@ pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<()> {
     let set = if args.cases.contains(&Cases::Full) { CaseSet::Full } else { CaseSet::Quick };
     let to_stdout = args.json.as_deref().is_some_and(|path| path.as_os_str() == "-");
     let json_file = args.json.as_deref().filter(|_| !to_stdout);
-    for path in [json_file, args.junit.as_deref()].into_iter().flatten() {
+    for path in [json_file, args.junit.as_deref(), args.passes.as_deref()].into_iter().flatten() {
         writable(path)?;
     }
     let (runtimes, missing) = open(args)?;
@@ -45,27 +44,21 @@ pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<()> {
     let runtimes: Vec<&(dyn Runtime + 'static)> = runtimes.iter().map(AsRef::as_ref).collect();
     let mut gate = Gate { runtimes: &runtimes, screen, summary: GateSummary::default() };
     for order in &orders {
-        let plan = GatePlan::<CellList> { variants: &lists, dtypes: &dtypes, set, seeds: args.seeds };
-        match order {
-            0 => gate.run(plan),
-            _ => gate.skip(&plan, *order),
-        }
+        gate.order(&registry::CELL_LIST, *order, &lists, &dtypes, (set, args.seeds));
     }
     for order in &orders {
-        let plan = GatePlan::<FusedMessage> { variants: &messages, dtypes: &dtypes, set, seeds: args.seeds };
-        let GatePlan { variants, dtypes, set, seeds } = plan;
-        match order {
-            0 => gate.run(plan),
-            1 => gate.run::<FusedMessageBackward>(GatePlan { variants, dtypes, set, seeds }),
-            2 => gate.run::<FusedMessageDoubleBackward>(GatePlan { variants, dtypes, set, seeds }),
-            _ => gate.skip(&plan, *order),
-        }
+        gate.order(&registry::FUSED_MESSAGE, *order, &messages, &dtypes, (set, args.seeds));
     }
     let summary = gate.summary;
     let seconds = begin.elapsed().as_secs_f64();
 
     if let Some(path) = &args.junit {
         write(path, &junit::xml(&summary))?;
+    }
+    if let Some(path) = &args.passes {
+        let mut passes = Passes::read(path)?;
+        passes.add(&summary, set, &runtimes.iter().map(|runtime| runtime.device()).collect::<Vec<_>>());
+        write(path, &(pretty(&passes)? + "\n"))?;
     }
     if let Some(path) = json_file {
         write(path, &(pretty(&summary)? + "\n"))?;
@@ -119,11 +112,37 @@ struct Gate<'a> {
     summary: GateSummary,
 }
 
+/// What is judged of one op.
+struct Judge<'a, 'g, V> {
+    gate: &'a mut Gate<'g>,
+    variants: &'a [V],
+    dtypes: &'a [Dtype],
+    set: CaseSet,
+    seeds: u64,
+}
+
+impl<V> Visitor<V> for Judge<'_, '_, V> {
+    fn visit<O: Order<Variant = V>>(&mut self) {
+        let Self { variants, dtypes, set, seeds, .. } = *self;
+        self.gate.run(&GatePlan::<O> { variants, dtypes, set, seeds });
+    }
+}
+
 impl Gate<'_> {
-    fn run<O: Gated>(&mut self, plan: GatePlan<'_, O>)
-    where
-        dyn Runtime: Prepare<O>,
-    {
+    fn order<R: Registered>(
+        &mut self,
+        op: &R,
+        order: u8,
+        variants: &[<R::Forward as Op>::Variant],
+        dtypes: &[Dtype],
+        (set, seeds): (CaseSet, u64),
+    ) {
+        if !op.visit(order, &mut Judge { gate: self, variants, dtypes, set, seeds }) {
+            self.skip(&GatePlan::<R::Forward> { variants, dtypes, set, seeds }, order);
+        }
+    }
+
+    fn run<O: Order>(&mut self, plan: &GatePlan<'_, O>) {
         if plan.variants.is_empty() || interrupt::raised() {
             return;
         }
@@ -145,7 +164,7 @@ impl Gate<'_> {
             }
             if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let summary = run_gate(self.runtimes, &plan, &mut OracleCache::default(), &mut on_row);
+        let summary = O::gate(self.runtimes, plan, &mut on_row);
         progress.end();
         self.summary.extend(summary);
     }

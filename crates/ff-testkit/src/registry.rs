@@ -1,0 +1,174 @@
+//! Registration of ops: an op is complete when every derivative order names the cases that judge it.
+//!
+//! The type of a registration says how far it has come, and only a complete one can be visited:
+//!
+//! ```
+//! use ff_spec::{FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward};
+//! use ff_testkit::registry::{Registered, op};
+//!
+//! let complete = op::<FusedMessage>().first::<FusedMessageBackward>().second::<FusedMessageDoubleBackward>();
+//! assert_eq!(complete.orders(), [0, 1, 2]);
+//! ```
+//!
+//! Without the cases of its gradients an op is no [`Registered`]:
+//!
+//! ```compile_fail
+//! use ff_spec::{FusedMessage, FusedMessageBackward};
+//! use ff_testkit::registry::{Registered, op};
+//!
+//! let forward_only = op::<FusedMessage>().first::<FusedMessageBackward>();
+//! forward_only.orders();
+//! ```
+//!
+//! and an order cannot be judged by another op's cases:
+//!
+//! ```compile_fail
+//! use ff_spec::{CellList, FusedMessage};
+//! use ff_testkit::registry::op;
+//!
+//! op::<FusedMessage>().first::<CellList>();
+//! ```
+
+use std::marker::PhantomData;
+use std::ops::ControlFlow;
+
+use ff_spec::{Op, Prepare, Runtime};
+
+use crate::catalogue::{CaseSet, OracleCache};
+use crate::gate::{GatePlan, GateRow, GateSummary, Gated, run_gate};
+
+/// An order that every runtime can be asked for.
+pub trait Order: Gated {
+    /// The gate, as [`run_gate`].
+    fn gate(
+        runtimes: &[&(dyn Runtime + 'static)],
+        plan: &GatePlan<'_, Self>,
+        on_row: &mut dyn FnMut(&GateRow) -> ControlFlow<()>,
+    ) -> GateSummary;
+}
+
+impl<O: Gated> Order for O
+where
+    dyn Runtime: Prepare<O>,
+{
+    fn gate(
+        runtimes: &[&(dyn Runtime + 'static)],
+        plan: &GatePlan<'_, Self>,
+        on_row: &mut dyn FnMut(&GateRow) -> ControlFlow<()>,
+    ) -> GateSummary {
+        run_gate(runtimes, plan, &mut OracleCache::default(), on_row)
+    }
+}
+
+/// A registration that has come as far as `State` says.
+pub struct Registration<State>(PhantomData<State>);
+
+/// The forward of `O` has cases.
+pub struct Forward<O>(PhantomData<O>);
+
+/// So has its first backward, `O1`.
+pub struct First<O, O1>(PhantomData<(O, O1)>);
+
+/// So has its second, `O2`: a loss on its gradients can be trained.
+pub struct Twice<O, O1, O2>(PhantomData<(O, O1, O2)>);
+
+/// There is nothing in the op to differentiate.
+pub struct Discrete<O>(PhantomData<O>);
+
+/// Begins with the forward.
+pub const fn op<O: Order>() -> Registration<Forward<O>> {
+    const { assert!(O::ORDER == 0, "an op is registered by its forward") };
+    Registration(PhantomData)
+}
+
+impl<O: Order> Registration<Forward<O>> {
+    /// Adds the first backward.
+    pub const fn first<O1: Order<Variant = O::Variant>>(self) -> Registration<First<O, O1>> {
+        const { assert!(O1::ORDER == 1, "the first backward is of order 1") };
+        Registration(PhantomData)
+    }
+
+    /// Says that the outputs are integers, or that their gradients are another op's.
+    pub const fn discrete(self) -> Registration<Discrete<O>> {
+        Registration(PhantomData)
+    }
+}
+
+impl<O: Order, O1: Order<Variant = O::Variant>> Registration<First<O, O1>> {
+    /// Adds the second backward.
+    pub const fn second<O2: Order<Variant = O::Variant>>(self) -> Registration<Twice<O, O1, O2>> {
+        const { assert!(O2::ORDER == 2, "the second backward is of order 2") };
+        Registration(PhantomData)
+    }
+}
+
+/// What is done with one order of an op whose variants are `V`.
+pub trait Visitor<V> {
+    /// With `O`, which is of order `O::ORDER`.
+    fn visit<O: Order<Variant = V>>(&mut self);
+}
+
+/// An op with all its orders.
+pub trait Registered {
+    /// The op.
+    type Forward: Order;
+
+    /// Visits an order; `false` where it is not registered.
+    fn visit(&self, order: u8, visitor: &mut impl Visitor<<Self::Forward as Op>::Variant>) -> bool;
+
+    /// The derivative orders that are registered, ascending.
+    fn orders(&self) -> Vec<u8> {
+        struct Nothing;
+        impl<V> Visitor<V> for Nothing {
+            fn visit<O: Order<Variant = V>>(&mut self) {}
+        }
+        (0..=u8::MAX).take_while(|order| self.visit(*order, &mut Nothing)).collect()
+    }
+
+    /// Cases that judge a variant at an order; 0 where it is not registered.
+    fn cases(&self, order: u8, variant: &<Self::Forward as Op>::Variant, set: CaseSet) -> usize {
+        struct Count<'a, V> {
+            variant: &'a V,
+            set: CaseSet,
+            cases: usize,
+        }
+        impl<V> Visitor<V> for Count<'_, V> {
+            fn visit<O: Order<Variant = V>>(&mut self) {
+                self.cases = O::cases(self.variant, self.set).len();
+            }
+        }
+        let mut count = Count { variant, set, cases: 0 };
+        self.visit(order, &mut count);
+        count.cases
+    }
+}
+
+impl<O: Order> Registered for Registration<Discrete<O>> {
+    type Forward = O;
+
+    fn visit(&self, order: u8, visitor: &mut impl Visitor<O::Variant>) -> bool {
+        if order == 0 {
+            visitor.visit::<O>();
+        }
+        order == 0
+    }
+}
+
+impl<O, O1, O2> Registered for Registration<Twice<O, O1, O2>>
+where
+    O: Order,
+    O1: Order<Variant = O::Variant>,
+    O2: Order<Variant = O::Variant>,
+{
+    type Forward = O;
+
+    fn visit(&self, order: u8, visitor: &mut impl Visitor<O::Variant>) -> bool {
+        match order {
+            0 => visitor.visit::<O>(),
+            1 => visitor.visit::<O1>(),
+            2 => visitor.visit::<O2>(),
+            _ => return false,
+        }
+        true
+    }
+}
