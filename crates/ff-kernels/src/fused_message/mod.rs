@@ -10,12 +10,13 @@ mod table;
 use ff_spec::Problem;
 use ff_spec::fused_message::{FilterKind, Gradients, InputError, Inputs, Message, Reduction, Variant};
 
-pub use backward::{HostBackward, SenderList};
+pub use backward::HostBackward;
 pub use launch::{CubeCall, CubeLaunch, HostLaunch, cube_config, default_config, host_config};
 pub use table::{Tabulation, tabulate};
 
 use crate::cube::blueprint::Blueprint;
 use crate::host::Element;
+pub use crate::sender_list::SenderList;
 use host::{Backward, Call, HostConfig};
 
 /// A host kernel.

@@ -16,11 +16,13 @@ use crate::screen::{Paint, Screen, columns};
 const MESSAGE_ORDERS: &[u8] = &[0, 1];
 /// The same of `cell_list`.
 const LIST_ORDERS: &[u8] = &[0];
+/// The same of `force_scatter`.
+const SCATTER_ORDERS: &[u8] = &[0, 1, 2];
 
 #[derive(Serialize)]
 struct Report {
     schema: u32,
-    ops: (Op, Lists),
+    ops: (Op, Lists, Scatters),
 }
 
 /// `cell_list`.
@@ -32,6 +34,23 @@ struct Lists {
     orders_gated: &'static [u8],
     variants: Vec<ListRow>,
     launch: Vec<Launch>,
+}
+
+/// `force_scatter`.
+#[derive(Serialize)]
+struct Scatters {
+    op: &'static str,
+    dtypes: Vec<Dtype>,
+    orders_registered: &'static [u8],
+    orders_gated: &'static [u8],
+    variants: Vec<ScatterRow>,
+}
+
+#[derive(Serialize)]
+struct ScatterRow {
+    variant: &'static str,
+    /// The same bits on every run.
+    deterministic: bool,
 }
 
 #[derive(Serialize)]
@@ -96,9 +115,9 @@ struct Launch {
 
 /// Prints what was rendered.
 pub fn run(args: &JsonOnly, screen: &Screen) -> Result<()> {
-    let (op, lists) = (fused_message()?, cell_list()?);
+    let (op, lists, scatters) = (fused_message()?, cell_list()?, force_scatter());
     if args.json {
-        return screen.json(&Report { schema: SCHEMA_VERSION, ops: (op, lists) });
+        return screen.json(&Report { schema: SCHEMA_VERSION, ops: (op, lists, scatters) });
     }
     let list = |orders: &[u8]| orders.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
     screen.line(screen.paint(Paint::Bold, format!("{OP}: radial basis, filter, message and scatter in one kernel")))?;
@@ -138,7 +157,18 @@ pub fn run(args: &JsonOnly, screen: &Screen) -> Result<()> {
         lists.variants.iter().map(|row| vec![row.variant.to_owned(), "yes".to_owned()]).collect();
     columns(&["VARIANT", "SAME BITS"], &rows, "ll").into_iter().try_for_each(|line| screen.line(line))?;
     screen.line("")?;
-    parameters("STRATEGY", &lists.launch, screen)
+    parameters("STRATEGY", &lists.launch, screen)?;
+    screen.line("")?;
+    let name = scatters.op;
+    screen.line(screen.paint(Paint::Bold, format!("{name}: edge gradients to forces and strain derivatives")))?;
+    screen.line(format!("dtypes {}", scatters.dtypes.iter().map(|d| d.name()).collect::<Vec<_>>().join(", ")))?;
+    let (all, gated) = (list(scatters.orders_registered), list(scatters.orders_gated));
+    screen.line(format!("derivative orders: registered {all}; gated {gated}"))?;
+    screen.line("")?;
+    let bits = |row: &ScatterRow| if row.deterministic { "yes" } else { "no" };
+    let rows: Vec<Vec<String>> =
+        scatters.variants.iter().map(|row| vec![row.variant.to_owned(), bits(row).to_owned()]).collect();
+    columns(&["VARIANT", "SAME BITS"], &rows, "ll").into_iter().try_for_each(|line| screen.line(line))
 }
 
 /// The launch parameters of an op; `part` is what its spaces are told apart by.
@@ -179,6 +209,20 @@ fn cell_list() -> Result<Lists> {
         variants: ff_kernels::cell_list::registered().iter().map(row).collect(),
         launch: launch(&spaces),
     })
+}
+
+fn force_scatter() -> Scatters {
+    let row = |registered: &ff_kernels::force_scatter::Registered| ScatterRow {
+        variant: registered.id,
+        deterministic: registered.reduction == ff_spec::force_scatter::Reduction::Gather,
+    };
+    Scatters {
+        op: ff_spec::force_scatter::OP,
+        dtypes: Dtype::ALL.to_vec(),
+        orders_registered: SCATTER_ORDERS,
+        orders_gated: SCATTER_ORDERS,
+        variants: ff_kernels::force_scatter::registered().iter().map(row).collect(),
+    }
 }
 
 fn fused_message() -> Result<Op> {

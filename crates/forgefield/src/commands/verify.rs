@@ -4,7 +4,10 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use ff_spec::{CellList, Dtype, FusedMessage, FusedMessageBackward, Prepare, Runtime, RuntimeKind, fused_message};
+use ff_spec::{
+    CellList, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
+    FusedMessageBackward, Prepare, Runtime, RuntimeKind, fused_message,
+};
 use ff_testkit::catalogue::{CaseSet, OracleCache};
 use ff_testkit::gate::{GatePlan, GateRow, GateSummary, Gated, run_gate};
 
@@ -21,7 +24,7 @@ const SHOWN: usize = 50;
 /// Runs the gate and says what it found.
 pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<()> {
     let names = if args.variant.is_empty() { variants::ids() } else { args.variant.clone() };
-    let ByOp { messages, lists } = variants::by_op(&args.op, &names, variants::matching)?;
+    let ByOp { messages, lists, scatters } = variants::by_op(&args.op, &names, variants::matching)?;
     let dtypes = if args.dtype.is_empty() { Dtype::ALL.to_vec() } else { distinct(&args.dtype) };
     let orders = distinct(&args.order);
     let set = if args.cases.contains(&Cases::Full) { CaseSet::Full } else { CaseSet::Quick };
@@ -46,6 +49,15 @@ pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<()> {
         match order {
             0 => gate.run(plan),
             _ => gate.skip(&plan, *order),
+        }
+    }
+    for order in &orders {
+        let plan = GatePlan::<ForceScatter> { variants: &scatters, dtypes: &dtypes, set, seeds: args.seeds };
+        let GatePlan { variants, dtypes, set, seeds } = plan;
+        match order {
+            0 => gate.run(plan),
+            1 => gate.run::<ForceScatterBackward>(GatePlan { variants, dtypes, set, seeds }),
+            _ => gate.run::<ForceScatterDoubleBackward>(GatePlan { variants, dtypes, set, seeds }),
         }
     }
     for order in &orders {
