@@ -1,3 +1,5 @@
+//! The neighbour list that is gathered over by sender.
+
 /// A neighbour list as its senders see it; made once, as the list is made once for many calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SenderList {

@@ -235,6 +235,7 @@ pub trait Prepare<O: Op = FusedMessage>: Device {
 pub trait Runtime:
     Prepare<FusedMessage>
     + Prepare<FusedMessageBackward>
+    + Prepare<FusedMessageDoubleBackward>
     + Prepare<CellList>
     + Prepare<ForceScatter>
     + Prepare<ForceScatterBackward>
@@ -245,6 +246,7 @@ pub trait Runtime:
 impl<R> Runtime for R where
     R: Prepare<FusedMessage>
         + Prepare<FusedMessageBackward>
+        + Prepare<FusedMessageDoubleBackward>
         + Prepare<CellList>
         + Prepare<ForceScatter>
         + Prepare<ForceScatterBackward>

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use ff_spec::{
     CellList, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
-    FusedMessageBackward, Prepare, Runtime, RuntimeKind, fused_message,
+    FusedMessageBackward, FusedMessageDoubleBackward, Prepare, Runtime, RuntimeKind, fused_message,
 };
 use ff_testkit::catalogue::{CaseSet, OracleCache};
 use ff_testkit::gate::{GatePlan, GateRow, GateSummary, Gated, run_gate};
@@ -57,7 +57,8 @@ pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<()> {
         match order {
             0 => gate.run(plan),
             1 => gate.run::<ForceScatterBackward>(GatePlan { variants, dtypes, set, seeds }),
-            _ => gate.run::<ForceScatterDoubleBackward>(GatePlan { variants, dtypes, set, seeds }),
+            2 => gate.run::<ForceScatterDoubleBackward>(GatePlan { variants, dtypes, set, seeds }),
+            _ => gate.skip(&plan, *order),
         }
     }
     for order in &orders {
@@ -66,6 +67,7 @@ pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<()> {
         match order {
             0 => gate.run(plan),
             1 => gate.run::<FusedMessageBackward>(GatePlan { variants, dtypes, set, seeds }),
+            2 => gate.run::<FusedMessageDoubleBackward>(GatePlan { variants, dtypes, set, seeds }),
             _ => gate.skip(&plan, *order),
         }
     }
