@@ -8,7 +8,7 @@ use std::{env, fs, io};
 use sha2::{Digest, Sha256};
 
 /// As `ff_spec::OPS`.
-const OPS: [&str; 2] = ["cell_list", "fused_message"];
+const OPS: [&str; 3] = ["cell_list", "force_scatter", "fused_message"];
 
 fn main() -> io::Result<()> {
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());

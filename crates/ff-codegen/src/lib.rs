@@ -18,7 +18,7 @@ mod sources;
 mod tests;
 mod variants;
 
-use ff_spec::{cell_list, fused_message};
+use ff_spec::{OPS, cell_list, force_scatter, fused_message};
 
 pub use error::CodegenError;
 pub use parse::ParseError;
@@ -27,8 +27,8 @@ pub use sources::{Sources, TEMPLATE_ROOT};
 
 use radial::Radial;
 use render::{
-    CellListContext, Header, OpContext, RadialContext, RadialListContext, SharedContext, Templates, VariantContext,
-    content_hash,
+    CellListContext, ForceScatterContext, Header, OpContext, RadialContext, RadialListContext, SharedContext,
+    Templates, VariantContext, content_hash,
 };
 
 /// A file to be formatted and written.
@@ -52,14 +52,15 @@ pub fn generate(sources: &Sources) -> Result<Vec<GeneratedFile>, CodegenError> {
     let [kernels, reference] = GENERATED_FOLDERS;
     let mut files = fused_message_files(sources, &templates)?;
     files.extend(cell_list_files(sources, &templates)?);
+    files.extend(force_scatter_files(sources, &templates)?);
 
     let shared = format!("{TEMPLATE_ROOT}/_shared");
-    let hash = |op| {
+    let hash = |op: &&'static str| {
         let folders = [format!("{TEMPLATE_ROOT}/{op}/"), format!("{shared}/")];
         let inputs = sources.0.keys().map(String::as_str);
-        (op, content_hash(sources, inputs.filter(|path| folders.iter().any(|folder| path.starts_with(folder)))))
+        (*op, content_hash(sources, inputs.filter(|path| folders.iter().any(|folder| path.starts_with(folder)))))
     };
-    let context = SharedContext { hashes: [cell_list::OP, fused_message::OP].into_iter().map(hash).collect() };
+    let context = SharedContext { hashes: OPS.iter().map(hash).collect() };
     for (template, path) in
         [("generated_mod", format!("{kernels}/mod.rs")), ("reference_mod", format!("{reference}/mod.rs"))]
     {
@@ -131,6 +132,25 @@ fn cell_list_files(sources: &Sources, templates: &Templates) -> Result<Vec<Gener
     }
     let header = Header::new(sources, &format!("{folder}/mod.rs.tera"), &[&variants_path]);
     let context = OpContext { variants: variants.iter().map(cell_list::Variant::id).collect() };
+    files.push(GeneratedFile { path: format!("{kernels}/{op}/mod.rs"), text: templates.render(&header, &context)? });
+    Ok(files)
+}
+
+fn force_scatter_files(sources: &Sources, templates: &Templates) -> Result<Vec<GeneratedFile>, CodegenError> {
+    let op = force_scatter::OP;
+    let folder = format!("{TEMPLATE_ROOT}/{op}");
+    let variants_path = format!("{folder}/variants.toml");
+    let variants_text = sources.text(&variants_path, "the reductions to render")?;
+    let variants = variants::force_scatters(&variants_path, variants_text)?;
+    let [kernels, _] = GENERATED_FOLDERS;
+    let mut files = Vec::new();
+    for variant in &variants {
+        let header = Header::new(sources, &format!("{folder}/variant.rs.tera"), &[]);
+        let text = templates.render(&header, &ForceScatterContext::new(variant))?;
+        files.push(GeneratedFile { path: format!("{kernels}/{op}/{variant}.rs"), text });
+    }
+    let header = Header::new(sources, &format!("{folder}/mod.rs.tera"), &[&variants_path]);
+    let context = OpContext { variants: variants.iter().map(force_scatter::Variant::id).collect() };
     files.push(GeneratedFile { path: format!("{kernels}/{op}/mod.rs"), text: templates.render(&header, &context)? });
     Ok(files)
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::error::Error;
 
-use ff_spec::cell_list;
 use ff_spec::fused_message::Variant;
+use ff_spec::{cell_list, force_scatter};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tera::{Context, Tera, Value};
@@ -292,6 +292,21 @@ impl CellListContext {
     /// The context of a variant.
     pub fn new(variant: &cell_list::Variant) -> Self {
         Self { variant: variant.id(), list: variant.list.name(), strategy: variant.strategy.name() }
+    }
+}
+
+/// The context of `variant.rs.tera` of `force_scatter`.
+#[derive(Serialize)]
+pub struct ForceScatterContext {
+    /// Variant id, which is also the name of the module.
+    variant: String,
+    reduction: &'static str,
+}
+
+impl ForceScatterContext {
+    /// The context of a variant.
+    pub fn new(variant: &force_scatter::Variant) -> Self {
+        Self { variant: variant.id(), reduction: variant.reduction.name() }
     }
 }
 

@@ -6,10 +6,13 @@
 pub mod cell_list;
 pub mod cube;
 mod digest;
+pub mod force_scatter;
 pub mod fused_message;
 #[allow(missing_docs, reason = "`#[cube]` expands into items that carry no documentation")]
 pub mod generated;
 pub mod host;
 mod open;
+mod sender_list;
 
 pub use open::{OpenError, available, compiled, open};
+pub use sender_list::SenderList;

@@ -5,6 +5,7 @@
 //! ([`Jet`]) over an independent parser, so a fault in the symbolic differentiator cannot hide here.
 
 pub mod cell_list;
+pub mod force_scatter;
 pub mod fused_message;
 mod generated;
 mod jet;

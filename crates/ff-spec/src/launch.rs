@@ -2,7 +2,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::{DeviceId, Dtype, LaunchConfig, Problem, cell_list, fused_message};
+use crate::{DeviceId, Dtype, LaunchConfig, Problem, cell_list, force_scatter, fused_message};
 
 /// A family of kernels: what its variants are, what they read and what they write.
 pub trait Op: 'static {
@@ -83,6 +83,53 @@ impl Op for CellList {
     }
 }
 
+/// Edge gradients to forces and strain derivatives: [`force_scatter`].
+#[derive(Debug)]
+pub struct ForceScatter;
+
+impl Op for ForceScatter {
+    const NAME: &'static str = force_scatter::OP;
+    type Variant = force_scatter::Variant;
+    type Inputs = force_scatter::Inputs<f64>;
+    type Outputs = force_scatter::Outputs<f64>;
+
+    fn family(variant: &Self::Variant) -> String {
+        variant.id()
+    }
+}
+
+/// The first backward of [`ForceScatter`].
+#[derive(Debug)]
+pub struct ForceScatterBackward;
+
+impl Op for ForceScatterBackward {
+    const NAME: &'static str = force_scatter::OP;
+    const ORDER: u8 = 1;
+    type Variant = force_scatter::Variant;
+    type Inputs = force_scatter::BackwardInputs<f64>;
+    type Outputs = force_scatter::Gradients<f64>;
+
+    fn family(variant: &Self::Variant) -> String {
+        variant.id()
+    }
+}
+
+/// The second backward of [`ForceScatter`]: the vector-Jacobian product of the first.
+#[derive(Debug)]
+pub struct ForceScatterDoubleBackward;
+
+impl Op for ForceScatterDoubleBackward {
+    const NAME: &'static str = force_scatter::OP;
+    const ORDER: u8 = 2;
+    type Variant = force_scatter::Variant;
+    type Inputs = force_scatter::DoubleBackwardInputs<f64>;
+    type Outputs = force_scatter::DoubleGradients<f64>;
+
+    fn family(variant: &Self::Variant) -> String {
+        variant.id()
+    }
+}
+
 /// Why a kernel could not be prepared, launched or read.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum LaunchError {
@@ -107,6 +154,9 @@ pub enum LaunchError {
     /// No neighbour list can be made of these tensors.
     #[error(transparent)]
     CellList(#[from] cell_list::InputError),
+    /// The edges, their gradients or their cotangents are wrong.
+    #[error(transparent)]
+    ForceScatter(#[from] force_scatter::InputError),
 }
 
 /// One kernel with its inputs on a device and its outputs allocated, ready to run any number of times.
@@ -183,11 +233,23 @@ pub trait Prepare<O: Op = FusedMessage>: Device {
 
 /// A device that kernels of every family can be prepared on.
 pub trait Runtime:
-    Prepare<FusedMessage> + Prepare<FusedMessageBackward> + Prepare<FusedMessageDoubleBackward> + Prepare<CellList>
+    Prepare<FusedMessage>
+    + Prepare<FusedMessageBackward>
+    + Prepare<FusedMessageDoubleBackward>
+    + Prepare<CellList>
+    + Prepare<ForceScatter>
+    + Prepare<ForceScatterBackward>
+    + Prepare<ForceScatterDoubleBackward>
 {
 }
 
 impl<R> Runtime for R where
-    R: Prepare<FusedMessage> + Prepare<FusedMessageBackward> + Prepare<FusedMessageDoubleBackward> + Prepare<CellList>
+    R: Prepare<FusedMessage>
+        + Prepare<FusedMessageBackward>
+        + Prepare<FusedMessageDoubleBackward>
+        + Prepare<CellList>
+        + Prepare<ForceScatter>
+        + Prepare<ForceScatterBackward>
+        + Prepare<ForceScatterDoubleBackward>
 {
 }

@@ -7,6 +7,7 @@ mod config;
 mod cost;
 mod device;
 mod dtype;
+pub mod force_scatter;
 pub mod fused_message;
 mod key;
 mod launch;
@@ -17,12 +18,12 @@ pub use device::{Atomics, DeviceId, Limits, RuntimeKind};
 pub use dtype::{Dtype, Scalar, UnknownDtype};
 pub use key::{Problem, TuneKey};
 pub use launch::{
-    CellList, Clock, Device, FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchError, Op,
-    Prepare, Runtime,
+    CellList, Clock, Device, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
+    FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchError, Op, Prepare, Runtime,
 };
 
 /// The version of every JSON document this workspace writes (records, tables, results).
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// The families of kernels, by the one name that templates, oracles, spaces, tables and tests share.
-pub const OPS: &[&str] = &[cell_list::OP, fused_message::OP];
+pub const OPS: &[&str] = &[cell_list::OP, force_scatter::OP, fused_message::OP];

@@ -1,6 +1,6 @@
 use std::ops::Deref;
 
-use ff_spec::{CellList, Clock, FusedMessage, LaunchConfig, OPS, Op, Problem, TuneKey};
+use ff_spec::{CellList, Clock, ForceScatter, FusedMessage, LaunchConfig, OPS, Op, Problem, TuneKey};
 use serde::{Deserialize, Serialize};
 
 use crate::Pass;
@@ -167,6 +167,7 @@ pub(crate) fn family(op: &str, id: &str) -> Option<String> {
     match op {
         FusedMessage::NAME => of::<FusedMessage>(id),
         CellList::NAME => of::<CellList>(id),
+        ForceScatter::NAME => of::<ForceScatter>(id),
         _ => None,
     }
 }

@@ -247,10 +247,15 @@ pub(crate) fn broken_bits(variant: &Variant, first: &Tensors, second: &Tensors) 
     if variant.reduction != Reduction::Receiver {
         return None;
     }
+    differing_bits("receiver", first, second)
+}
+
+/// Where the tensors of two runs differ in any bit although this reduction promises that they do not.
+pub(crate) fn differing_bits(reduction: &str, first: &Tensors, second: &Tensors) -> Option<String> {
     first.iter().zip(second).find_map(|((tensor, first), (_, second))| {
         let index = (0..first.len()).find(|&i| first[i].to_bits() != second[i].to_bits())?;
         Some(format!(
-            "reduction `receiver` promises the same bits on every run, but `{tensor}`[{index}] is {:e} in the first run \
+            "reduction `{reduction}` promises the same bits on every run, but `{tensor}`[{index}] is {:e} in the first run \
              and {:e} in the second",
             first[index], second[index]
         ))

@@ -3,6 +3,7 @@
 
 pub mod catalogue;
 pub mod cell_list;
+pub mod force_scatter;
 pub mod gate;
 pub mod generators;
 pub mod gradients;

@@ -343,7 +343,8 @@ impl From<LaunchError> for Failure {
             LaunchError::Unsupported(_)
             | LaunchError::UnknownVariant(_)
             | LaunchError::Input(_)
-            | LaunchError::CellList(_) => (Verdict::Constraint, true),
+            | LaunchError::CellList(_)
+            | LaunchError::ForceScatter(_) => (Verdict::Constraint, true),
             LaunchError::Constraint(_) => (Verdict::Constraint, false),
             LaunchError::Compile(_) => (Verdict::Compile, false),
             LaunchError::Runtime(_) => (Verdict::Runtime, false),

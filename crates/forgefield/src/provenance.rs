@@ -1,7 +1,7 @@
 //! What this binary was built from, as records and tables name it.
 
-use ff_kernels::generated::{CELL_LIST_TEMPLATE_HASH, FUSED_MESSAGE_TEMPLATE_HASH};
-use ff_spec::{RuntimeKind, cell_list, fused_message};
+use ff_kernels::generated::{CELL_LIST_TEMPLATE_HASH, FORCE_SCATTER_TEMPLATE_HASH, FUSED_MESSAGE_TEMPLATE_HASH};
+use ff_spec::{RuntimeKind, cell_list, force_scatter, fused_message};
 use ff_tables::Versions;
 
 /// (variant id, hash of its generated file and of the hand-written pieces).
@@ -11,6 +11,7 @@ const KERNEL_HASHES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/kerne
 pub fn template_hash(op: &str) -> &'static str {
     match op {
         cell_list::OP => CELL_LIST_TEMPLATE_HASH,
+        force_scatter::OP => FORCE_SCATTER_TEMPLATE_HASH,
         fused_message::OP => FUSED_MESSAGE_TEMPLATE_HASH,
         _ => "",
     }

@@ -3,7 +3,7 @@
 use ff_kernels::fused_message::{find, registered};
 use ff_reference::radial::{self, RadialKind};
 use ff_spec::fused_message::{self, Variant};
-use ff_spec::{OPS, cell_list};
+use ff_spec::{OPS, cell_list, force_scatter};
 use ff_tables::nearest;
 
 use crate::failure::{Failure, Result};
@@ -38,6 +38,12 @@ pub fn list(id: &str) -> Option<cell_list::Variant> {
     ff_kernels::cell_list::find(&variant).map(|registered| registered.variant())
 }
 
+/// The force scatter of an id.
+fn scatter(id: &str) -> Option<force_scatter::Variant> {
+    let variant = id.parse().ok()?;
+    ff_kernels::force_scatter::find(&variant).map(|registered| registered.variant())
+}
+
 /// The neighbour lists of exactly this id.
 ///
 /// # Errors
@@ -55,18 +61,26 @@ pub struct ByOp {
     pub messages: Vec<Variant>,
     /// Of `cell_list`.
     pub lists: Vec<cell_list::Variant>,
+    /// Of `force_scatter`.
+    pub scatters: Vec<force_scatter::Variant>,
 }
 
-/// The variants that these names stand for and that are of one of these ops, of any where none is given. Names of lists
-/// are ids, `messages` says what the others stand for.
+/// The variants that these names stand for and that are of one of these ops, of any where none is given. Names of
+/// lists and of force scatters are ids, `messages` says what the others stand for.
 ///
 /// # Errors
 /// An unknown op or name, and names of which none is of these ops.
 pub fn by_op(ops: &[String], names: &[String], messages: impl Fn(&str) -> Result<Vec<Variant>>) -> Result<ByOp> {
     ops.iter().try_for_each(|name| op(name))?;
     let of = |op: &str| ops.is_empty() || ops.iter().any(|chosen| chosen == op);
-    let mut found = ByOp { messages: Vec::new(), lists: Vec::new() };
+    let mut found = ByOp { messages: Vec::new(), lists: Vec::new(), scatters: Vec::new() };
     for name in names {
+        if let Some(scatter) = scatter(name) {
+            if of(force_scatter::OP) && !found.scatters.contains(&scatter) {
+                found.scatters.push(scatter);
+            }
+            continue;
+        }
         match list(name) {
             Some(list) if of(cell_list::OP) && !found.lists.contains(&list) => found.lists.push(list),
             Some(_) => {}
@@ -79,7 +93,7 @@ pub fn by_op(ops: &[String], names: &[String], messages: impl Fn(&str) -> Result
             }
         }
     }
-    if found.messages.is_empty() && found.lists.is_empty() {
+    if found.messages.is_empty() && found.lists.is_empty() && found.scatters.is_empty() {
         let (names, ops) = (names.join(", "), ops.join(", "));
         return Err(Failure::input(format!("none of the variants {names} is of op {ops}")));
     }
@@ -89,7 +103,8 @@ pub fn by_op(ops: &[String], names: &[String], messages: impl Fn(&str) -> Result
 /// The id of every variant that was rendered, of all ops.
 pub fn ids() -> Vec<String> {
     let lists = ff_kernels::cell_list::registered().iter().map(|registered| registered.id);
-    lists.chain(registered().iter().map(|registered| registered.id)).map(str::to_owned).collect()
+    let scatters = ff_kernels::force_scatter::registered().iter().map(|registered| registered.id);
+    lists.chain(scatters).chain(registered().iter().map(|registered| registered.id)).map(str::to_owned).collect()
 }
 
 /// Every message that was rendered.

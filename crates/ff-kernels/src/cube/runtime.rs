@@ -3,8 +3,9 @@ use cubecl::ir::{ElemType, FloatKind, StorageType, Type};
 use cubecl::prelude::*;
 use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, Inputs, Reduction, Variant};
 use ff_spec::{
-    Atomics, CellList, Clock, DeviceId, Dtype, FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchConfig,
-    LaunchError, Limits, Problem, RuntimeKind, cell_list,
+    Atomics, CellList, Clock, DeviceId, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward,
+    FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchConfig, LaunchError, Limits, Problem, RuntimeKind,
+    cell_list, force_scatter,
 };
 
 use crate::fused_message::{self, CubeEntry, CubeLaunch, Registered};
@@ -56,6 +57,18 @@ impl<R: Runtime> CubeRuntime<R> {
         }
         Ok(())
     }
+
+    /// Whether the device adds `dtype` atomically.
+    fn check_adds(&self, dtype: Dtype) -> Result<(), LaunchError> {
+        let adds = match dtype {
+            Dtype::F32 => self.device.atomics.f32_add,
+            Dtype::F64 => self.device.atomics.f64_add,
+        };
+        if adds {
+            return Ok(());
+        }
+        Err(LaunchError::Unsupported(format!("{} does not add {dtype} atomically", self.device.name)))
+    }
 }
 
 impl<R: Runtime> ff_spec::Device for CubeRuntime<R> {
@@ -86,12 +99,8 @@ impl<R: Runtime> ff_spec::Prepare for CubeRuntime<R> {
         let registered = fused_message::find(variant).ok_or_else(|| LaunchError::UnknownVariant(variant.id()))?;
         let device = &self.device;
         self.check(dtype)?;
-        let adds = match dtype {
-            Dtype::F32 => device.atomics.f32_add,
-            Dtype::F64 => device.atomics.f64_add,
-        };
-        if variant.reduction == Reduction::EdgeAtomic && !adds {
-            return Err(LaunchError::Unsupported(format!("{} does not add {dtype} atomically", device.name)));
+        if variant.reduction == Reduction::EdgeAtomic {
+            self.check_adds(dtype)?;
         }
         let entry = (self.entry)(registered);
         Ok(match dtype {
@@ -158,3 +167,41 @@ impl<R: Runtime> ff_spec::Prepare<CellList> for CubeRuntime<R> {
         })
     }
 }
+
+/// `force_scatter` in one order; only the orders that sum add atomically.
+macro_rules! prepare_force_scatter {
+    ($($op:ident $inputs:ident $sums:literal),*) => {$(
+        impl<R: Runtime> ff_spec::Prepare<$op> for CubeRuntime<R> {
+            fn default_config(&self, variant: &force_scatter::Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
+                crate::force_scatter::default_config(&self.device, variant, dtype, problem)
+            }
+
+            fn prepare(
+                &self,
+                variant: &force_scatter::Variant,
+                dtype: Dtype,
+                inputs: &force_scatter::$inputs<f64>,
+                config: &LaunchConfig,
+            ) -> Result<Box<dyn Launch<$op>>, LaunchError> {
+                use crate::force_scatter::{CubeLaunch, find};
+                let registered = find(variant).ok_or_else(|| LaunchError::UnknownVariant(variant.id()))?;
+                let (client, device) = (&self.client, &self.device);
+                self.check(dtype)?;
+                if $sums && variant.reduction == force_scatter::Reduction::Atomic {
+                    self.check_adds(dtype)?;
+                }
+                Ok(match dtype {
+                    Dtype::F32 => {
+                        Box::new(CubeLaunch::<R, f32, _>::new(client, device, registered, &inputs.cast(), config)?)
+                    }
+                    Dtype::F64 => Box::new(CubeLaunch::<R, f64, _>::new(client, device, registered, inputs, config)?),
+                })
+            }
+        }
+    )*};
+}
+prepare_force_scatter!(
+    ForceScatter Inputs true,
+    ForceScatterBackward BackwardInputs false,
+    ForceScatterDoubleBackward DoubleBackwardInputs true
+);

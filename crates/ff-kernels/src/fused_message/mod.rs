@@ -5,7 +5,6 @@ mod emit;
 pub mod host;
 mod launch;
 mod on_host;
-mod sender_list;
 mod table;
 
 use ff_spec::Problem;
@@ -13,9 +12,9 @@ use ff_spec::fused_message::{DoubleGradients, FilterKind, Gradients, InputError,
 
 pub use launch::{CubeCall, CubeLaunch, cube_config, default_config, host_config};
 pub use on_host::{HostInputs, HostLaunch};
-pub use sender_list::SenderList;
 pub use table::{Tabulation, tabulate};
 
+pub use crate::SenderList;
 use crate::cube::blueprint::Blueprint;
 use crate::host::Element;
 use host::{Backward, Call, Direction, HostConfig};

@@ -1,7 +1,8 @@
 use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, Inputs, Variant};
 use ff_spec::{
-    Atomics, CellList, Clock, Device, DeviceId, Dtype, FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward,
-    Launch, LaunchConfig, LaunchError, Limits, Prepare, Problem, RuntimeKind, cell_list,
+    Atomics, CellList, Clock, Device, DeviceId, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward,
+    FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchConfig, LaunchError, Limits, Prepare,
+    Problem, RuntimeKind, cell_list, force_scatter,
 };
 
 use crate::fused_message::{self, HostLaunch};
@@ -151,3 +152,34 @@ impl Prepare<CellList> for HostRuntime {
         })
     }
 }
+
+/// `force_scatter` in one order.
+macro_rules! prepare_force_scatter {
+    ($($op:ident $inputs:ident),*) => {$(
+        impl Prepare<$op> for HostRuntime {
+            fn default_config(&self, variant: &force_scatter::Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
+                crate::force_scatter::default_config(&self.device, variant, dtype, problem)
+            }
+
+            fn prepare(
+                &self,
+                variant: &force_scatter::Variant,
+                dtype: Dtype,
+                inputs: &force_scatter::$inputs<f64>,
+                config: &LaunchConfig,
+            ) -> Result<Box<dyn Launch<$op>>, LaunchError> {
+                use crate::force_scatter::{HostLaunch, find};
+                let registered = find(variant).ok_or_else(|| LaunchError::UnknownVariant(variant.id()))?;
+                Ok(match dtype {
+                    Dtype::F32 => Box::new(HostLaunch::<f32, _>::new(registered, inputs.cast(), config)?),
+                    Dtype::F64 => Box::new(HostLaunch::<f64, _>::new(registered, inputs.clone(), config)?),
+                })
+            }
+        }
+    )*};
+}
+prepare_force_scatter!(
+    ForceScatter Inputs,
+    ForceScatterBackward BackwardInputs,
+    ForceScatterDoubleBackward DoubleBackwardInputs
+);

@@ -247,7 +247,7 @@ pub fn run(args: &BenchArgs, screen: &Screen) -> Result<()> {
 
 fn chosen(args: &BenchArgs) -> Result<Vec<Bench>> {
     for op in &args.op {
-        variants::op(op)?;
+        variants::op_of(op, "bench", &[cell_list::OP, fused_message::OP])?;
     }
     let mut all: Vec<Bench> = suite().into_iter().map(Bench::Message).collect();
     all.extend(backward::suite().into_iter().map(Bench::Backward));

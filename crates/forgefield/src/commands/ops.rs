@@ -19,7 +19,7 @@ use crate::screen::{Paint, Screen, columns};
 #[derive(Serialize)]
 struct Report {
     schema: u32,
-    ops: (Op, Lists),
+    ops: (Op, Lists, Scatters),
 }
 
 /// `cell_list`.
@@ -32,6 +32,24 @@ struct Lists {
     orders_gated: Vec<u8>,
     variants: Vec<ListRow>,
     launch: Vec<Launch>,
+}
+
+/// `force_scatter`.
+#[derive(Serialize)]
+struct Scatters {
+    op: &'static str,
+    dtypes: Vec<Dtype>,
+    orders_registered: Vec<u8>,
+    orders_gated: Vec<u8>,
+    variants: Vec<ScatterRow>,
+}
+
+#[derive(Serialize)]
+struct ScatterRow {
+    variant: &'static str,
+    passes: Vec<Pass>,
+    /// The same bits on every run.
+    deterministic: bool,
 }
 
 #[derive(Serialize)]
@@ -100,9 +118,9 @@ struct Launch {
 /// Prints what was rendered.
 pub fn run(args: &OpsArgs, screen: &Screen) -> Result<()> {
     let passes = Passes::read(&args.passes)?;
-    let (op, lists) = (fused_message(&passes)?, cell_list(&passes)?);
+    let (op, lists, scatters) = (fused_message(&passes)?, cell_list(&passes)?, force_scatter(&passes));
     if args.json {
-        return screen.json(&Report { schema: SCHEMA_VERSION, ops: (op, lists) });
+        return screen.json(&Report { schema: SCHEMA_VERSION, ops: (op, lists, scatters) });
     }
     screen.line(screen.paint(Paint::Bold, format!("{OP}: radial basis, filter, message and scatter in one kernel")))?;
     screen.line(format!("dtypes {}", op.dtypes.iter().map(|d| d.name()).collect::<Vec<_>>().join(", ")))?;
@@ -147,7 +165,21 @@ pub fn run(args: &OpsArgs, screen: &Screen) -> Result<()> {
         .into_iter()
         .try_for_each(|line| screen.line(line))?;
     screen.line("")?;
-    parameters("STRATEGY", &lists.launch, screen)
+    parameters("STRATEGY", &lists.launch, screen)?;
+    screen.line("")?;
+    let name = scatters.op;
+    screen.line(screen.paint(Paint::Bold, format!("{name}: edge gradients to forces and strain derivatives")))?;
+    screen.line(format!("dtypes {}", scatters.dtypes.iter().map(|d| d.name()).collect::<Vec<_>>().join(", ")))?;
+    screen.line(orders(&scatters.orders_registered, &scatters.orders_gated))?;
+    screen.line("")?;
+    let row = |row: &ScatterRow| {
+        let bits = if row.deterministic { "yes" } else { "no" };
+        vec![row.variant.to_owned(), bits.to_owned(), passed(&scatters.orders_registered, &row.passes)]
+    };
+    let rows: Vec<Vec<String>> = scatters.variants.iter().map(row).collect();
+    columns(&["VARIANT", "SAME BITS", "LAST PASSED, BY ORDER"], &rows, "lll")
+        .into_iter()
+        .try_for_each(|line| screen.line(line))
 }
 
 fn orders(registered: &[u8], gated: &[u8]) -> String {
@@ -217,6 +249,24 @@ fn cell_list(passes: &Passes) -> Result<Lists> {
         variants: ff_kernels::cell_list::registered().iter().map(row).collect(),
         launch: launch(&spaces),
     })
+}
+
+fn force_scatter(passes: &Passes) -> Scatters {
+    let row = |registered: &ff_kernels::force_scatter::Registered| ScatterRow {
+        variant: registered.id,
+        passes: passes.of(ff_spec::force_scatter::OP, registered.id).cloned().collect(),
+        deterministic: registered.reduction == ff_spec::force_scatter::Reduction::Gather,
+    };
+    Scatters {
+        op: ff_spec::force_scatter::OP,
+        dtypes: Dtype::ALL.to_vec(),
+        orders_registered: registry::FORCE_SCATTER.orders(),
+        orders_gated: gated(
+            &registry::FORCE_SCATTER,
+            &ff_kernels::force_scatter::registered().iter().map(|r| r.variant()).collect::<Vec<_>>(),
+        ),
+        variants: ff_kernels::force_scatter::registered().iter().map(row).collect(),
+    }
 }
 
 fn fused_message(passes: &Passes) -> Result<Op> {

@@ -182,7 +182,7 @@ struct Used {
 }
 
 fn selected(args: &SelectArgs, screen: &Screen) -> Result<()> {
-    variants::op(&args.op)?;
+    variants::op_of(&args.op, "tables select", &[cell_list::OP, fused_message::OP])?;
     let problems: Vec<String> = args.problem.iter().cloned().collect();
     let files: Vec<PathBuf> = args.structure.iter().cloned().collect();
     let workloads = workload::collect(&problems, &files, &args.sizes)?;

@@ -46,7 +46,13 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
     let Strategy::Brute = args.strategy;
     let defaults = || DEFAULT_VARIANTS.map(str::to_owned).to_vec();
     let names = if args.variant.is_empty() { defaults() } else { args.variant.clone() };
-    let ByOp { messages, lists } = variants::by_op(&args.op, &names, |name| Ok(vec![variants::representative(name)?]))?;
+    args.op.iter().try_for_each(|op| variants::op_of(op, "tune", &[cell_list::OP, fused_message::OP]))?;
+    let ByOp { messages, lists, .. } =
+        variants::by_op(&args.op, &names, |name| Ok(vec![variants::representative(name)?]))?;
+    if messages.is_empty() && lists.is_empty() {
+        let names = names.join(", ");
+        return Err(Failure::input(format!("`tune` does not know the variants {names} of op `force_scatter` yet")));
+    }
     let dtypes: BTreeSet<Dtype> = args.dtype.iter().copied().collect();
     let dtypes = if dtypes.is_empty() { BTreeSet::from([Dtype::F32]) } else { dtypes };
     let tuned = [(cell_list::OP, lists.is_empty()), (fused_message::OP, messages.is_empty())];

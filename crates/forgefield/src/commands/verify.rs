@@ -23,7 +23,7 @@ const SHOWN: usize = 50;
 /// Runs the gate and says what it found.
 pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<()> {
     let names = if args.variant.is_empty() { variants::ids() } else { args.variant.clone() };
-    let ByOp { messages, lists } = variants::by_op(&args.op, &names, variants::matching)?;
+    let ByOp { messages, lists, scatters } = variants::by_op(&args.op, &names, variants::matching)?;
     let dtypes = if args.dtype.is_empty() { Dtype::ALL.to_vec() } else { distinct(&args.dtype) };
     let orders = distinct(&args.order);
     let set = if args.cases.contains(&Cases::Full) { CaseSet::Full } else { CaseSet::Quick };
@@ -45,6 +45,9 @@ pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<()> {
     let mut gate = Gate { runtimes: &runtimes, screen, summary: GateSummary::default() };
     for order in &orders {
         gate.order(&registry::CELL_LIST, *order, &lists, &dtypes, (set, args.seeds));
+    }
+    for order in &orders {
+        gate.order(&registry::FORCE_SCATTER, *order, &scatters, &dtypes, (set, args.seeds));
     }
     for order in &orders {
         gate.order(&registry::FUSED_MESSAGE, *order, &messages, &dtypes, (set, args.seeds));

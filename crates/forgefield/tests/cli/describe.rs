@@ -51,6 +51,9 @@ fn ops_list_every_variant() {
     assert_eq!(op["op"], "fused_message");
     let lists = &json["ops"][1];
     assert_eq!((&lists["op"], lists["variants"].as_array().map(Vec::len)), (&"cell_list".into(), Some(4)));
+    let scatters = &json["ops"][2];
+    assert_eq!((&scatters["op"], &scatters["variants"][0]["variant"]), (&"force_scatter".into(), &"gather".into()));
+    assert_eq!(scatters["orders_gated"], serde_json::json!([0, 1, 2]));
     let launch = |op: &serde_json::Value, part: &str, value: &str| {
         let launch = op["launch"].as_array().expect("a list");
         let spaces = launch.iter().filter(|l| l[part] == value);

@@ -2,7 +2,7 @@
 
 use ff_reference::fused_message::{BackwardOracle, DoubleBackwardOracle, backward, double_backward};
 use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, DoubleGradients, Gradients, Inputs, Wanted};
-use ff_spec::{Dtype, FusedMessageBackward, FusedMessageDoubleBackward, LaunchConfig, Op, Prepare, Runtime};
+use ff_spec::{Dtype, FusedMessageBackward, FusedMessageDoubleBackward, Op, Prepare, Runtime};
 use ff_testkit::gate::{Gated, Verdict};
 use ff_testkit::gradients::{random_cotangents, random_tangent, rounded_backward, rounded_double_backward};
 
@@ -48,7 +48,7 @@ pub fn suite() -> Vec<Case> {
 ///
 /// # Errors
 /// Gradients that are wrong, and whatever stops the runtime.
-pub fn measure(case: &Case, runtime: &dyn Runtime, args: &BenchArgs, screen: &Screen) -> Result<Row> {
+pub fn measure(case: &Case, runtime: &(dyn Runtime + 'static), args: &BenchArgs, screen: &Screen) -> Result<Row> {
     let forward: &dyn Prepare = runtime;
     let chosen = prepare(&case.forward, forward, args, screen)?;
     let (inputs, dtype) = (&chosen.inputs, case.forward.dtype);
@@ -69,7 +69,13 @@ pub fn measure(case: &Case, runtime: &dyn Runtime, args: &BenchArgs, screen: &Sc
             let tensors = all.tensors();
             let oracle = BackwardOracle { outputs, magnitude };
             let written = oracle.outputs.tensors().iter().map(|(_, values)| values.len()).sum();
-            let timed = Timed::<FusedMessageBackward> { inputs: &all, oracle, mask: |_| (), read: &tensors, written };
+            let timed = Timed::<FusedMessageBackward, _> {
+                inputs: &all,
+                oracle,
+                mask: |_: &mut Gradients<f64>| (),
+                read: &tensors,
+                written,
+            };
             timed.measure(case, &chosen, runtime, args, Gradients::tensors)
         }
         Kind::Second => {
@@ -91,7 +97,7 @@ pub fn measure(case: &Case, runtime: &dyn Runtime, args: &BenchArgs, screen: &Sc
                 mask(&mut outputs.grad.vectors, inputs.n_atoms, step);
             };
             let timed =
-                Timed::<FusedMessageDoubleBackward> { inputs: &all, oracle, mask: known, read: &tensors, written };
+                Timed::<FusedMessageDoubleBackward, _> { inputs: &all, oracle, mask: known, read: &tensors, written };
             timed.measure(case, &chosen, runtime, args, DoubleGradients::tensors)
         }
     }
@@ -144,13 +150,13 @@ where
         &self,
         case: &Case,
         chosen: &Chosen,
-        runtime: &dyn Runtime,
+        runtime: &(dyn Runtime + 'static),
         args: &BenchArgs,
         named: impl Fn(&O::Outputs) -> Vec<(&'static str, &[f64])>,
     ) -> Result<Row> {
         let Chosen { exact, variant, problem, config, .. } = chosen;
         let dtype = case.forward.dtype;
-        let mut launch = self.launch(runtime, chosen, dtype, config)?;
+        let mut launch = Prepare::<O>::prepare(runtime, variant, dtype, self.inputs, config)?;
         let before = self.check(launch.as_mut(), dtype)?;
         if let Some(dir) = &args.export {
             let more = self.read.iter().filter(|(name, ..)| name.contains("grad.") || name.contains("tangent."));
@@ -179,16 +185,6 @@ where
             rel_error: before.max(after),
             memory,
         })
-    }
-
-    fn launch(
-        &self,
-        runtime: &dyn Runtime,
-        chosen: &Chosen,
-        dtype: Dtype,
-        config: &LaunchConfig,
-    ) -> Result<Box<dyn ff_spec::Launch<O>>> {
-        Ok(Prepare::<O>::prepare(runtime, &chosen.variant, dtype, self.inputs, config)?)
     }
 
     /// Runs the kernel on poisoned outputs; the largest relative error of its gradients.

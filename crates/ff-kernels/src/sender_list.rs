@@ -1,4 +1,4 @@
-//! The neighbour list that gradients are gathered over.
+//! The neighbour list that is gathered over by sender.
 
 /// A neighbour list as its senders see it; made once, as the list is made once for many calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
