@@ -1,6 +1,8 @@
 use std::ops::ControlFlow;
 
-use ff_spec::{CellList, Dtype, FusedMessage, Prepare, Runtime};
+use ff_spec::{
+    CellList, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage, Prepare, Runtime,
+};
 use ff_testkit::catalogue::{CaseSet, OracleCache};
 use ff_testkit::gate::{GatePlan, Gated, run_gate};
 
@@ -45,4 +47,12 @@ fn every_variant_passes_the_gate() {
 fn every_list_passes_the_gate() {
     let variants: Vec<_> = ff_kernels::cell_list::registered().iter().map(|r| r.variant()).collect();
     passes::<CellList>(&variants);
+}
+
+#[test]
+fn every_force_scatter_passes_the_gate_in_every_order() {
+    let variants: Vec<_> = ff_kernels::force_scatter::registered().iter().map(|r| r.variant()).collect();
+    passes::<ForceScatter>(&variants);
+    passes::<ForceScatterBackward>(&variants);
+    passes::<ForceScatterDoubleBackward>(&variants);
 }

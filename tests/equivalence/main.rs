@@ -1,5 +1,6 @@
 //! Numerical equivalence of the generated kernels to the oracle, on every runtime of this machine.
 
+mod force_scatter;
 mod gate;
 mod lists;
 mod many_atoms;

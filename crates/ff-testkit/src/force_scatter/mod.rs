@@ -98,7 +98,7 @@ pub fn random_inputs(spec: &ScatterSpec, seed: u64) -> Inputs<f64> {
     for n_atoms in &spec.systems {
         let atoms = first..first + n_atoms;
         for row in &rows[atoms.clone()] {
-            let cancelling = spec.cancelling && inputs.row_ptr.len() % 2 == 0;
+            let cancelling = spec.cancelling && inputs.row_ptr.len().is_multiple_of(2);
             for at in 0..*row {
                 if cancelling && at % 2 == 1 {
                     inputs.sender.extend(inputs.sender.last().copied());

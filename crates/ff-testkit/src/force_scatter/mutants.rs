@@ -89,8 +89,10 @@ impl Scalar<'_> {
         let n_edges = sender.len() - usize::from(self.has(Mutation::DroppedEdge) && !sender.is_empty());
         for (receiver, system) in self.list.system_of_atoms().into_iter().enumerate() {
             let system = if self.has(Mutation::FirstSystem) { 0 } else { system as usize };
-            for edge in row_ptr[receiver] as usize..(row_ptr[receiver + 1] as usize).min(n_edges) {
-                visit(edge, (receiver, sender[edge] as usize, system));
+            let at = |atom: usize| (row_ptr[atom] as usize).min(n_edges);
+            let row = at(receiver)..at(receiver + 1);
+            for (edge, sender) in row.clone().zip(&sender[row]) {
+                visit(edge, (receiver, *sender as usize, system));
             }
         }
     }

@@ -136,7 +136,8 @@ fn part_sum<F: Float>(
     let first = row_ptr[system_ptr[system] as usize] as usize;
     let end = row_ptr[system_ptr[system + 1] as usize] as usize;
     let parts = parts as usize;
-    let length = (end - first + parts - 1) / parts;
+    // Enough for all edges; the last parts may be short or empty.
+    let length = (end - first) / parts + 1;
     let start = min(first + part * length, end);
     let stop = min(start + length, end);
     let mut sums = Array::<F>::new(SYMMETRIC);
