@@ -8,7 +8,7 @@
 //! Shapes and units are those of [`ff_spec::fused_message`]; the maths is in `ops.md`.
 
 mod autodiff;
-mod cube;
+pub(crate) mod cube;
 mod flex;
 mod inputs;
 
@@ -205,6 +205,16 @@ pub enum OpError {
         /// The value.
         found: i64,
     },
+    /// An edge joins two systems.
+    #[error("edge {edge} goes from an atom of system {sender} to one of system {receiver}, expected both in one")]
+    Systems {
+        /// Which, by its place in the list.
+        edge: usize,
+        /// Of its receiver.
+        receiver: usize,
+        /// Of its sender.
+        sender: usize,
+    },
     /// The device failed while a tensor was read.
     #[error("`{tensor}` could not be read: {reason}")]
     Read {
@@ -367,14 +377,14 @@ fn check_support(device: &DeviceId, dtype: Dtype, variant: &Variant) -> Result<(
 }
 
 /// What every tensor of a call must share.
-struct Context<D> {
-    device: D,
-    dtype: Dtype,
+pub(crate) struct Context<D> {
+    pub device: D,
+    pub dtype: Dtype,
 }
 
 impl<D: PartialEq + std::fmt::Debug> Context<D> {
     /// Checks dtype, device and shape; `names` are those of the sizes in `expected`.
-    fn float<B: Backend<Device = D>, const R: usize>(
+    pub fn float<B: Backend<Device = D>, const R: usize>(
         &self,
         tensor: &'static str,
         found: &Tensor<B, R>,
@@ -393,7 +403,7 @@ impl<D: PartialEq + std::fmt::Debug> Context<D> {
         Ok(())
     }
 
-    fn device(&self, tensor: &'static str, found: &D) -> Result<(), OpError> {
+    pub fn device(&self, tensor: &'static str, found: &D) -> Result<(), OpError> {
         if *found == self.device {
             return Ok(());
         }
@@ -401,11 +411,11 @@ impl<D: PartialEq + std::fmt::Debug> Context<D> {
     }
 }
 
-fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
+pub(crate) fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
     tensor.into_primitive().tensor()
 }
 
-fn tensor<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
+pub(crate) fn tensor<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
     Tensor::from_primitive(TensorPrimitive::Float(primitive))
 }
 

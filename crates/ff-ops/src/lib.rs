@@ -4,7 +4,10 @@
 //! the trait per kind of backend. Nothing here tunes: launch configurations come from `ff-tables`.
 
 mod dtype;
+mod flex;
+pub mod force_scatter;
 pub mod fused_message;
+mod nodes;
 pub mod unfused;
 
 #[cfg(test)]

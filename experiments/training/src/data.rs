@@ -4,6 +4,7 @@ use anyhow::Result;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
 use ff_model::{Structure, neighbors, problems::silicon};
+use ff_ops::fused_message::Graph;
 use ff_spec::cell_list::NeighborList;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -46,14 +47,10 @@ pub fn frames(n: usize, cutoff: f64, seed: u64) -> Result<Vec<Frame>> {
 pub struct Batch<B: Backend> {
     /// Frames.
     pub n_frames: usize,
-    /// [n_atoms + 1] and [n_edges], by receiver.
-    pub row_ptr: Tensor<B, 1, Int>,
-    /// [n_edges].
-    pub sender: Tensor<B, 1, Int>,
+    /// Their neighbour list, with S·H in the place of edge vectors.
+    pub graph: Graph<B>,
     /// [n_edges].
     pub receiver: Tensor<B, 1, Int>,
-    /// S·H of each edge, [n_edges, 3], Å.
-    pub offset: Tensor<B, 2>,
     /// [n_atoms, 3], Å.
     pub positions: Tensor<B, 2>,
     /// [n_frames], eV per atom above the mean of the training frames.
@@ -64,7 +61,10 @@ pub struct Batch<B: Backend> {
 
 impl<B: Backend> Batch<B> {
     /// Of frames with the same number of atoms; `mean` is the energy per atom that is subtracted.
-    pub fn new(frames: &[&Frame], mean: f64) -> Self {
+    ///
+    /// # Errors
+    /// None for lists that ff-model made.
+    pub fn new(frames: &[&Frame], mean: f64) -> Result<Self> {
         let device = Default::default();
         let (mut row_ptr, mut sender, mut receiver) = (vec![0i32], Vec::new(), Vec::new());
         let (mut offset, mut positions, mut forces, mut energies) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -92,15 +92,13 @@ impl<B: Backend> Batch<B> {
             let n = values.len();
             Tensor::<B, 1, Int>::from_data(TensorData::new(values, [n]), &device)
         };
-        Self {
+        Ok(Self {
             n_frames: frames.len(),
-            energies: Tensor::from_data(TensorData::new(energies, [frames.len()]), &device),
-            row_ptr: indices(row_ptr),
-            sender: indices(sender),
+            graph: Graph::new(indices(row_ptr), indices(sender), floats(offset))?,
             receiver: indices(receiver),
-            offset: floats(offset),
             positions: floats(positions),
+            energies: Tensor::from_data(TensorData::new(energies, [frames.len()]), &device),
             forces: floats(forces),
-        }
+        })
     }
 }

@@ -99,8 +99,8 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(frames: &[&Frame], mean: f64) -> Self {
-        Self { once: Batch::new(frames, mean), twice: Batch::new(frames, mean) }
+    fn new(frames: &[&Frame], mean: f64) -> Result<Self> {
+        Ok(Self { once: Batch::new(frames, mean)?, twice: Batch::new(frames, mean)? })
     }
 
     fn losses(&self, model: &Model<Once>, message: Message) -> Result<Losses<Once>> {
@@ -201,7 +201,7 @@ fn main() -> Result<()> {
     ensure!(args.batch > 0 && train.len() >= args.batch && !held.is_empty(), "no batch of {} frames", args.batch);
     let mean = train.iter().map(|frame| frame.energy / 64.0).sum::<f64>() / train.len() as f64;
     let refs: Vec<&Frame> = held.iter().collect();
-    let held: Vec<Pair> = refs.chunks(args.batch).map(|frames| Pair::new(frames, mean)).collect();
+    let held: Vec<Pair> = refs.chunks(args.batch).map(|frames| Pair::new(frames, mean)).collect::<Result<_>>()?;
 
     let mut model = Model::<Once>::new(&SIZES, &device);
     let mut optimiser = AdamConfig::new().init();
@@ -214,7 +214,7 @@ fn main() -> Result<()> {
         if at == 0 {
             order.shuffle(&mut rng);
         }
-        let batch = Pair::new(&order[at..at + args.batch], mean);
+        let batch = Pair::new(&order[at..at + args.batch], mean)?;
         let gradients = batch.losses(&model, Message::Fused)?.total().backward();
         let gradients = GradientsParams::from_grads(gradients, &model);
         // A cosine from the full rate to none.
@@ -230,13 +230,13 @@ fn main() -> Result<()> {
         }
     }
     let seconds = begin.elapsed().as_secs_f64();
-    let batch = Pair::new(&order[..args.batch], mean);
+    let batch = Pair::new(&order[..args.batch], mean)?;
     let timing = time(&model, &batch, args.timed)?;
     let results = Results {
         seed: args.seed,
         steps: args.steps,
         atoms_per_step: batch.once.positions.dims()[0],
-        edges_per_step: batch.once.sender.dims()[0],
+        edges_per_step: batch.once.graph.n_edges(),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         fall: curve[0].loss / curve[curve.len() - 1].loss,
         held_out: curve,

@@ -7,7 +7,8 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::silu;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Distribution, Tensor};
-use ff_ops::fused_message::{FilterTensors, FusedMessageBackend, Graph, OpError, Options, fused_message};
+use ff_ops::force_scatter::{ForceScatterBackend, edge_vec};
+use ff_ops::fused_message::{FilterTensors, OpError, Options, fused_message};
 use ff_ops::unfused;
 use ff_spec::fused_message::{Radial, Variant};
 
@@ -105,7 +106,7 @@ impl<B: Backend> Model<B> {
     }
 }
 
-impl<B: FusedMessageBackend> Model<B> {
+impl<B: ForceScatterBackend> Model<B> {
     /// Energy per atom of each frame, [n_frames], of atoms at `positions` [n_atoms, 3] in Å.
     ///
     /// # Errors
@@ -120,10 +121,8 @@ impl<B: FusedMessageBackend> Model<B> {
         let [n_basis, _] = self.layers[0].filter_a.dims();
         let (n_atoms, f) = (positions.dims()[0], self.embedding.dims()[1]);
         let radial = radial(n_basis);
-        let edge_vec = positions.clone().select(0, batch.sender.clone())
-            - positions.clone().select(0, batch.receiver.clone())
-            + batch.offset.clone();
-        let graph = Graph::new(batch.row_ptr.clone(), batch.sender.clone(), edge_vec)?;
+        let edge_vec = edge_vec(&batch.graph, positions.clone(), Some(batch.graph.edge_vec().clone()))?;
+        let graph = batch.graph.with_edge_vec(edge_vec)?;
         let mut s = self.embedding.val().repeat_dim(0, n_atoms);
         let mut mu = Tensor::zeros([n_atoms, 3, f], &positions.device());
         for layer in &self.layers {

@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use burn::tensor::ops::FloatTensor;
-use burn::tensor::{Shape, Slice, TensorMetadata};
+use burn::tensor::{Shape, TensorMetadata};
 use burn_autodiff::Autodiff;
 use burn_autodiff::checkpoint::base::Checkpointer;
 use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
-use burn_autodiff::ops::{Backward, Ops, OpsKind};
-use ff_spec::fused_message::{Message, Wanted};
+use burn_autodiff::ops::{Backward, Ops};
+use ff_spec::fused_message::{Message, OP, Wanted};
 use ff_spec::{DeviceId, LaunchError};
 
 use super::{
     FilterPrimitives, FusedMessageBackend, Plan, PrimitiveDoubleGradients, PrimitiveGradients, PrimitiveMessage,
     Primitives,
 };
+use crate::nodes::{Joined, join, record};
 
 /// Calls `$record` with the number of `$parents` as a constant.
 macro_rules! with_parents {
@@ -51,7 +52,7 @@ impl<B: FusedMessageBackend, C: CheckpointStrategy> FusedMessageBackend for Auto
         let state = (inner(inputs), plan.clone());
         let joined = with_parents!(parents, 3 4 5 6 7, |nodes| {
             let prep = FusedMessageGradients.prepare::<C>(nodes).compute_bound().stateful();
-            record::<B, C, _, _, _>(prep, 1, state, |(inputs, plan)| {
+            record::<B, C, _, _, _>(prep, (B::ORDER, 1), OP, state, |(inputs, plan)| {
                 let message = B::fused_message(inputs, &plan)?;
                 Ok(join::<B>([message.nodes].into_iter().chain(message.vectors)))
             })
@@ -72,7 +73,7 @@ impl<B: FusedMessageBackend, C: CheckpointStrategy> FusedMessageBackend for Auto
         let state = DoubleState { inputs: inner(inputs), grad, shapes: shapes.clone(), wanted, plan: plan.clone() };
         let joined = with_parents!(parents, 4 5 6 7 9, |nodes| {
             let prep = FusedMessageDoubleGradients.prepare::<C>(nodes).compute_bound().stateful();
-            record::<B, C, _, _, _>(prep, 2, state, |state| {
+            record::<B, C, _, _, _>(prep, (B::ORDER, 2), OP, state, |state| {
                 let DoubleState { inputs, grad, wanted, plan, .. } = state;
                 let found = B::fused_message_backward(inputs, grad, wanted, &plan)?;
                 let filter = found.filter.iter().flat_map(FilterPrimitives::tensors);
@@ -113,60 +114,10 @@ fn inner<B: FusedMessageBackend, C: CheckpointStrategy>(inputs: Primitives<Autod
     }
 }
 
-/// Computes what `state` holds and, where anything it is made of is tracked, records it with the state.
-fn record<B: FusedMessageBackend, C: CheckpointStrategy, G, S, const N: usize>(
-    prep: OpsKind<G, B, S, C, N>,
-    order: u8,
-    state: S,
-    compute: impl FnOnce(S) -> Result<FloatTensor<B>, LaunchError>,
-) -> Result<FloatTensor<Autodiff<B, C>>, LaunchError>
-where
-    G: Backward<B, N, State = S>,
-    S: Clone + Send + std::fmt::Debug + 'static,
-{
-    match prep {
-        OpsKind::Tracked(_) if B::ORDER < order => Err(LaunchError::Unsupported(format!(
-            "a gradient of order {order} through `fused_message` is not registered for {}",
-            B::name(&Default::default())
-        ))),
-        OpsKind::Tracked(prep) => {
-            let output = compute(state.clone())?;
-            Ok(prep.finish(state, output))
-        }
-        OpsKind::UnTracked(prep) => Ok(prep.finish(compute(state)?)),
-    }
-}
-
-/// Tensors as one, since a node of the graph has one output.
-fn join<B: FusedMessageBackend>(tensors: impl Iterator<Item = FloatTensor<B>>) -> FloatTensor<B> {
-    let mut flat: Vec<FloatTensor<B>> = tensors
-        .map(|tensor| {
-            let elements = tensor.shape().num_elements();
-            B::float_reshape(tensor, Shape::new([elements]))
-        })
-        .collect();
-    if flat.len() == 1 { flat.swap_remove(0) } else { B::float_cat(flat, 0) }
-}
-
-/// The tensors that were joined, from the front.
-struct Joined<B: FusedMessageBackend> {
-    joined: FloatTensor<B>,
-    at: usize,
-}
-
-impl<B: FusedMessageBackend> Joined<B> {
-    fn next(&mut self, shape: &Shape) -> FloatTensor<B> {
-        let end = self.at + shape.num_elements();
-        let slice = Slice::from(self.at..end);
-        self.at = end;
-        B::float_reshape(B::float_slice(self.joined.clone(), &[slice]), shape.clone())
-    }
-}
-
 /// The outputs of the op, which were joined.
 fn message<B: FusedMessageBackend>(joined: FloatTensor<B>, plan: &Plan) -> PrimitiveMessage<B> {
     let (n, f) = (plan.sizes.n_atoms, plan.sizes.features);
-    let mut joined = Joined::<B> { joined, at: 0 };
+    let mut joined = Joined::<B>::new(joined);
     let nodes = joined.next(&Shape::new([n, f]));
     let vectors = (plan.sizes.message == Message::Painn).then(|| joined.next(&Shape::new([n, 3, f])));
     PrimitiveMessage { nodes, vectors }
@@ -195,7 +146,7 @@ impl Shapes {
 
     /// The gradients that were joined.
     fn gradients<B: FusedMessageBackend>(&self, joined: FloatTensor<B>) -> PrimitiveGradients<B> {
-        let mut joined = Joined::<B> { joined, at: 0 };
+        let mut joined = Joined::<B>::new(joined);
         let mut next = |shape: &Shape| joined.next(shape);
         PrimitiveGradients {
             nodes: self.nodes.as_ref().map(&mut next),

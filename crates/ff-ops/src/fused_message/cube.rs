@@ -189,14 +189,14 @@ where
 }
 
 /// A tensor's own buffer where it is contiguous, else a copy that is.
-fn buffer<R: CubeRuntime>(tensor: Option<CubeTensor<R>>) -> Option<(Handle, usize)> {
+pub(crate) fn buffer<R: CubeRuntime>(tensor: Option<CubeTensor<R>>) -> Option<(Handle, usize)> {
     let tensor = tensor.filter(|tensor| tensor.shape().num_elements() > 0)?;
     let len = tensor.shape().num_elements();
     Some((into_contiguous(tensor).handle, len))
 }
 
 /// Indices as u32; those of i32 that are not negative, as checked, have the same bits.
-fn indices<R: CubeRuntime>(tensor: CubeTensor<R>) -> Option<(Handle, usize)> {
+pub(crate) fn indices<R: CubeRuntime>(tensor: CubeTensor<R>) -> Option<(Handle, usize)> {
     let empty = tensor.shape().num_elements() == 0;
     match tensor.dtype {
         DType::I32 | DType::U32 => buffer(Some(tensor)),

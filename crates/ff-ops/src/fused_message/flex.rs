@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use burn::tensor::{DType, Element, TensorData};
+use burn::tensor::Element;
 use burn_flex::{Flex, FlexDevice, FlexTensor};
 use ff_kernels::fused_message::host::{Backward, Call, Direction};
 use ff_kernels::fused_message::{HostElement, SenderList, host_config};
@@ -14,6 +14,7 @@ use super::{
     FilterPrimitives, FusedMessageBackend, Plan, PrimitiveDoubleGradients, PrimitiveGradients, PrimitiveMessage,
     Primitives,
 };
+use crate::flex::{indices, tensor};
 
 impl FusedMessageBackend for Flex {
     const ORDER: u8 = 2;
@@ -105,10 +106,6 @@ impl<T: HostElement + Element> Borrowed<T> {
             order: Some(&inputs.order),
         }
     }
-}
-
-fn tensor<T: Element>(values: Vec<T>, shape: &[usize]) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(values, shape.to_vec()))
 }
 
 fn forward<T: HostElement + Element>(
@@ -243,17 +240,6 @@ fn double_backward<T: HostElement + Element>(
     let backward = cotangents.backward(inputs, &call, wanted);
     T::double_backward(plan.registered)(&call, backward, direction, &config, &mut out);
     Ok(PrimitiveDoubleGradients { grad: message(out.grad, plan), gradients: gradients(out.gradients, wanted, plan) })
-}
-
-/// Indices of any width as u32, which the list was checked to fit.
-fn indices(tensor: &FlexTensor) -> Vec<u32> {
-    let tensor = tensor.to_contiguous();
-    match tensor.dtype() {
-        DType::I32 => tensor.storage::<i32>().iter().map(|i| *i as u32).collect(),
-        DType::I64 => tensor.storage::<i64>().iter().map(|i| *i as u32).collect(),
-        DType::U32 => tensor.storage::<u32>().to_vec(),
-        _ => tensor.into_data().iter::<i64>().map(|i| i as u32).collect(),
-    }
 }
 
 /// The filter as the host kernels own it; weights are small beside everything else.

@@ -21,6 +21,8 @@ pub struct Graph<B: Backend> {
     order: Arc<ReceiverOrder>,
     /// Likewise, by the first backward on host.
     senders: Arc<OnceLock<SenderList>>,
+    /// Likewise, `sender_ptr` and `transpose` on a device.
+    by_sender: Arc<OnceLock<[Tensor<B, 1, Int>; 2]>>,
 }
 
 impl<B: Backend> Graph<B> {
@@ -29,7 +31,14 @@ impl<B: Backend> Graph<B> {
     /// # Errors
     /// [`OpError`] where shapes do not fit together, `row_ptr` does not ascend from 0 to n_edges or a sender is no atom.
     pub fn new(row_ptr: Tensor<B, 1, Int>, sender: Tensor<B, 1, Int>, edge_vec: Tensor<B, 2>) -> Result<Self, OpError> {
-        let graph = Self { row_ptr, sender, edge_vec, order: Arc::default(), senders: Arc::default() };
+        let graph = Self {
+            row_ptr,
+            sender,
+            edge_vec,
+            order: Arc::default(),
+            senders: Arc::default(),
+            by_sender: Arc::default(),
+        };
         graph.check_shapes()?;
         let offsets = read("row_ptr", &graph.row_ptr)?;
         if offsets[0] != 0 {
@@ -62,7 +71,14 @@ impl<B: Backend> Graph<B> {
         sender: Tensor<B, 1, Int>,
         edge_vec: Tensor<B, 2>,
     ) -> Result<Self, OpError> {
-        let graph = Self { row_ptr, sender, edge_vec, order: Arc::default(), senders: Arc::default() };
+        let graph = Self {
+            row_ptr,
+            sender,
+            edge_vec,
+            order: Arc::default(),
+            senders: Arc::default(),
+            by_sender: Arc::default(),
+        };
         graph.check_shapes()?;
         Ok(graph)
     }
@@ -102,13 +118,33 @@ impl<B: Backend> Graph<B> {
         &self.edge_vec
     }
 
+    /// `row_ptr` and `sender`, read back from the device.
+    pub(crate) fn read_list(&self) -> Result<(Vec<u32>, Vec<u32>), OpError> {
+        Ok((read("row_ptr", &self.row_ptr)?, read("sender", &self.sender)?))
+    }
+
+    /// `sender_ptr` [n_atoms + 1] and `transpose` [n_edges]; the first call reads the list back and sorts it on host.
+    pub(crate) fn by_sender(&self) -> Result<[Tensor<B, 1, Int>; 2], OpError> {
+        if let Some(found) = self.by_sender.get() {
+            return Ok(found.clone());
+        }
+        let (row_ptr, sender) = self.read_list()?;
+        let SenderList { sender_ptr, transpose, .. } = SenderList::new(&row_ptr, &sender);
+        let device = self.sender.device();
+        let upload = |values: Vec<u32>| {
+            let values: Vec<i64> = values.into_iter().map(i64::from).collect();
+            Tensor::from_data(&values[..], &device)
+        };
+        Ok(self.by_sender.get_or_init(|| [upload(sender_ptr), upload(transpose)]).clone())
+    }
+
     /// Where the order of receivers is kept.
     pub(super) fn order(&self) -> &Arc<ReceiverOrder> {
         &self.order
     }
 
     /// Where the list by sender is kept.
-    pub(super) fn senders(&self) -> &Arc<OnceLock<SenderList>> {
+    pub(crate) fn senders(&self) -> &Arc<OnceLock<SenderList>> {
         &self.senders
     }
 
@@ -126,6 +162,11 @@ impl<B: Backend> Graph<B> {
     /// Checks what a call's other tensors decide: dtype and device.
     pub(super) fn check(&self, context: &Context<B::Device>) -> Result<(), OpError> {
         context.float("edge_vec", &self.edge_vec, [self.n_edges(), 3], "n_edges, 3")?;
+        self.check_list(context)
+    }
+
+    /// Checks that the list is on the device of a call.
+    pub(crate) fn check_list(&self, context: &Context<B::Device>) -> Result<(), OpError> {
         context.device("row_ptr", &self.row_ptr.device())?;
         context.device("sender", &self.sender.device())
     }

@@ -1,0 +1,303 @@
+//! Edge vectors from positions, and forces and strain derivatives from gradients in edge vectors, on Burn tensors.
+//!
+//! The two are each other's gradients: [`edge_vec`] gathers over the edges what [`force_scatter`] sums into the atoms. On
+//! `Autodiff<B>` both are nodes of Burn's graph, so forces come from Burn's backward or, where the gradients in edge vectors
+//! are at hand, from [`force_scatter`]; on `Autodiff<Autodiff<B>>` a loss on either has gradients in turn. The neighbour
+//! list is fixed in every backward.
+//!
+//! Shapes and units are those of [`ff_spec::force_scatter`]; the maths is in `ops.md`.
+
+mod autodiff;
+mod cube;
+mod flex;
+
+use std::sync::{Arc, OnceLock};
+
+use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn::tensor::{Int, Tensor};
+use ff_kernels::SenderList;
+use ff_kernels::force_scatter::{Registered, default_config, find};
+use ff_spec::force_scatter::{Reduction, Variant};
+use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, Problem, RuntimeKind};
+
+use crate::dtype::spec_dtype;
+use crate::fused_message::{Context, FusedMessageBackend, Graph, OpError, primitive, tensor};
+
+/// A backend that carries the kernels of `force_scatter`.
+pub trait ForceScatterBackend: FusedMessageBackend {
+    /// The highest order of derivatives that there are kernels for.
+    const SCATTER_ORDER: u8;
+
+    /// x_sender − x_receiver of `positions` [n_atoms, 3] for every edge, [n_edges, 3].
+    ///
+    /// # Errors
+    /// [`LaunchError`] for what the device refuses.
+    fn edge_differences(
+        list: &ListPrimitives<Self>,
+        positions: FloatTensor<Self>,
+        plan: &Arc<ScatterPlan>,
+    ) -> Result<FloatTensor<Self>, LaunchError>;
+
+    /// Forces [n_atoms, 3] and strain derivatives [n_systems, 3, 3].
+    ///
+    /// # Errors
+    /// As [`ForceScatterBackend::edge_differences`].
+    fn force_scatter(
+        list: &ListPrimitives<Self>,
+        edges: EdgePrimitives<Self>,
+        plan: &Arc<ScatterPlan>,
+    ) -> Result<SumPrimitives<Self>, LaunchError>;
+
+    /// The first backward: gradients in edge vectors and edge gradients, from those in the sums.
+    ///
+    /// # Errors
+    /// As [`ForceScatterBackend::edge_differences`].
+    fn force_scatter_backward(
+        list: &ListPrimitives<Self>,
+        edges: EdgePrimitives<Self>,
+        grad: SumPrimitives<Self>,
+        plan: &Arc<ScatterPlan>,
+    ) -> Result<EdgePrimitives<Self>, LaunchError>;
+
+    /// The second backward: from gradients `tangent` in those of the first, gradients in `grad` and in `edges`.
+    ///
+    /// # Errors
+    /// As [`ForceScatterBackend::edge_differences`], and [`LaunchError::Unsupported`] where
+    /// [`ForceScatterBackend::SCATTER_ORDER`] is less than 2.
+    fn force_scatter_double_backward(
+        list: &ListPrimitives<Self>,
+        edges: EdgePrimitives<Self>,
+        grad: SumPrimitives<Self>,
+        tangent: EdgePrimitives<Self>,
+        plan: &Arc<ScatterPlan>,
+    ) -> Result<(SumPrimitives<Self>, EdgePrimitives<Self>), LaunchError>;
+}
+
+/// A checked neighbour list with its systems.
+#[derive(Clone, Debug)]
+pub struct ListPrimitives<B: FusedMessageBackend> {
+    row_ptr: IntTensor<B>,
+    sender: IntTensor<B>,
+    system_ptr: IntTensor<B>,
+    /// Kept with the graph; the host kernels alone read it.
+    senders: Arc<OnceLock<SenderList>>,
+    /// `sender_ptr` and `transpose`, which the cube kernels read where sums are gathered.
+    by_sender: Option<[IntTensor<B>; 2]>,
+}
+
+/// Edge vectors and gradients in them, or what else edges have two of, [n_edges, 3] each.
+#[derive(Clone, Debug)]
+pub struct EdgePrimitives<B: FusedMessageBackend> {
+    /// r_e, Å.
+    pub edge_vec: FloatTensor<B>,
+    /// ∂E/∂r_e, eV/Å.
+    pub edge_grad: FloatTensor<B>,
+}
+
+/// What edges are summed into.
+#[derive(Clone, Debug)]
+pub struct SumPrimitives<B: FusedMessageBackend> {
+    /// [n_atoms, 3], eV/Å.
+    pub forces: FloatTensor<B>,
+    /// [n_systems, 3, 3], eV.
+    pub strain: FloatTensor<B>,
+}
+
+/// Which kernel a call launches, and how.
+#[derive(Debug)]
+pub struct ScatterPlan {
+    device: DeviceId,
+    variant: Variant,
+    dtype: Dtype,
+    config: LaunchConfig,
+    n_atoms: usize,
+    n_systems: usize,
+    n_edges: usize,
+}
+
+impl ScatterPlan {
+    fn registered(&self) -> Result<&'static Registered, LaunchError> {
+        find(&self.variant).ok_or_else(|| LaunchError::UnknownVariant(self.variant.id()))
+    }
+}
+
+/// Atoms of each system as `system_ptr` [n_systems + 1], of a list whose edges join atoms of one system.
+///
+/// The atoms of a system follow one another, in the order of the systems. It is checked when it is made.
+#[derive(Clone, Debug)]
+pub struct Systems<B: FusedMessageBackend> {
+    system_ptr: Tensor<B, 1, Int>,
+    /// The system of each edge, [n_edges].
+    of_edges: Tensor<B, 1, Int>,
+}
+
+impl<B: FusedMessageBackend> Systems<B> {
+    /// `n_atoms` [n_systems] counts the atoms of each system of `graph`, whose list is read back once.
+    ///
+    /// # Errors
+    /// [`OpError`] where the atoms are not those of the graph or an edge joins two systems.
+    pub fn new(graph: &Graph<B>, n_atoms: &[usize]) -> Result<Self, OpError> {
+        let total: usize = n_atoms.iter().sum();
+        if total != graph.n_atoms() {
+            let expected = format!("counts that sum to n_atoms = {}", graph.n_atoms());
+            return Err(OpError::Shape { tensor: "system_ptr", found: vec![total], expected });
+        }
+        let (row_ptr, sender) = graph.read_list()?;
+        let mut system_ptr = vec![0u32];
+        let mut of_atoms = Vec::with_capacity(total);
+        for (system, n) in n_atoms.iter().enumerate() {
+            of_atoms.extend(std::iter::repeat_n(system as i64, *n));
+            system_ptr.push(of_atoms.len() as u32);
+        }
+        let mut of_edges = Vec::with_capacity(sender.len());
+        for (atom, row) in row_ptr.windows(2).enumerate() {
+            for edge in row[0]..row[1] {
+                let (system, other) = (of_atoms[atom], of_atoms[sender[edge as usize] as usize]);
+                if system != other {
+                    return Err(OpError::Systems {
+                        edge: edge as usize,
+                        receiver: system as usize,
+                        sender: other as usize,
+                    });
+                }
+                of_edges.push(system);
+            }
+        }
+        let device = graph.edge_vec().device();
+        let indices = |values: Vec<i64>| Tensor::<B, 1, Int>::from_data(&values[..], &device);
+        Ok(Self { system_ptr: indices(system_ptr.into_iter().map(i64::from).collect()), of_edges: indices(of_edges) })
+    }
+
+    /// Systems.
+    pub fn n_systems(&self) -> usize {
+        self.system_ptr.dims()[0] - 1
+    }
+}
+
+/// r_ij = x_j − x_i + S·H of every edge of `graph`, [n_edges, 3] in Å.
+///
+/// `positions` is [n_atoms, 3] in Å; `offset` holds S·H of each edge, [n_edges, 3] in Å, and may depend on tensors itself. None
+/// stands for open systems.
+///
+/// # Errors
+/// [`OpError`] for the first thing that does not fit.
+pub fn edge_vec<B: ForceScatterBackend>(
+    graph: &Graph<B>,
+    positions: Tensor<B, 2>,
+    offset: Option<Tensor<B, 2>>,
+) -> Result<Tensor<B, 2>, OpError> {
+    let context = context("positions", &positions)?;
+    graph.check_list(&context)?;
+    context.float("positions", &positions, [graph.n_atoms(), 3], "n_atoms, 3")?;
+    if let Some(offset) = &offset {
+        context.float("offset", offset, [graph.n_edges(), 3], "n_edges, 3")?;
+    }
+    // One system will do: nothing is summed over it.
+    let device = positions.device();
+    let system_ptr = Tensor::<B, 1, Int>::from_data([0, graph.n_atoms() as i64], &device);
+    let (list, plan) = call::<B>(graph, system_ptr, Variant { reduction: Reduction::Gather }, context.dtype)?;
+    let differences = tensor::<B, 2>(B::edge_differences(&list, primitive(positions), &plan)?);
+    Ok(match offset {
+        Some(offset) => differences + offset,
+        None => differences,
+    })
+}
+
+/// Edge vectors [n_edges, 3] under a strain ε of each system, [n_systems, 3, 3]: r_e (1 + ε).
+///
+/// With ε = 0 tracked, the gradient in it is the strain derivative of an energy; divided by the volume, its stress.
+///
+/// # Errors
+/// [`OpError`] where shapes, dtypes or devices do not fit together.
+pub fn strained<B: FusedMessageBackend>(
+    edge_vec: Tensor<B, 2>,
+    strain: Tensor<B, 3>,
+    systems: &Systems<B>,
+) -> Result<Tensor<B, 2>, OpError> {
+    let context = context("edge_vec", &edge_vec)?;
+    let n_edges = systems.of_edges.dims()[0];
+    context.float("edge_vec", &edge_vec, [n_edges, 3], "n_edges, 3")?;
+    context.float("strain", &strain, [systems.n_systems(), 3, 3], "n_systems, 3, 3")?;
+    let of_edges = strain.select(0, systems.of_edges.clone());
+    let change = edge_vec.clone().unsqueeze_dim::<3>(1).matmul(of_edges).squeeze_dim::<2>(1);
+    Ok(edge_vec + change)
+}
+
+/// What edges are summed into.
+#[derive(Clone, Debug)]
+pub struct Forces<B: FusedMessageBackend> {
+    /// F_i = −∂E/∂x_i, [n_atoms, 3], eV/Å.
+    pub forces: Tensor<B, 2>,
+    /// ∂E/∂ε, symmetric, [n_systems, 3, 3], eV.
+    pub strain: Tensor<B, 3>,
+}
+
+/// Forces and strain derivatives from the gradients `edge_grad` = ∂E/∂r_e [n_edges, 3] in eV/Å in the edge vectors of `graph`.
+///
+/// # Errors
+/// [`OpError`] for the first thing that does not fit; [`LaunchError::Unsupported`] for a reduction that the device has not.
+pub fn force_scatter<B: ForceScatterBackend>(
+    graph: &Graph<B>,
+    edge_grad: Tensor<B, 2>,
+    systems: &Systems<B>,
+    variant: Variant,
+) -> Result<Forces<B>, OpError> {
+    let context = context("edge_grad", &edge_grad)?;
+    graph.check_list(&context)?;
+    let shape = [graph.n_edges(), 3];
+    context.float("edge_grad", &edge_grad, shape, "n_edges, 3")?;
+    context.float("edge_vec", graph.edge_vec(), shape, "n_edges, 3")?;
+    let (list, plan) = call::<B>(graph, systems.system_ptr.clone(), variant, context.dtype)?;
+    let edges = EdgePrimitives { edge_vec: primitive(graph.edge_vec().clone()), edge_grad: primitive(edge_grad) };
+    let SumPrimitives { forces, strain } = B::force_scatter(&list, edges, &plan)?;
+    Ok(Forces { forces: tensor(forces), strain: tensor(strain) })
+}
+
+fn context<B: FusedMessageBackend, const D: usize>(
+    name: &'static str,
+    tensor: &Tensor<B, D>,
+) -> Result<Context<B::Device>, OpError> {
+    let dtype = spec_dtype(tensor.dtype()).ok_or_else(|| OpError::Dtype {
+        tensor: name,
+        found: format!("{:?}", tensor.dtype()),
+        expected: "f32 or f64".to_owned(),
+    })?;
+    Ok(Context { device: tensor.device(), dtype })
+}
+
+fn call<B: FusedMessageBackend>(
+    graph: &Graph<B>,
+    system_ptr: Tensor<B, 1, Int>,
+    variant: Variant,
+    dtype: Dtype,
+) -> Result<(ListPrimitives<B>, Arc<ScatterPlan>), OpError> {
+    let (n_atoms, n_edges, n_systems) = (graph.n_atoms(), graph.n_edges(), system_ptr.dims()[0] - 1);
+    let device = B::device_id(&system_ptr.device());
+    let problem = Problem {
+        name: String::new(),
+        n_atoms: n_atoms as u64,
+        n_systems: n_systems as u64,
+        n_edges: n_edges as u64,
+        // Configurations do not depend on the rest.
+        max_degree: 0,
+        features: 0,
+        n_basis: 0,
+        hidden: 0,
+    };
+    let by_sender = match device.runtime {
+        RuntimeKind::Host => None,
+        _ => Some(graph.by_sender()?.map(Tensor::into_primitive)),
+    };
+    let list = ListPrimitives {
+        row_ptr: graph.row_ptr().clone().into_primitive(),
+        sender: graph.sender().clone().into_primitive(),
+        system_ptr: system_ptr.into_primitive(),
+        senders: graph.senders().clone(),
+        by_sender,
+    };
+    let config = default_config(&device, &variant, dtype, &problem);
+    Ok((list, Arc::new(ScatterPlan { device, variant, dtype, config, n_atoms, n_systems, n_edges })))
+}
+
+#[cfg(test)]
+mod tests;
