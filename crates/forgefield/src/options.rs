@@ -254,7 +254,7 @@ pub struct EvalArgs {
     /// Where the outputs go, safetensors.
     #[arg(long, value_name = "FILE")]
     pub outputs: PathBuf,
-    /// Output cotangents; asks for input gradients.
+    /// Gradients in the outputs, safetensors, under their names; asks for those in the inputs, as `grad.*` beside the outputs.
     #[arg(long, value_name = "FILE")]
     pub grad: Option<PathBuf>,
     /// Folder of tuning tables.

@@ -118,6 +118,31 @@ fn parse(
     Ok(Read { inputs, assumed })
 }
 
+/// Reads ∂L/∂y, or ∂L/∂dq and ∂L/∂dmu, under the names and in the shapes of the outputs.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_cotangents(path: &Path, inputs: &Inputs<f64>, dtype: Dtype) -> Result<Outputs<f64>> {
+    let bytes = std::fs::read(path).map_err(|e| Failure::input(format!("cannot read {}: {e}", path.display())))?;
+    let parse = || -> std::result::Result<Outputs<f64>, String> {
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| format!("not a safetensors file: {e}"))?;
+        let file = File { tensors, metadata: HashMap::new(), dtype };
+        let known: &[&str] = match inputs.message {
+            Message::Cfconv => &["y"],
+            Message::Painn => &["dq", "dmu"],
+        };
+        file.only(known, "a gradient in the outputs")?;
+        let mut sizes = Sizes(BTreeMap::from([("3", 3), ("n_atoms", inputs.n_atoms), ("F", inputs.features)]));
+        let nodes = file.values(known[0], &["n_atoms", "F"], &mut sizes)?;
+        let vectors = match inputs.message {
+            Message::Cfconv => Vec::new(),
+            Message::Painn => file.values("dmu", &["n_atoms", "3", "F"], &mut sizes)?,
+        };
+        Ok(Outputs { nodes, vectors })
+    };
+    parse().map_err(|reason| Failure::input(format!("{}: {reason}", path.display())))
+}
+
 /// The sizes that shapes share, by name; a size is learnt from the first tensor that has it.
 struct Sizes(BTreeMap<&'static str, usize>);
 
@@ -164,12 +189,16 @@ impl<'a> File<'a> {
             known.extend(pair.cutoff_parameters.iter().map(|(name, _)| format!("cutoff.{name}")));
         }
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        self.only(&known, &format!("`{variant}`"))
+    }
+
+    fn only(&self, known: &[&str], reader: &str) -> std::result::Result<(), String> {
         let mut found = self.tensors.names();
         found.sort_unstable();
         match found.into_iter().find(|name| !known.contains(name)) {
             Some(name) => Err(format!(
-                "unknown tensor `{name}`{}; `{variant}` reads {}",
-                meant(name, &known).trim_end_matches('?'),
+                "unknown tensor `{name}`{}; {reader} reads {}",
+                meant(name, known).trim_end_matches('?'),
                 known.join(", ")
             )),
             None => Ok(()),
@@ -333,22 +362,31 @@ pub fn write_flat(tensors: &[(&str, &[f64])], dtype: Dtype) -> Result<Vec<u8>> {
         .map_err(|e| Failure::fault(format!("cannot write safetensors: {e}")))
 }
 
-/// The outputs as a safetensors file; `note` goes under the metadata key `forgefield`.
+/// The outputs, and more tensors if there are any, as a safetensors file; `note` goes under the metadata key `forgefield`.
 ///
 /// # Errors
 /// What the format cannot hold.
-pub fn write(outputs: &Outputs<f64>, inputs: &Inputs<f64>, dtype: Dtype, note: String) -> Result<Vec<u8>> {
-    let (nodes, vectors) = (bytes(&outputs.nodes, dtype), bytes(&outputs.vectors, dtype));
+pub fn write(
+    outputs: &Outputs<f64>,
+    more: Vec<(String, Vec<usize>, &[f64])>,
+    inputs: &Inputs<f64>,
+    dtype: Dtype,
+    note: String,
+) -> Result<Vec<u8>> {
     let (n, f) = (inputs.n_atoms, inputs.features);
-    let named: Vec<(&str, Vec<usize>, &[u8])> = match inputs.message {
-        Message::Cfconv => vec![("y", vec![n, f], &nodes)],
-        Message::Painn => vec![("dq", vec![n, f], &nodes), ("dmu", vec![n, 3, f], &vectors)],
+    let mut all: Vec<(String, Vec<usize>, &[f64])> = match inputs.message {
+        Message::Cfconv => vec![("y".to_owned(), vec![n, f], &outputs.nodes)],
+        Message::Painn => {
+            vec![("dq".to_owned(), vec![n, f], &outputs.nodes), ("dmu".to_owned(), vec![n, 3, f], &outputs.vectors)]
+        }
     };
-    let views =
-        named.into_iter().map(|(name, shape, data)| Ok((name, TensorView::new(file_dtype(dtype), shape, data)?)));
+    all.extend(more);
+    let all: Vec<(String, Vec<usize>, Vec<u8>)> =
+        all.into_iter().map(|(name, shape, values)| (name, shape, bytes(values, dtype))).collect();
     // One key, since the order of several in the file would differ from run to run.
     let metadata = HashMap::from([("forgefield".to_owned(), note)]);
-    views
+    all.iter()
+        .map(|(name, shape, data)| Ok((name.as_str(), TensorView::new(file_dtype(dtype), shape.clone(), data)?)))
         .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
         .and_then(|views| safetensors::serialize(views, Some(metadata)))
         .map_err(|e| Failure::fault(format!("cannot write safetensors: {e}")))

@@ -143,6 +143,11 @@ impl<T> Gradients<T> {
 }
 
 impl<T: Scalar> Gradients<T> {
+    /// Every tensor that is there with its shape, as `prefix.` and the name of what it is a gradient in.
+    pub fn named(&self, prefix: &str, inputs: &Inputs<T>) -> Vec<(String, Vec<usize>, &[T])> {
+        named_gradients(prefix, inputs, self)
+    }
+
     /// The same tensors in another dtype, rounded to nearest.
     pub fn cast<U: Scalar>(&self) -> Gradients<U> {
         self.map(|x| U::from_f64(x.to_f64()))

@@ -360,7 +360,7 @@ fn measure(case: &Case, runtime: &dyn Runtime, roof: Option<Peak>, args: &BenchA
         let note = format!("outputs of {variant} under {config}");
         export(
             &dir.join(format!("{}.out.safetensors", case.name)),
-            &tensors::write(&outputs, &inputs, case.dtype, note)?,
+            &tensors::write(&outputs, Vec::new(), &inputs, case.dtype, note)?,
         )?;
     }
     // Inputs and outputs are there already.

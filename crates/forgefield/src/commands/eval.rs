@@ -1,6 +1,9 @@
 use ff_kernels::fused_message::find;
-use ff_spec::fused_message::OP;
-use ff_spec::{DeviceId, Dtype, LaunchConfig, Op, Prepare, Problem, SCHEMA_VERSION, TuneKey, cell_list};
+use ff_spec::fused_message::{BackwardInputs, Gradients, Inputs, OP, Outputs, Variant, Wanted};
+use ff_spec::{
+    DeviceId, Dtype, FusedMessageBackward, LaunchConfig, Op, Prepare, Problem, Runtime, SCHEMA_VERSION, TuneKey,
+    cell_list,
+};
 use ff_tables::{Loaded, Query, Selection, Step, select};
 use serde::Serialize;
 
@@ -35,19 +38,15 @@ pub fn run(args: &EvalArgs, screen: &Screen) -> Result<()> {
     }
     variants::op_of(&args.op, "eval", &[OP])?;
     let variant = variants::one(&args.variant)?;
-    if args.grad.is_some() {
-        return Err(Failure::input(format!(
-            "--grad: gradients of `{OP}` are not registered yet; `forgefield ops` lists the orders that are"
-        )));
-    }
     let registered = find(&variant).ok_or_else(|| Failure::input(format!("`{variant}` was not rendered")))?;
     let tensors::Read { inputs, assumed } =
         tensors::read(&args.inputs, &variant, registered.radial.as_ref(), args.dtype)?;
     for note in &assumed {
         screen.say(format!("note: {note}"));
     }
-    let runtime = runtimes::open(args.runtime, screen)?;
-    let runtime: &dyn Prepare = runtime.as_ref();
+    let grad = args.grad.as_deref().map(|path| tensors::read_cotangents(path, &inputs, args.dtype)).transpose()?;
+    let opened = runtimes::open(args.runtime, screen)?;
+    let runtime: &dyn Prepare = opened.as_ref();
     let problem = inputs.problem(&args.inputs.file_stem().unwrap_or_default().to_string_lossy());
     let tables = ff_tables::load_all(&args.tables, OP);
     for error in &tables.errors {
@@ -58,7 +57,13 @@ pub fn run(args: &EvalArgs, screen: &Screen) -> Result<()> {
     launch.poison()?;
     launch.run()?;
     let outputs = launch.outputs()?;
-    let unusual = outputs.nodes.iter().chain(&outputs.vectors).filter(|v| !v.is_finite()).count();
+    let gradients = match grad {
+        Some(grad) => Some(gradients(opened.as_ref(), &variant, args.dtype, &inputs, grad, &config)?),
+        None => None,
+    };
+    let more = gradients.as_ref().map(|gradients| gradients.named("grad", &inputs)).unwrap_or_default();
+    let all = [&outputs.nodes[..], &outputs.vectors].into_iter().chain(more.iter().map(|(_, _, values)| *values));
+    let unusual = all.flatten().filter(|v| !v.is_finite()).count();
     if unusual > 0 {
         screen.warn(format!("warning: {unusual} output elements are not finite: the sums exceed {}", args.dtype));
     }
@@ -75,7 +80,7 @@ pub fn run(args: &EvalArgs, screen: &Screen) -> Result<()> {
         reason: selection.reason,
     };
     let note = serde_json::to_string(&report).map_err(Failure::fault)?;
-    let bytes = tensors::write(&outputs, &inputs, args.dtype, note)?;
+    let bytes = tensors::write(&outputs, more, &inputs, args.dtype, note)?;
     ff_tables::fs::replace(&args.outputs, &bytes)
         .map_err(|e| Failure::input(format!("cannot write {}: {e}", args.outputs.display())))?;
     if args.json {
@@ -85,6 +90,22 @@ pub fn run(args: &EvalArgs, screen: &Screen) -> Result<()> {
     screen.line(format!("{variant} in {}: {} atoms, {} edges", args.dtype, problem.n_atoms, problem.n_edges))?;
     screen.line(format!("config {config} ({reason})"))?;
     screen.line(format!("wrote {}", args.outputs.display()))
+}
+
+/// The gradients in every input, from those in the outputs.
+fn gradients(
+    runtime: &(dyn Runtime + 'static),
+    variant: &Variant,
+    dtype: Dtype,
+    inputs: &Inputs<f64>,
+    grad: Outputs<f64>,
+    config: &LaunchConfig,
+) -> Result<Gradients<f64>> {
+    let inputs = BackwardInputs { inputs: inputs.clone(), grad, wanted: Wanted::ALL };
+    let mut launch = Prepare::<FusedMessageBackward>::prepare(runtime, variant, dtype, &inputs, config)?;
+    launch.poison()?;
+    launch.run()?;
+    Ok(launch.outputs()?)
 }
 
 /// The configuration for a call from the tables, or the default one, with how it was found.

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use ff_reference::fused_message::forward;
+use ff_reference::fused_message::{backward, forward};
 use ff_spec::Dtype;
-use ff_spec::fused_message::{Inputs, Variant};
+use ff_spec::fused_message::{BackwardInputs, Inputs, Variant, Wanted};
 use ff_testkit::catalogue::{CaseSet, cases};
 use ff_testkit::generators::sampled;
 use safetensors::SafeTensors;
@@ -230,11 +230,53 @@ fn files_and_arguments_that_cannot_be_used() {
     save(dir.path().join("in.safetensors"), &tensors(&inputs, Dtype::F32), &[]);
     eval(dir.path(), id, Dtype::F32).expect(0, &[]);
     let words = format!("eval fused_message --variant {id} --inputs in.safetensors --outputs o --runtime host");
-    run(dir.path(), &format!("{words} --grad g.safetensors"))
-        .expect(2, &["gradients of `fused_message` are not registered"]);
+    run(dir.path(), &format!("{words} --grad g.safetensors")).expect(2, &["cannot read g.safetensors"]);
+    let bad = [("z", f32s(&[1], &[1.0]), "unknown tensor `z`"), ("y", f32s(&[2], &[1.0, 2.0]), "`y` has shape [2]")];
+    for (name, tensor, reason) in bad {
+        save(dir.path().join("g.safetensors"), &HashMap::from([(name.to_owned(), tensor)]), &[]);
+        run(dir.path(), &format!("{words} --grad g.safetensors")).expect(2, &["g.safetensors: ", reason]);
+    }
     assert!(!dir.path().join("o").exists());
     let file = dir.path().join("file");
     std::fs::write(&file, b"").expect("written");
     run(dir.path(), &words.replace("--outputs o", "--outputs file/out.safetensors"))
         .expect(2, &["cannot write file/out"]);
+}
+
+/// `--grad` writes the oracle's gradients beside the outputs.
+#[test]
+fn gradients_of_the_users_tensors() {
+    for id in
+        ["cfconv_mlp_gaussian_cosine_receiver", "painn_linear_bessel_polynomial_receiver", "painn_tabulated_receiver"]
+    {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (variant, inputs) = case(id, "small", Dtype::F64);
+        let grad = ff_testkit::gradients::random_cotangents(&inputs, 5);
+        let given = BackwardInputs { inputs: inputs.clone(), grad, wanted: Wanted::ALL };
+        let cotangents: Tensors = given
+            .tensors()
+            .into_iter()
+            .filter_map(|(name, shape, values)| Some((name.strip_prefix("grad.")?.to_owned(), f64s(&shape, values))))
+            .collect();
+        save(dir.path().join("in.safetensors"), &tensors(&inputs, Dtype::F64), &[("activation", "shifted_softplus")]);
+        save(dir.path().join("g.safetensors"), &cotangents, &[]);
+        let words = format!(
+            "eval fused_message --variant {id} --dtype f64 --inputs in.safetensors --outputs out.safetensors --runtime host \
+             --grad g.safetensors"
+        );
+        run(dir.path(), &words).expect(0, &[]);
+        let bytes = std::fs::read(dir.path().join("out.safetensors")).expect("written");
+        let found = SafeTensors::deserialize(&bytes).expect("tensors");
+        let expected = backward(&variant, &given).expect("gradients").outputs;
+        for (name, shape, expected) in expected.named("grad", &inputs) {
+            let view = found.tensor(&name).expect("a gradient");
+            assert_eq!(view.shape(), shape, "{id} {name}");
+            let values = view.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().expect("eight bytes")));
+            let scale = expected.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+            assert!(scale > 0.0, "{id} {name} tells nothing");
+            for (found, expected) in values.zip(expected) {
+                assert!((found - expected).abs() <= 1e-11 * scale, "{id} {name}: {found} and {expected}");
+            }
+        }
+    }
 }
