@@ -2,6 +2,7 @@
 
 mod backward;
 pub mod cube;
+mod cube_backward;
 mod emit;
 pub mod host;
 mod launch;
@@ -11,6 +12,7 @@ use ff_spec::Problem;
 use ff_spec::fused_message::{FilterKind, Gradients, InputError, Inputs, Message, Reduction, Variant};
 
 pub use backward::{HostBackward, SenderList};
+pub use cube_backward::{BackwardOutputs, BackwardTensors, CubeBackward, CubeBackwardCall, backward_on_cube};
 pub use launch::{CubeCall, CubeLaunch, HostLaunch, cube_config, default_config, host_config};
 pub use table::{Tabulation, tabulate};
 
@@ -26,6 +28,9 @@ pub type HostBackwardEntry<T> = fn(&Call<T>, Backward<'_, T>, &HostConfig, &mut 
 
 /// A cube kernel's launcher for one runtime.
 pub type CubeEntry<R> = fn(&CubeCall<R>);
+
+/// The launcher of a cube kernel's first backward for one runtime.
+pub type CubeBackwardEntry<R> = fn(&CubeBackwardCall<R>);
 
 /// Parameters of a radial function in declared order: name, and whether there is one per basis function.
 pub type Parameters = &'static [(&'static str, bool)];
@@ -76,6 +81,11 @@ pub struct Registered {
     /// Launchers for CUDA.
     #[cfg(feature = "cuda")]
     pub cuda: CubeEntry<cubecl::cuda::CudaRuntime>,
+    /// First backward on Vulkan and Metal.
+    pub backward_wgpu: CubeBackwardEntry<cubecl::wgpu::WgpuRuntime>,
+    /// First backward on CUDA.
+    #[cfg(feature = "cuda")]
+    pub backward_cuda: CubeBackwardEntry<cubecl::cuda::CudaRuntime>,
 }
 
 impl Registered {
