@@ -15,8 +15,8 @@ use cubecl::prelude::*;
 
 use super::radial::Radial;
 use super::{
-    CubeConfig, Inputs, Sums, Tile, apply_filter_at, basis_at, channel, clear, global_group, has_channel, hidden_at,
-    hidden_layer, load_edge, load_tile, longest_row, slot, hermite_weights,
+    CubeConfig, Inputs, Sums, Tile, apply_filter_at, basis_at, channel, clear, global_group, has_channel,
+    hermite_weights, hidden_at, hidden_layer, load_edge, load_tile, longest_row, slot,
 };
 use crate::cube::maths;
 
@@ -277,7 +277,8 @@ pub fn senders<F: Float, N: Size, R: Radial>(
                         #[unroll]
                         for q in 0..config.edge_sums() {
                             let sum = sum_of_lanes::<F, N>(by_edge[q]);
-                            tile.unit_sums[unit_row(comptime!(i * config.edge_sums() + q), config) + UNIT_POS_X as usize] =
+                            tile.unit_sums
+                                [unit_row(comptime!(i * config.edge_sums() + q), config) + UNIT_POS_X as usize] =
                                 select(has_own, sum, F::new(0.0));
                         }
                     }
@@ -628,11 +629,7 @@ fn unit_row(q: usize, #[comptime] config: BackwardConfig) -> usize {
 
 /// Sums over the units of a group for `unroll` edges from `e` on.
 #[cube]
-fn sum_units<F: Float>(
-    tile: &mut SlopeTile<F>,
-    e: usize,
-    #[comptime] config: BackwardConfig,
-) {
+fn sum_units<F: Float>(tile: &mut SlopeTile<F>, e: usize, #[comptime] config: BackwardConfig) {
     let layout = comptime!(config.tile);
     let count = comptime!(layout.unroll * config.edge_sums());
     let step = comptime!(config.stride_of_sum());
@@ -673,7 +670,8 @@ fn store_edges<F: Float>(
             if comptime!(config.parts == 3) {
                 #[unroll]
                 for x in 0..3usize {
-                    along += tile.values.floats[comptime!(layout.u() + x * plane) + at] * tile.edge_sums[sums + comptime!(1 + x)];
+                    along += tile.values.floats[comptime!(layout.u() + x * plane) + at]
+                        * tile.edge_sums[sums + comptime!(1 + x)];
                 }
                 let d = tile.values.floats[at];
                 if d > F::new(0.0) {
