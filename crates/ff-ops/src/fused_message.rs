@@ -1,7 +1,8 @@
 //! `fused_message` on Burn tensors: radial basis, filter, message and scatter in one kernel, and its gradients.
 //!
 //! On `Autodiff<B>` the op is a node of Burn's graph whose backward is itself a fused kernel, with gradients in features,
-//! edge vectors and weights; nothing of size n_edges × F is kept for it. What a backend has kernels for is
+//! edge vectors and weights; nothing of size n_edges × F is kept for it. On `Autodiff<Autodiff<B>>` that backward is a node
+//! as well, so that a loss on forces has gradients in the weights. What a backend has kernels for is
 //! [`FusedMessageBackend::ORDER`]; tracking a tensor beyond that is an error where the op is called.
 //!
 //! Shapes and units are those of [`ff_spec::fused_message`]; the maths is in `ops.md`.
@@ -51,6 +52,20 @@ pub trait FusedMessageBackend: Backend {
         wanted: Wanted,
         plan: &Arc<Plan>,
     ) -> Result<PrimitiveGradients<Self>, LaunchError>;
+
+    /// The second backward: from gradients `tangent` in those of the first, gradients in what is `wanted` of the inputs and
+    /// in `grad`. What `tangent` lacks is zero.
+    ///
+    /// # Errors
+    /// As [`FusedMessageBackend::fused_message`], and [`LaunchError::Unsupported`] where [`FusedMessageBackend::ORDER`] is
+    /// less than 2.
+    fn fused_message_double_backward(
+        inputs: Primitives<Self>,
+        grad: PrimitiveMessage<Self>,
+        tangent: PrimitiveGradients<Self>,
+        wanted: Wanted,
+        plan: &Arc<Plan>,
+    ) -> Result<PrimitiveDoubleGradients<Self>, LaunchError>;
 }
 
 /// The tensors of one call; only [`fused_message`] makes them, after checking shapes, dtypes and devices.
@@ -76,6 +91,7 @@ enum FilterPrimitives<B: Backend> {
 }
 
 /// `y` or `dq` [n_atoms, F], and `dmu` [n_atoms, 3, F] (painn).
+#[derive(Clone, Debug)]
 pub struct PrimitiveMessage<B: Backend> {
     /// `y` or `dq`.
     pub nodes: FloatTensor<B>,
@@ -93,6 +109,14 @@ pub struct PrimitiveGradients<B: Backend> {
     edge_vec: Option<FloatTensor<B>>,
     /// In the weights.
     filter: Option<FilterPrimitives<B>>,
+}
+
+/// Gradients of the first backward.
+pub struct PrimitiveDoubleGradients<B: Backend> {
+    /// In the cotangents.
+    grad: PrimitiveMessage<B>,
+    /// In the inputs.
+    gradients: PrimitiveGradients<B>,
 }
 
 /// Which kernel a call launches, and how; only [`fused_message`] makes it.
@@ -304,6 +328,16 @@ pub fn fused_message<B: FusedMessageBackend>(
 impl std::fmt::Debug for Plan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} in {} with {}", self.registered.id, self.dtype, self.config)
+    }
+}
+
+impl<B: Backend> Primitives<B> {
+    /// What a call may have gradients in: features, edge vectors, vectors where there are any, and weights.
+    fn tensors(&self) -> Vec<FloatTensor<B>> {
+        let mut all = vec![self.nodes.clone(), self.edge_vec.clone()];
+        all.extend(self.vectors.clone());
+        all.extend(self.filter.tensors());
+        all
     }
 }
 

@@ -17,10 +17,11 @@ use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData};
 use burn_cubecl::cubecl::Runtime;
 #[cfg(test)]
 use ff_spec::fused_message::Gradients;
-use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Message, Outputs, Variant};
+use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Message, Outputs, Radial, Variant};
 use ff_spec::{Dtype, Launch, LaunchError, RuntimeKind};
 
 use crate::dtype::burn_dtype;
+use crate::fused_message::{FilterTensors, Graph, OpError};
 
 /// Uploads `inputs`, rounded to `dtype`, for the unfused composition on a runtime: Burn's Flex backend on host, its
 /// CubeCL backends elsewhere. The reduction of `variant` is not used; timing is by wall clock around a synchronisation.
@@ -66,6 +67,55 @@ fn upload_cuda(_: &Inputs<f64>, _: RadialFunctions, _: Dtype) -> Result<Box<dyn 
     Err(LaunchError::Unsupported("runtime `cuda` is not compiled into this binary".to_owned()))
 }
 
+/// The composition on tensors: the counterpart of [`fused_message`](crate::fused_message::fused_message), with Burn's own
+/// gradients to every order.
+///
+/// `receiver` [n_edges] holds the receiver of each edge of `graph`; shapes and units are those of the fused op, and so is
+/// what is returned: `y` or `dq` [n_atoms, F], and `dmu` [n_atoms, 3, F] (painn).
+///
+/// # Errors
+/// [`OpError::Launch`] for a tabulated filter and for radial functions without a composition here.
+pub fn message<B: Backend>(
+    graph: &Graph<B>,
+    receiver: &Tensor<B, 1, Int>,
+    nodes: Tensor<B, 2>,
+    vectors: Option<Tensor<B, 3>>,
+    radial: &Radial<f64>,
+    filter: &FilterTensors<B>,
+    variant: &Variant,
+) -> Result<Sums<B>, OpError> {
+    let (device, dtype) = (nodes.device(), nodes.dtype());
+    let up = Uploader::<B> { device: &device, dtype };
+    let weights = match filter.clone() {
+        FilterTensors::Linear { a, b } => Weights::Linear { a, b: b.unsqueeze() },
+        FilterTensors::Mlp { a1, b1, a2, b2, activation } => {
+            Weights::Mlp { a1, b1: b1.unsqueeze(), a2, b2: b2.unsqueeze(), activation }
+        }
+        FilterTensors::Tabulated { .. } => return Err(no_table().into()),
+    };
+    let k = radial.n_basis;
+    let (n_atoms, features) = (graph.n_atoms(), nodes.dims()[1] / variant.message.parts());
+    let parameters = radial.basis.iter().map(|(name, values)| (name.clone(), up.floats(values, [1, values.len()])));
+    let composition = Composition {
+        radial: RadialFunctions::of(variant)?,
+        r_cut: radial.r_cut,
+        n_atoms,
+        features,
+        sender: graph.sender().clone(),
+        receiver: receiver.clone(),
+        edge_vec: graph.edge_vec().clone(),
+        nodes,
+        vectors,
+        weights,
+        index: up.floats(&(1..=k).map(|k| k as f64).collect::<Vec<_>>(), [1, k]),
+        parameters: parameters.collect(),
+        outputs: (Tensor::empty([0, 0], &device), None),
+        device: device.clone(),
+        dtype,
+    };
+    Ok(composition.forward())
+}
+
 /// Bytes of the largest tensor of the composition. About six of them live at once.
 pub fn largest_tensor<T: ff_spec::Scalar>(inputs: &Inputs<T>, dtype: Dtype) -> u64 {
     let hidden = match &inputs.filter {
@@ -99,9 +149,7 @@ struct RadialFunctions {
 impl RadialFunctions {
     fn of(variant: &Variant) -> Result<Self, LaunchError> {
         let Some((basis, cutoff)) = variant.radial.as_ref().filter(|_| variant.filter != FilterKind::Tabulated) else {
-            return Err(LaunchError::Unsupported(
-                "a tabulated filter has no unfused composition, compare with the filter it was made from".to_owned(),
-            ));
+            return Err(no_table());
         };
         let unknown = |kind: &str, found: &str, expected: &str| {
             LaunchError::Unsupported(format!("no unfused composition for {kind} `{found}`, expected {expected}"))
@@ -122,13 +170,18 @@ impl RadialFunctions {
     }
 }
 
+fn no_table() -> LaunchError {
+    let reason = "a tabulated filter has no unfused composition, compare with the filter it was made from";
+    LaunchError::Unsupported(reason.to_owned())
+}
+
 enum Weights<B: Backend> {
     Linear { a: Tensor<B, 2>, b: Tensor<B, 2> },
     Mlp { a1: Tensor<B, 2>, b1: Tensor<B, 2>, a2: Tensor<B, 2>, b2: Tensor<B, 2>, activation: Activation },
 }
 
 /// `y` or `dq` [n_atoms, F], and `dmu` [n_atoms, 3, F].
-type Sums<B> = (Tensor<B, 2>, Option<Tensor<B, 3>>);
+pub type Sums<B> = (Tensor<B, 2>, Option<Tensor<B, 3>>);
 
 /// Inputs and outputs as Burn tensors.
 struct Composition<B: Backend> {

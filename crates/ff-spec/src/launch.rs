@@ -182,6 +182,12 @@ pub trait Prepare<O: Op = FusedMessage>: Device {
 }
 
 /// A device that kernels of every family can be prepared on.
-pub trait Runtime: Prepare<FusedMessage> + Prepare<FusedMessageBackward> + Prepare<CellList> {}
+pub trait Runtime:
+    Prepare<FusedMessage> + Prepare<FusedMessageBackward> + Prepare<FusedMessageDoubleBackward> + Prepare<CellList>
+{
+}
 
-impl<R: Prepare<FusedMessage> + Prepare<FusedMessageBackward> + Prepare<CellList>> Runtime for R {}
+impl<R> Runtime for R where
+    R: Prepare<FusedMessage> + Prepare<FusedMessageBackward> + Prepare<FusedMessageDoubleBackward> + Prepare<CellList>
+{
+}

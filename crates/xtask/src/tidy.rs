@@ -37,6 +37,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ff-sweep",
         ],
     ),
+    ("training", &["ff-spec", "ff-ops", "ff-model"]),
     ("xtask", &["ff-spec", "ff-codegen"]),
 ];
 

@@ -1,10 +1,10 @@
 use cubecl::features::AtomicUsage;
 use cubecl::ir::{ElemType, FloatKind, StorageType, Type};
 use cubecl::prelude::*;
-use ff_spec::fused_message::{BackwardInputs, Inputs, Reduction, Variant};
+use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, Inputs, Reduction, Variant};
 use ff_spec::{
-    Atomics, CellList, Clock, DeviceId, Dtype, FusedMessageBackward, Launch, LaunchConfig, LaunchError, Limits,
-    Problem, RuntimeKind, cell_list,
+    Atomics, CellList, Clock, DeviceId, Dtype, FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchConfig,
+    LaunchError, Limits, Problem, RuntimeKind, cell_list,
 };
 
 use crate::fused_message::{self, CubeBackward, CubeBackwardEntry, CubeEntry, CubeLaunch, Registered};
@@ -128,6 +128,22 @@ impl<R: Runtime> ff_spec::Prepare<FusedMessageBackward> for CubeRuntime<R> {
             }
             Dtype::F64 => Box::new(CubeBackward::<R, f64>::new(client, device, registered, entry, inputs, config)?),
         })
+    }
+}
+
+impl<R: Runtime> ff_spec::Prepare<FusedMessageDoubleBackward> for CubeRuntime<R> {
+    fn default_config(&self, variant: &Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
+        fused_message::default_config(&self.device, variant, dtype, problem)
+    }
+
+    fn prepare(
+        &self,
+        _: &Variant,
+        _: Dtype,
+        _: &DoubleBackwardInputs<f64>,
+        _: &LaunchConfig,
+    ) -> Result<Box<dyn Launch<FusedMessageDoubleBackward>>, LaunchError> {
+        Err(LaunchError::Unsupported("the second backward of `fused_message` has kernels on host only".to_owned()))
     }
 }
 

@@ -1,6 +1,6 @@
 //! From inputs and a [`LaunchConfig`] to a launch, on host and on a cube runtime.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cubecl::ir::StorageType;
 use cubecl::prelude::*;
@@ -9,11 +9,10 @@ use ff_spec::fused_message::{Activation, Filter, Inputs, Message, Outputs, Reduc
 use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, Limits, Problem, RuntimeKind};
 
 use super::cube::{CubeConfig, InputsLaunch, Lanes, Real, zero};
-use super::host::{Call, HostConfig, MAX_PARAMETERS, PackedTable, ReceiverOrder};
+use super::host::{Call, HostConfig, MAX_PARAMETERS};
 use super::{CubeEntry, HostElement, Registered, shared_memory};
 use crate::cube::buffers::{Buffer, fault, upload};
 use crate::digest::digest;
-use crate::host::Aligned;
 
 /// Reads parameters out of a configuration and insists that nothing else is in it.
 struct Reader<'a> {
@@ -153,57 +152,6 @@ pub fn default_config(device: &DeviceId, variant: &Variant, dtype: Dtype, proble
     }
 }
 
-/// A host kernel with its tensors.
-pub struct HostLaunch<T: HostElement> {
-    registered: &'static Registered,
-    config: HostConfig,
-    /// Without node features and vectors.
-    inputs: Inputs<T>,
-    /// Node features and vectors, aligned as in a tensor library.
-    features: [Aligned<T>; 2],
-    /// Packed once, as a table is made once for many calls.
-    table: Option<PackedTable<T>>,
-    /// Found once, as a neighbour list is made once for many calls.
-    order: ReceiverOrder,
-    outputs: Outputs<T>,
-}
-
-impl<T: HostElement> HostLaunch<T> {
-    /// Takes the tensors over after checking them.
-    ///
-    /// # Errors
-    /// [`LaunchError::Input`] and [`LaunchError::Constraint`].
-    pub fn new(
-        registered: &'static Registered,
-        mut inputs: Inputs<T>,
-        config: &LaunchConfig,
-    ) -> Result<Self, LaunchError> {
-        registered.check(&inputs)?;
-        let config = host_config(config)?;
-        let outputs = inputs.poisoned_outputs();
-        let table = match &inputs.filter {
-            Filter::Tabulated { values, .. } => {
-                Some(PackedTable::new(values, inputs.message.parts(), inputs.features, &config))
-            }
-            _ => None,
-        };
-        let features = [&mut inputs.nodes, &mut inputs.vectors].map(|v| Aligned::from(&*std::mem::take(v)));
-        Ok(Self { registered, config, inputs, features, table, order: ReceiverOrder::default(), outputs })
-    }
-
-    fn launch(&mut self) {
-        let [nodes, vectors] = &self.features;
-        let call = Call {
-            nodes,
-            vectors,
-            table: self.table.as_ref(),
-            order: Some(&self.order),
-            ..host_call(self.registered, &self.inputs)
-        };
-        T::entry(self.registered)(&call, &self.config, &mut self.outputs);
-    }
-}
-
 /// Borrows checked inputs in the form the host kernels read.
 pub fn host_call<'a, T: HostElement>(registered: &Registered, inputs: &'a Inputs<T>) -> Call<'a, T> {
     let pair = registered.radial;
@@ -232,40 +180,6 @@ pub fn host_call<'a, T: HostElement>(registered: &Registered, inputs: &'a Inputs
         filter: &inputs.filter,
         table: None,
         order: None,
-    }
-}
-
-impl<T: HostElement> ff_spec::Launch for HostLaunch<T> {
-    fn poison(&mut self) -> Result<(), LaunchError> {
-        let nan = T::from_f64(f64::NAN);
-        self.outputs.nodes.fill(nan);
-        self.outputs.vectors.fill(nan);
-        Ok(())
-    }
-
-    fn run(&mut self) -> Result<(), LaunchError> {
-        self.launch();
-        Ok(())
-    }
-
-    fn time(&mut self) -> Result<Duration, LaunchError> {
-        let start = Instant::now();
-        self.launch();
-        Ok(start.elapsed())
-    }
-
-    fn outputs(&mut self) -> Result<Outputs<f64>, LaunchError> {
-        let widen = |v: &[T]| v.iter().map(|x| x.to_f64()).collect();
-        Ok(Outputs { nodes: widen(&self.outputs.nodes), vectors: widen(&self.outputs.vectors) })
-    }
-
-    fn input_digest(&mut self) -> Result<u64, LaunchError> {
-        let mut parts: Vec<&[u8]> =
-            vec![bytemuck::cast_slice(&self.inputs.row_ptr), bytemuck::cast_slice(&self.inputs.sender)];
-        let tensors = self.inputs.tensors();
-        parts.extend(self.features.iter().map(|values| bytemuck::cast_slice::<T, u8>(values)));
-        parts.extend(tensors.iter().map(|(_, _, values)| bytemuck::cast_slice::<T, u8>(values)));
-        Ok(digest(&parts))
     }
 }
 

@@ -1,30 +1,36 @@
 //! `fused_message`: what was rendered, and how a launch configuration becomes a launch.
 
-mod backward;
 pub mod cube;
 mod cube_backward;
 mod emit;
 pub mod host;
 mod launch;
+mod on_host;
+mod sender_list;
 mod table;
 
 use ff_spec::Problem;
-use ff_spec::fused_message::{FilterKind, Gradients, InputError, Inputs, Message, Reduction, Variant};
+use ff_spec::fused_message::{DoubleGradients, FilterKind, Gradients, InputError, Inputs, Message, Reduction, Variant};
 
-pub use backward::{HostBackward, SenderList};
 pub use cube_backward::{BackwardOutputs, BackwardTensors, CubeBackward, CubeBackwardCall, backward_on_cube};
-pub use launch::{CubeCall, CubeLaunch, HostLaunch, cube_config, default_config, host_config};
+pub use launch::{CubeCall, CubeLaunch, cube_config, default_config, host_config};
+pub use on_host::{HostInputs, HostLaunch};
+pub use sender_list::SenderList;
 pub use table::{Tabulation, tabulate};
 
 use crate::cube::blueprint::Blueprint;
 use crate::host::Element;
-use host::{Backward, Call, HostConfig};
+use host::{Backward, Call, Direction, HostConfig};
 
 /// A host kernel.
 pub type HostEntry<T> = fn(&Call<T>, &HostConfig, &mut ff_spec::fused_message::Outputs<T>);
 
 /// The first backward of a host kernel.
 pub type HostBackwardEntry<T> = fn(&Call<T>, Backward<'_, T>, &HostConfig, &mut Gradients<T>);
+
+/// The second backward of a host kernel.
+pub type HostDoubleBackwardEntry<T> =
+    fn(&Call<T>, Backward<'_, T>, Direction<'_, T>, &HostConfig, &mut DoubleGradients<T>);
 
 /// A cube kernel's launcher for one runtime.
 pub type CubeEntry<R> = fn(&CubeCall<R>);
@@ -72,6 +78,10 @@ pub struct Registered {
     pub backward_f32: HostBackwardEntry<f32>,
     /// First backward on host.
     pub backward_f64: HostBackwardEntry<f64>,
+    /// Second backward on host.
+    pub double_backward_f32: HostDoubleBackwardEntry<f32>,
+    /// Second backward on host.
+    pub double_backward_f64: HostDoubleBackwardEntry<f64>,
     /// The generated file, both targets.
     pub text: &'static str,
     /// The cube kernel without a device.
@@ -149,6 +159,8 @@ pub trait HostElement: Element {
     fn entry(registered: &Registered) -> HostEntry<Self>;
     /// Its first backward.
     fn backward(registered: &Registered) -> HostBackwardEntry<Self>;
+    /// Its second backward.
+    fn double_backward(registered: &Registered) -> HostDoubleBackwardEntry<Self>;
 }
 
 impl HostElement for f32 {
@@ -159,6 +171,10 @@ impl HostElement for f32 {
     fn backward(registered: &Registered) -> HostBackwardEntry<f32> {
         registered.backward_f32
     }
+
+    fn double_backward(registered: &Registered) -> HostDoubleBackwardEntry<f32> {
+        registered.double_backward_f32
+    }
 }
 
 impl HostElement for f64 {
@@ -168,6 +184,10 @@ impl HostElement for f64 {
 
     fn backward(registered: &Registered) -> HostBackwardEntry<f64> {
         registered.backward_f64
+    }
+
+    fn double_backward(registered: &Registered) -> HostDoubleBackwardEntry<f64> {
+        registered.double_backward_f64
     }
 }
 

@@ -1,10 +1,10 @@
-use ff_spec::fused_message::{BackwardInputs, Inputs, Variant};
+use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, Inputs, Variant};
 use ff_spec::{
-    Atomics, CellList, Clock, Device, DeviceId, Dtype, FusedMessageBackward, Launch, LaunchConfig, LaunchError, Limits,
-    Prepare, Problem, RuntimeKind, cell_list,
+    Atomics, CellList, Clock, Device, DeviceId, Dtype, FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward,
+    Launch, LaunchConfig, LaunchError, Limits, Prepare, Problem, RuntimeKind, cell_list,
 };
 
-use crate::fused_message::{self, HostBackward, HostLaunch};
+use crate::fused_message::{self, HostLaunch};
 
 /// This processor.
 #[derive(Debug)]
@@ -100,45 +100,36 @@ impl Device for HostRuntime {
     }
 }
 
-impl Prepare for HostRuntime {
-    fn default_config(&self, variant: &Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
-        fused_message::default_config(&self.device, variant, dtype, problem)
-    }
+/// The same for every derivative order of `fused_message`.
+macro_rules! prepare {
+    ($($op:ident: $inputs:ident),*) => {$(
+        impl Prepare<$op> for HostRuntime {
+            fn default_config(&self, variant: &Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
+                fused_message::default_config(&self.device, variant, dtype, problem)
+            }
 
-    fn prepare(
-        &self,
-        variant: &Variant,
-        dtype: Dtype,
-        inputs: &Inputs<f64>,
-        config: &LaunchConfig,
-    ) -> Result<Box<dyn Launch>, LaunchError> {
-        let registered = fused_message::find(variant).ok_or_else(|| LaunchError::UnknownVariant(variant.id()))?;
-        Ok(match dtype {
-            Dtype::F32 => Box::new(HostLaunch::<f32>::new(registered, inputs.cast(), config)?),
-            Dtype::F64 => Box::new(HostLaunch::<f64>::new(registered, inputs.clone(), config)?),
-        })
-    }
+            fn prepare(
+                &self,
+                variant: &Variant,
+                dtype: Dtype,
+                inputs: &$inputs<f64>,
+                config: &LaunchConfig,
+            ) -> Result<Box<dyn Launch<$op>>, LaunchError> {
+                let registered = fused_message::find(variant).ok_or_else(|| LaunchError::UnknownVariant(variant.id()))?;
+                Ok(match dtype {
+                    Dtype::F32 => Box::new(HostLaunch::new(registered, inputs.cast::<f32>(), config)?),
+                    Dtype::F64 => Box::new(HostLaunch::new(registered, inputs.clone(), config)?),
+                })
+            }
+        }
+    )*};
 }
 
-impl Prepare<FusedMessageBackward> for HostRuntime {
-    fn default_config(&self, variant: &Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
-        fused_message::default_config(&self.device, variant, dtype, problem)
-    }
-
-    fn prepare(
-        &self,
-        variant: &Variant,
-        dtype: Dtype,
-        inputs: &BackwardInputs<f64>,
-        config: &LaunchConfig,
-    ) -> Result<Box<dyn Launch<FusedMessageBackward>>, LaunchError> {
-        let registered = fused_message::find(variant).ok_or_else(|| LaunchError::UnknownVariant(variant.id()))?;
-        Ok(match dtype {
-            Dtype::F32 => Box::new(HostBackward::<f32>::new(registered, inputs.cast(), config)?),
-            Dtype::F64 => Box::new(HostBackward::<f64>::new(registered, inputs.clone(), config)?),
-        })
-    }
-}
+prepare!(
+    FusedMessage: Inputs,
+    FusedMessageBackward: BackwardInputs,
+    FusedMessageDoubleBackward: DoubleBackwardInputs
+);
 
 impl Prepare<CellList> for HostRuntime {
     fn default_config(&self, variant: &cell_list::Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {

@@ -1,9 +1,9 @@
-//! The op as a node of Burn's autodiff graph, whose backward is the fused one of the backend beneath.
+//! The op and its first backward as nodes of Burn's autodiff graph, whose backwards are the fused ones of the backend beneath.
 
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
 use burn::tensor::ops::FloatTensor;
+use burn::tensor::{Shape, Slice, TensorMetadata};
 use burn_autodiff::Autodiff;
 use burn_autodiff::checkpoint::base::Checkpointer;
 use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -13,8 +13,23 @@ use ff_spec::fused_message::{Message, Wanted};
 use ff_spec::{DeviceId, LaunchError};
 
 use super::{
-    FilterPrimitives, FusedMessageBackend, Plan, PrimitiveGradients, PrimitiveMessage, Primitives, primitive, tensor,
+    FilterPrimitives, FusedMessageBackend, Plan, PrimitiveDoubleGradients, PrimitiveGradients, PrimitiveMessage,
+    Primitives,
 };
+
+/// Calls `$record` with the number of `$parents` as a constant.
+macro_rules! with_parents {
+    ($parents:expr, $($n:literal)*, |$nodes:ident| $record:expr) => {{
+        let parents = $parents;
+        match parents.len() {
+            $($n => {
+                let $nodes: [_; $n] = std::array::from_fn(|parent| parents[parent].node.clone());
+                $record
+            })*
+            n => unreachable!("no filter and message have {n} tensors"),
+        }
+    }};
+}
 
 impl<B: FusedMessageBackend, C: CheckpointStrategy> FusedMessageBackend for Autodiff<B, C> {
     // A graph of its own takes one derivative of those that there are kernels for.
@@ -25,7 +40,6 @@ impl<B: FusedMessageBackend, C: CheckpointStrategy> FusedMessageBackend for Auto
     }
 
     fn fused_message(inputs: Primitives<Self>, plan: &Arc<Plan>) -> Result<PrimitiveMessage<Self>, LaunchError> {
-        let parents = parents(&inputs);
         if let FilterPrimitives::Tabulated { values } = &inputs.filter
             && values.node.clone_if_require_grad().is_some()
         {
@@ -33,33 +47,50 @@ impl<B: FusedMessageBackend, C: CheckpointStrategy> FusedMessageBackend for Auto
                 "a gradient in the nodes of a tabulated filter is not registered: make the table anew from its weights";
             return Err(LaunchError::Unsupported(reason.to_owned()));
         }
-        let inner = inner(inputs);
-        let output = match parents.len() {
-            3 => record::<B, C, 3>(parents, inner, plan),
-            4 => record::<B, C, 4>(parents, inner, plan),
-            5 => record::<B, C, 5>(parents, inner, plan),
-            6 => record::<B, C, 6>(parents, inner, plan),
-            _ => record::<B, C, 7>(parents, inner, plan),
-        }?;
-        Ok(split(output, plan))
+        let parents = inputs.tensors();
+        let state = (inner(inputs), plan.clone());
+        let joined = with_parents!(parents, 3 4 5 6 7, |nodes| {
+            let prep = FusedMessageGradients.prepare::<C>(nodes).compute_bound().stateful();
+            record::<B, C, _, _, _>(prep, 1, state, |(inputs, plan)| {
+                let message = B::fused_message(inputs, &plan)?;
+                Ok(join::<B>([message.nodes].into_iter().chain(message.vectors)))
+            })
+        })?;
+        Ok(message(joined, plan))
     }
 
     fn fused_message_backward(
+        inputs: Primitives<Self>,
+        grad: PrimitiveMessage<Self>,
+        wanted: Wanted,
+        plan: &Arc<Plan>,
+    ) -> Result<PrimitiveGradients<Self>, LaunchError> {
+        let mut parents = inputs.tensors();
+        parents.extend([grad.nodes.clone()].into_iter().chain(grad.vectors.clone()));
+        let shapes = Shapes::new(&inputs, wanted);
+        let grad = PrimitiveMessage { nodes: grad.nodes.primitive, vectors: grad.vectors.map(|v| v.primitive) };
+        let state = DoubleState { inputs: inner(inputs), grad, shapes: shapes.clone(), wanted, plan: plan.clone() };
+        let joined = with_parents!(parents, 4 5 6 7 9, |nodes| {
+            let prep = FusedMessageDoubleGradients.prepare::<C>(nodes).compute_bound().stateful();
+            record::<B, C, _, _, _>(prep, 2, state, |state| {
+                let DoubleState { inputs, grad, wanted, plan, .. } = state;
+                let found = B::fused_message_backward(inputs, grad, wanted, &plan)?;
+                let filter = found.filter.iter().flat_map(FilterPrimitives::tensors);
+                Ok(join::<B>([found.nodes, found.vectors, found.edge_vec].into_iter().flatten().chain(filter)))
+            })
+        })?;
+        Ok(shapes.gradients(joined))
+    }
+
+    fn fused_message_double_backward(
         _: Primitives<Self>,
         _: PrimitiveMessage<Self>,
+        _: PrimitiveGradients<Self>,
         _: Wanted,
         _: &Arc<Plan>,
-    ) -> Result<PrimitiveGradients<Self>, LaunchError> {
-        Err(LaunchError::Unsupported("the second backward of `fused_message` is not registered".to_owned()))
+    ) -> Result<PrimitiveDoubleGradients<Self>, LaunchError> {
+        Err(LaunchError::Unsupported("the third backward of `fused_message` is not registered".to_owned()))
     }
-}
-
-/// What a call may have gradients in: features, edge vectors, vectors where there are any, and weights.
-fn parents<B: FusedMessageBackend>(inputs: &Primitives<B>) -> Vec<FloatTensor<B>> {
-    let mut parents = vec![inputs.nodes.clone(), inputs.edge_vec.clone()];
-    parents.extend(inputs.vectors.clone());
-    parents.extend(inputs.filter.tensors());
-    parents
 }
 
 /// The same tensors beneath the graph.
@@ -82,45 +113,130 @@ fn inner<B: FusedMessageBackend, C: CheckpointStrategy>(inputs: Primitives<Autod
     }
 }
 
-/// Computes the op and, where anything it is made of is tracked, records it.
-fn record<B: FusedMessageBackend, C: CheckpointStrategy, const N: usize>(
-    parents: Vec<FloatTensor<Autodiff<B, C>>>,
-    inputs: Primitives<B>,
-    plan: &Arc<Plan>,
-) -> Result<FloatTensor<Autodiff<B, C>>, LaunchError> {
-    let nodes = std::array::from_fn(|parent| parents[parent].node.clone());
-    match (FusedMessageGradients.prepare::<C>(nodes) as burn_autodiff::ops::OpsPrep<_, B, _, C, N>)
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(_) if B::ORDER == 0 => Err(LaunchError::Unsupported(format!(
-            "a gradient through `fused_message` on {} is not registered for {}",
-            B::name(&Default::default()),
-            plan.device.runtime
+/// Computes what `state` holds and, where anything it is made of is tracked, records it with the state.
+fn record<B: FusedMessageBackend, C: CheckpointStrategy, G, S, const N: usize>(
+    prep: OpsKind<G, B, S, C, N>,
+    order: u8,
+    state: S,
+    compute: impl FnOnce(S) -> Result<FloatTensor<B>, LaunchError>,
+) -> Result<FloatTensor<Autodiff<B, C>>, LaunchError>
+where
+    G: Backward<B, N, State = S>,
+    S: Clone + Send + std::fmt::Debug + 'static,
+{
+    match prep {
+        OpsKind::Tracked(_) if B::ORDER < order => Err(LaunchError::Unsupported(format!(
+            "a gradient of order {order} through `fused_message` is not registered for {}",
+            B::name(&Default::default())
         ))),
         OpsKind::Tracked(prep) => {
-            let output = join(B::fused_message(inputs.clone(), plan)?);
-            Ok(prep.finish((inputs, plan.clone()), output))
+            let output = compute(state.clone())?;
+            Ok(prep.finish(state, output))
         }
-        OpsKind::UnTracked(prep) => Ok(prep.finish(join(B::fused_message(inputs, plan)?))),
+        OpsKind::UnTracked(prep) => Ok(prep.finish(compute(state)?)),
     }
 }
 
-/// Both outputs as one, since a node of the graph has one: [n_atoms, 1 or 4, F].
-fn join<B: FusedMessageBackend>(message: PrimitiveMessage<B>) -> FloatTensor<B> {
-    let nodes = tensor::<B, 2>(message.nodes).unsqueeze_dim::<3>(1);
-    primitive(match message.vectors {
-        Some(vectors) => Tensor::cat(vec![nodes, tensor::<B, 3>(vectors)], 1),
-        None => nodes,
-    })
+/// Tensors as one, since a node of the graph has one output.
+fn join<B: FusedMessageBackend>(tensors: impl Iterator<Item = FloatTensor<B>>) -> FloatTensor<B> {
+    let mut flat: Vec<FloatTensor<B>> = tensors
+        .map(|tensor| {
+            let elements = tensor.shape().num_elements();
+            B::float_reshape(tensor, Shape::new([elements]))
+        })
+        .collect();
+    if flat.len() == 1 { flat.swap_remove(0) } else { B::float_cat(flat, 0) }
 }
 
-/// The outputs that were joined.
-fn split<B: FusedMessageBackend>(joined: FloatTensor<B>, plan: &Plan) -> PrimitiveMessage<B> {
-    let joined = tensor::<B, 3>(joined);
-    let nodes = joined.clone().narrow(1, 0, 1).squeeze_dim::<2>(1);
-    let vectors = (plan.sizes.message == Message::Painn).then(|| primitive(joined.narrow(1, 1, 3)));
-    PrimitiveMessage { nodes: primitive(nodes), vectors }
+/// The tensors that were joined, from the front.
+struct Joined<B: FusedMessageBackend> {
+    joined: FloatTensor<B>,
+    at: usize,
+}
+
+impl<B: FusedMessageBackend> Joined<B> {
+    fn next(&mut self, shape: &Shape) -> FloatTensor<B> {
+        let end = self.at + shape.num_elements();
+        let slice = Slice::from(self.at..end);
+        self.at = end;
+        B::float_reshape(B::float_slice(self.joined.clone(), &[slice]), shape.clone())
+    }
+}
+
+/// The outputs of the op, which were joined.
+fn message<B: FusedMessageBackend>(joined: FloatTensor<B>, plan: &Plan) -> PrimitiveMessage<B> {
+    let (n, f) = (plan.sizes.n_atoms, plan.sizes.features);
+    let mut joined = Joined::<B> { joined, at: 0 };
+    let nodes = joined.next(&Shape::new([n, f]));
+    let vectors = (plan.sizes.message == Message::Painn).then(|| joined.next(&Shape::new([n, 3, f])));
+    PrimitiveMessage { nodes, vectors }
+}
+
+/// The shapes of gradients: of those in features, vectors and edge vectors, and in weights; empty where they are not wanted.
+#[derive(Clone, Debug)]
+struct Shapes {
+    nodes: Option<Shape>,
+    vectors: Option<Shape>,
+    edge_vec: Option<Shape>,
+    filter: Vec<Shape>,
+}
+
+impl Shapes {
+    fn new<B: FusedMessageBackend>(inputs: &Primitives<B>, wanted: Wanted) -> Self {
+        let tabulated = matches!(inputs.filter, FilterPrimitives::Tabulated { .. });
+        let weights = if wanted.filter && !tabulated { inputs.filter.tensors() } else { Vec::new() };
+        Self {
+            nodes: wanted.nodes.then(|| inputs.nodes.shape()),
+            vectors: inputs.vectors.as_ref().filter(|_| wanted.nodes).map(|vectors| vectors.shape()),
+            edge_vec: wanted.edge_vec.then(|| inputs.edge_vec.shape()),
+            filter: weights.iter().map(|weights| weights.shape()).collect(),
+        }
+    }
+
+    /// The gradients that were joined.
+    fn gradients<B: FusedMessageBackend>(&self, joined: FloatTensor<B>) -> PrimitiveGradients<B> {
+        let mut joined = Joined::<B> { joined, at: 0 };
+        let mut next = |shape: &Shape| joined.next(shape);
+        PrimitiveGradients {
+            nodes: self.nodes.as_ref().map(&mut next),
+            vectors: self.vectors.as_ref().map(&mut next),
+            edge_vec: self.edge_vec.as_ref().map(&mut next),
+            filter: match &self.filter[..] {
+                [a, b] => Some(FilterPrimitives::Linear { a: next(a), b: next(b) }),
+                [a1, b1, a2, b2] => {
+                    Some(FilterPrimitives::Mlp { a1: next(a1), b1: next(b1), a2: next(a2), b2: next(b2) })
+                }
+                _ => None,
+            },
+        }
+    }
+}
+
+impl<B: FusedMessageBackend> PrimitiveGradients<B> {
+    /// In the order of [`Primitives::tensors`].
+    fn tensors(self, painn: bool) -> Vec<Option<FloatTensor<B>>> {
+        let weights = self.filter.map(|filter| filter.tensors()).unwrap_or_default();
+        let mut all = vec![self.nodes, self.edge_vec];
+        all.extend(painn.then_some(self.vectors));
+        all.extend(weights.into_iter().map(Some));
+        all
+    }
+}
+
+/// What of a call is tracked, by its tensors in the order of [`Primitives::tensors`].
+fn wanted<B: FusedMessageBackend, P>(inputs: &Primitives<B>, parents: &[Option<P>]) -> Wanted {
+    let painn = usize::from(inputs.vectors.is_some());
+    let tracked = |range: std::ops::Range<usize>| parents[range].iter().any(Option::is_some);
+    Wanted {
+        nodes: tracked(0..1) || tracked(2..2 + painn),
+        edge_vec: tracked(1..2),
+        filter: tracked(2 + painn..inputs.tensors().len()),
+    }
+}
+
+/// Burn's backward has no way to fail but this; the forward has refused whatever could be known.
+fn or_panic<T>(found: Result<T, LaunchError>, plan: &Plan) -> T {
+    found.unwrap_or_else(|error| panic!("backward of `fused_message` ({plan:?}): {error}"))
 }
 
 #[derive(Debug)]
@@ -131,23 +247,43 @@ impl<B: FusedMessageBackend, const N: usize> Backward<B, N> for FusedMessageGrad
 
     fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
         let (inputs, plan) = ops.state;
-        let grad = split::<B>(grads.consume::<B>(&ops.node), &plan);
-        let painn = usize::from(inputs.vectors.is_some());
-        let tracked = |range: std::ops::Range<usize>| ops.parents[range].iter().any(Option::is_some);
-        let wanted = Wanted {
-            nodes: tracked(0..1) || tracked(2..2 + painn),
-            edge_vec: tracked(1..2),
-            filter: tracked(2 + painn..N),
-        };
-        let found = match B::fused_message_backward(inputs, grad, wanted, &plan) {
-            Ok(found) => found,
-            // Burn's backward has no way to fail but this; the forward has refused whatever could be known.
-            Err(error) => panic!("backward of `fused_message` ({plan:?}): {error}"),
-        };
-        let weights = found.filter.map(|filter| filter.tensors()).unwrap_or_default();
-        let mut gradients = vec![found.nodes, found.edge_vec];
-        gradients.extend((painn > 0).then_some(found.vectors));
-        gradients.extend(weights.into_iter().map(Some));
+        let grad = message::<B>(grads.consume::<B>(&ops.node), &plan);
+        let (wanted, painn) = (wanted(&inputs, &ops.parents), inputs.vectors.is_some());
+        let found = or_panic(B::fused_message_backward(inputs, grad, wanted, &plan), &plan);
+        for (parent, gradient) in ops.parents.into_iter().zip(found.tensors(painn)) {
+            if let (Some(node), Some(gradient)) = (parent, gradient) {
+                grads.register::<B>(node.id, gradient);
+            }
+        }
+    }
+}
+
+/// What the second backward needs of the first.
+#[derive(Clone, Debug)]
+struct DoubleState<B: FusedMessageBackend> {
+    inputs: Primitives<B>,
+    grad: PrimitiveMessage<B>,
+    shapes: Shapes,
+    wanted: Wanted,
+    plan: Arc<Plan>,
+}
+
+#[derive(Debug)]
+struct FusedMessageDoubleGradients;
+
+impl<B: FusedMessageBackend, const N: usize> Backward<B, N> for FusedMessageDoubleGradients {
+    type State = DoubleState<B>;
+
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let DoubleState { inputs, grad, shapes, plan, .. } = ops.state;
+        let tangent = shapes.gradients(grads.consume::<B>(&ops.node));
+        let (wanted, painn) = (wanted(&inputs, &ops.parents), inputs.vectors.is_some());
+        let in_inputs = inputs.tensors().len();
+        let found = or_panic(B::fused_message_double_backward(inputs, grad, tangent, wanted, &plan), &plan);
+        let mut gradients = found.gradients.tensors(painn);
+        // Weights that nobody asked for leave no gap before the cotangents.
+        gradients.resize_with(in_inputs, || None);
+        gradients.extend([Some(found.grad.nodes)].into_iter().chain(found.grad.vectors.map(Some)));
         for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
             if let (Some(node), Some(gradient)) = (parent, gradient) {
                 grads.register::<B>(node.id, gradient);

@@ -16,7 +16,10 @@ use ff_kernels::fused_message::{CubeEntry, CubeLaunch, HostElement, Registered};
 use ff_spec::fused_message::{Message, Wanted};
 use ff_spec::{Atomics, DeviceId, Dtype, LaunchError, Limits, RuntimeKind};
 
-use super::{FilterPrimitives, FusedMessageBackend, Plan, PrimitiveGradients, PrimitiveMessage, Primitives};
+use super::{
+    FilterPrimitives, FusedMessageBackend, Plan, PrimitiveDoubleGradients, PrimitiveGradients, PrimitiveMessage,
+    Primitives,
+};
 use crate::dtype::burn_dtype;
 
 /// A CubeCL runtime that kernels were rendered for.
@@ -96,6 +99,17 @@ where
     ) -> Result<PrimitiveGradients<Self>, LaunchError> {
         let kind = R::kind();
         Err(LaunchError::Unsupported(format!("the first backward of `fused_message` has no kernels on {kind}")))
+    }
+
+    fn fused_message_double_backward(
+        _: Primitives<Self>,
+        _: PrimitiveMessage<Self>,
+        _: PrimitiveGradients<Self>,
+        _: Wanted,
+        _: &Arc<Plan>,
+    ) -> Result<PrimitiveDoubleGradients<Self>, LaunchError> {
+        let kind = R::kind();
+        Err(LaunchError::Unsupported(format!("the second backward of `fused_message` has no kernels on {kind}")))
     }
 }
 

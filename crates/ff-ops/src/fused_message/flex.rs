@@ -4,16 +4,19 @@ use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{DType, Element, TensorData};
 use burn_flex::{Flex, FlexDevice, FlexTensor};
-use ff_kernels::fused_message::host::{Backward, Call};
+use ff_kernels::fused_message::host::{Backward, Call, Direction};
 use ff_kernels::fused_message::{HostElement, SenderList, host_config};
 use ff_kernels::host::HostRuntime;
-use ff_spec::fused_message::{Filter, FilterKind, Gradients, Message, Outputs, Radial, Wanted};
+use ff_spec::fused_message::{DoubleGradients, Filter, FilterKind, Gradients, Message, Outputs, Radial, Wanted};
 use ff_spec::{Device, DeviceId, Dtype, LaunchError};
 
-use super::{FilterPrimitives, FusedMessageBackend, Plan, PrimitiveGradients, PrimitiveMessage, Primitives};
+use super::{
+    FilterPrimitives, FusedMessageBackend, Plan, PrimitiveDoubleGradients, PrimitiveGradients, PrimitiveMessage,
+    Primitives,
+};
 
 impl FusedMessageBackend for Flex {
-    const ORDER: u8 = 1;
+    const ORDER: u8 = 2;
 
     fn device_id(_: &FlexDevice) -> DeviceId {
         static DEVICE: OnceLock<DeviceId> = OnceLock::new();
@@ -36,6 +39,19 @@ impl FusedMessageBackend for Flex {
         match plan.dtype {
             Dtype::F32 => backward::<f32>(&inputs, &grad, wanted, plan),
             Dtype::F64 => backward::<f64>(&inputs, &grad, wanted, plan),
+        }
+    }
+
+    fn fused_message_double_backward(
+        inputs: Primitives<Self>,
+        grad: PrimitiveMessage<Self>,
+        tangent: PrimitiveGradients<Self>,
+        wanted: Wanted,
+        plan: &Arc<Plan>,
+    ) -> Result<PrimitiveDoubleGradients<Self>, LaunchError> {
+        match plan.dtype {
+            Dtype::F32 => double_backward::<f32>(&inputs, &grad, &tangent, wanted, plan),
+            Dtype::F64 => double_backward::<f64>(&inputs, &grad, &tangent, wanted, plan),
         }
     }
 }
@@ -79,7 +95,7 @@ impl<T: HostElement + Element> Borrowed<T> {
             sender: &self.sender,
             edge_vec: self.edge_vec.storage::<T>(),
             nodes: self.nodes.storage::<T>(),
-            vectors: self.vectors.as_ref().map_or(&[], |vectors| vectors.storage::<T>()),
+            vectors: storage(self.vectors.as_ref()),
             r_cut: self.radial.r_cut,
             n_basis: self.radial.n_basis,
             basis,
@@ -107,50 +123,71 @@ fn forward<T: HostElement + Element>(
     let mut outputs =
         Outputs { nodes: vec![T::default(); rows], vectors: vec![T::default(); if painn { 3 * rows } else { 0 }] };
     T::entry(plan.registered)(&borrowed.call(inputs, plan), &config, &mut outputs);
-    Ok(PrimitiveMessage {
-        nodes: tensor(outputs.nodes, &[n_atoms, features]),
-        vectors: painn.then(|| tensor(outputs.vectors, &[n_atoms, 3, features])),
-    })
+    Ok(message(outputs, plan))
 }
 
-fn backward<T: HostElement + Element>(
-    inputs: &Primitives<Flex>,
-    grad: &PrimitiveMessage<Flex>,
-    wanted: Wanted,
-    plan: &Plan,
-) -> Result<PrimitiveGradients<Flex>, LaunchError> {
-    let config = host_config(&plan.config)?;
-    let borrowed = Borrowed::<T>::new(inputs, plan);
-    let call = borrowed.call(inputs, plan);
-    let list = inputs.senders.get_or_init(|| SenderList::new(call.row_ptr, call.sender));
-    let (nodes, vectors) = (grad.nodes.to_contiguous(), grad.vectors.as_ref().map(FlexTensor::to_contiguous));
-    let SenderList { sender_ptr, transpose, receiver } = list;
-    let backward = Backward {
-        sender_ptr,
-        transpose,
-        receiver,
-        nodes: nodes.storage::<T>(),
-        vectors: vectors.as_ref().map_or(&[], |vectors| vectors.storage::<T>()),
-        wanted,
-    };
+/// The outputs as tensors.
+fn message<T: Element>(outputs: Outputs<T>, plan: &Plan) -> PrimitiveMessage<Flex> {
+    let (n_atoms, features) = (plan.sizes.n_atoms, plan.sizes.features);
+    let painn = plan.sizes.message == Message::Painn;
+    PrimitiveMessage {
+        nodes: tensor(outputs.nodes, &[n_atoms, features]),
+        vectors: painn.then(|| tensor(outputs.vectors, &[n_atoms, 3, features])),
+    }
+}
+
+/// Gradients in the outputs as the host kernels read them.
+struct Cotangents {
+    nodes: FlexTensor,
+    vectors: Option<FlexTensor>,
+}
+
+impl Cotangents {
+    fn new(grad: &PrimitiveMessage<Flex>) -> Self {
+        let vectors = grad.vectors.as_ref().map(FlexTensor::to_contiguous);
+        Self { nodes: grad.nodes.to_contiguous(), vectors }
+    }
+
+    fn backward<'a, T: HostElement + Element>(
+        &'a self,
+        inputs: &'a Primitives<Flex>,
+        call: &Call<T>,
+        wanted: Wanted,
+    ) -> Backward<'a, T> {
+        let SenderList { sender_ptr, transpose, receiver } =
+            inputs.senders.get_or_init(|| SenderList::new(call.row_ptr, call.sender));
+        let (nodes, vectors) = (self.nodes.storage::<T>(), storage(self.vectors.as_ref()));
+        Backward { sender_ptr, transpose, receiver, nodes, vectors, wanted }
+    }
+}
+
+/// The elements of a tensor, none where there is none.
+fn storage<T: HostElement + Element>(tensor: Option<&FlexTensor>) -> &[T] {
+    tensor.map_or(&[], |tensor| tensor.storage::<T>())
+}
+
+/// Room for the gradients that are wanted.
+fn room<T: HostElement + Element>(call: &Call<T>, wanted: Wanted) -> Gradients<T> {
     let zeros = |wanted: bool, len: usize| vec![T::default(); if wanted { len } else { 0 }];
-    let mut out = Gradients {
+    let filter = wanted.filter && call.filter.kind() != FilterKind::Tabulated;
+    Gradients {
         nodes: zeros(wanted.nodes, call.nodes.len()),
         vectors: zeros(wanted.nodes, call.vectors.len()),
         edge_vec: zeros(wanted.edge_vec, call.edge_vec.len()),
-        filter: (wanted.filter && plan.sizes.filter.kind() != FilterKind::Tabulated)
-            .then(|| borrowed.filter.map(|_| T::default())),
-    };
-    T::backward(plan.registered)(&call, backward, &config, &mut out);
+        filter: filter.then(|| call.filter.map(|_| T::default())),
+    }
+}
+
+/// The gradients that were wanted, as tensors.
+fn gradients<T: HostElement + Element>(found: Gradients<T>, wanted: Wanted, plan: &Plan) -> PrimitiveGradients<Flex> {
     let (n_atoms, features) = (plan.sizes.n_atoms, plan.sizes.features);
-    let channels = plan.sizes.channels();
+    let (n_basis, channels) = (plan.sizes.radial.n_basis, plan.sizes.channels());
     let painn = plan.sizes.message == Message::Painn;
-    let n_basis = plan.sizes.radial.n_basis;
-    Ok(PrimitiveGradients {
-        nodes: wanted.nodes.then(|| tensor(out.nodes, &[n_atoms, channels])),
-        vectors: (wanted.nodes && painn).then(|| tensor(out.vectors, &[n_atoms, 3, features])),
-        edge_vec: wanted.edge_vec.then(|| tensor(out.edge_vec, &[plan.n_edges, 3])),
-        filter: out.filter.and_then(|filter| match filter {
+    PrimitiveGradients {
+        nodes: wanted.nodes.then(|| tensor(found.nodes, &[n_atoms, channels])),
+        vectors: (wanted.nodes && painn).then(|| tensor(found.vectors, &[n_atoms, 3, features])),
+        edge_vec: wanted.edge_vec.then(|| tensor(found.edge_vec, &[plan.n_edges, 3])),
+        filter: found.filter.and_then(|filter| match filter {
             Filter::Linear { a, b } => {
                 Some(FilterPrimitives::Linear { a: tensor(a, &[n_basis, channels]), b: tensor(b, &[channels]) })
             }
@@ -162,7 +199,50 @@ fn backward<T: HostElement + Element>(
             }),
             Filter::Tabulated { .. } => None,
         }),
-    })
+    }
+}
+
+fn backward<T: HostElement + Element>(
+    inputs: &Primitives<Flex>,
+    grad: &PrimitiveMessage<Flex>,
+    wanted: Wanted,
+    plan: &Plan,
+) -> Result<PrimitiveGradients<Flex>, LaunchError> {
+    let config = host_config(&plan.config)?;
+    let borrowed = Borrowed::<T>::new(inputs, plan);
+    let (call, grad) = (borrowed.call(inputs, plan), Cotangents::new(grad));
+    let mut out = room(&call, wanted);
+    T::backward(plan.registered)(&call, grad.backward(inputs, &call, wanted), &config, &mut out);
+    Ok(gradients(out, wanted, plan))
+}
+
+fn double_backward<T: HostElement + Element>(
+    inputs: &Primitives<Flex>,
+    grad: &PrimitiveMessage<Flex>,
+    tangent: &PrimitiveGradients<Flex>,
+    wanted: Wanted,
+    plan: &Plan,
+) -> Result<PrimitiveDoubleGradients<Flex>, LaunchError> {
+    let config = host_config(&plan.config)?;
+    let borrowed = Borrowed::<T>::new(inputs, plan);
+    let (call, cotangents) = (borrowed.call(inputs, plan), Cotangents::new(grad));
+    let own = |tensor: &Option<FlexTensor>, len: usize| match tensor {
+        Some(tensor) => tensor.to_contiguous().storage::<T>().to_vec(),
+        None => vec![T::default(); len],
+    };
+    let nodes = own(&tangent.nodes, call.nodes.len());
+    let vectors = own(&tangent.vectors, call.vectors.len());
+    let edge_vec = own(&tangent.edge_vec, call.edge_vec.len());
+    let filter = tangent.filter.as_ref().map(|filter| weights::<T>(filter, &plan.sizes.filter));
+    let direction = Direction { nodes: &nodes, vectors: &vectors, edge_vec: &edge_vec, filter: filter.as_ref() };
+    let rows = plan.sizes.n_atoms * plan.sizes.features;
+    let zeros = |len: usize| vec![T::default(); len];
+    let painn = plan.sizes.message == Message::Painn;
+    let grad = Outputs { nodes: zeros(rows), vectors: zeros(if painn { 3 * rows } else { 0 }) };
+    let mut out = DoubleGradients { grad, gradients: room(&call, wanted) };
+    let backward = cotangents.backward(inputs, &call, wanted);
+    T::double_backward(plan.registered)(&call, backward, direction, &config, &mut out);
+    Ok(PrimitiveDoubleGradients { grad: message(out.grad, plan), gradients: gradients(out.gradients, wanted, plan) })
 }
 
 /// Indices of any width as u32, which the list was checked to fit.

@@ -4,7 +4,10 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use ff_spec::{CellList, Dtype, FusedMessage, FusedMessageBackward, Prepare, Runtime, RuntimeKind, fused_message};
+use ff_spec::{
+    CellList, Dtype, FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward, Prepare, Runtime, RuntimeKind,
+    fused_message,
+};
 use ff_testkit::catalogue::{CaseSet, OracleCache};
 use ff_testkit::gate::{GatePlan, GateRow, GateSummary, Gated, run_gate};
 
@@ -54,6 +57,7 @@ pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<()> {
         match order {
             0 => gate.run(plan),
             1 => gate.run::<FusedMessageBackward>(GatePlan { variants, dtypes, set, seeds }),
+            2 => gate.run::<FusedMessageDoubleBackward>(GatePlan { variants, dtypes, set, seeds }),
             _ => gate.skip(&plan, *order),
         }
     }

@@ -4,24 +4,18 @@
 //! filter and its slope are computed again from the distance, and what an edge vector is owed is kept for the edges of a
 //! tile. Nothing has the size n_edges × F.
 
-use std::ops::Range;
-
 use ff_spec::fused_message::{Filter, Gradients, Wanted};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::gradient::{EDGE_SUMS, GradientStage, Pass, Senders};
-use super::map::{HiddenLayer, Map};
-use super::outer::{Accumulator, Outer, columns};
-use super::radial::{HermiteTile, Radial};
+use super::gradient::{EDGE_SUMS, GradientStage, Pass};
+use super::outer::{Accumulator, Outer, WeightSums};
+use super::radial::Radial;
+use super::sweep::{Owned, Rows, Sweep, Task};
 use super::tile::Tile;
-use super::weights::Packed;
-use super::{Call, HostConfig, ReceiverOrder, Rows, edges_per_task, pass_size, tasks};
+use super::weights::{Layout, Weights};
+use super::{Call, HostConfig, ReceiverOrder};
 use crate::host::{Element, MAX_LANES};
-
-/// The most parts into which the edges are cut where gradients in weights are summed. Each has sums of its own, so it bounds
-/// their memory, to so many times that of the weights, and the threads that can share the work.
-const PARTS: usize = 64;
 
 /// What the backward reads besides its call.
 #[derive(Clone, Copy)]
@@ -51,7 +45,7 @@ pub struct BackwardStages<T: Element> {
 impl<T: Element> BackwardStages<T> {
     /// The stages of radial functions `R` and message `M`.
     pub fn new<R: Radial, M: GradientStage>() -> Self {
-        Self { parts: M::PARTS, radial: R::fill_slopes, gradients: M::gradients_of_tile }
+        Self { parts: M::PARTS, radial: R::fill::<T, 1>, gradients: M::gradients_of_tile }
     }
 }
 
@@ -60,27 +54,14 @@ struct Prepared<'a, T: Element> {
     stages: &'a BackwardStages<T>,
     call: &'a Call<'a, T>,
     backward: Backward<'a, T>,
-    /// Registers of channels of one pass.
-    registers: usize,
-    weights: Packed<T>,
-    bias: Option<Packed<T>>,
-    /// Lanes of a register.
-    lanes: usize,
+    layout: Layout,
+    weights: Weights<'a, T>,
     /// Columns of an `mlp` filter's last map, where gradients in weights are wanted.
     columns: Vec<T>,
 }
 
-/// Sums of the gradients in weights.
-struct WeightSums<T> {
-    /// [depth + 1, C] in the order of the passes, the bias last.
-    last: Accumulator<T>,
-    /// [K + 1, H] of the first map of an `mlp` filter, the bias last.
-    first: Accumulator<T>,
-}
-
 /// One task's memory.
 struct Scratch<T> {
-    tile: Tile<T>,
     /// [capacity, EDGE_SUMS, lanes].
     edge_sums: Vec<T>,
     /// Gradients in the last linear map's outputs, [capacity, channels of a pass].
@@ -107,193 +88,108 @@ pub fn backward<T: Element>(
         out.filter = out.filter.as_ref().map(|filter| filter.map(|_| T::default()));
         return;
     }
-    let (lanes, registers) = pass_size::<T>(stages.parts, config);
-    let registers = registers.min(if stages.parts == 1 { 2 } else { 1 });
-    let pack = |matrix: &[T]| Packed::new(matrix, stages.parts, f, lanes, registers);
-    let (weights, bias) = match call.filter {
-        Filter::Linear { a, b } => (pack(a), Some(pack(b))),
-        Filter::Mlp { a2, b2, .. } => (pack(a2), Some(pack(b2))),
-        Filter::Tabulated { values, .. } => (pack(values), None),
-    };
+    let layout = Layout::new::<T>(stages.parts, f, config, if stages.parts == 1 { 2 } else { 1 });
     let columns = match call.filter {
-        Filter::Mlp { a2, .. } if wanted.filter => columns(a2, stages.parts, f, (lanes, registers)),
+        Filter::Mlp { a2, .. } if wanted.filter => layout.columns(a2),
         _ => Vec::new(),
     };
-    let prepared = Prepared { stages, call, backward, registers, weights, bias, lanes, columns };
+    let prepared =
+        Prepared { stages, call, backward, layout, weights: Weights::new(call.filter, call, layout), columns };
     let own = ReceiverOrder::default();
     let order = call.order.unwrap_or(&own).of(call);
-    let row = |at: usize| order.map_or(at, |order| order[at] as usize);
-    let edges = |row: usize| backward.sender_ptr[row] as usize..backward.sender_ptr[row + 1] as usize;
-    let tasks = tasks(n_atoms, edges_per_task(call, config), |at| edges(row(at)).len());
-
+    let sweep = Sweep::new(call, backward.sender_ptr, order, config);
     let nodes = Rows::new(&mut out.nodes, stages.parts * f);
     let vectors = Rows::new(&mut out.vectors, 3 * f);
     let edge_vec = Rows::new(&mut out.edge_vec, 3);
-    let run = |scratch: &mut Scratch<T>, sums: &mut Option<WeightSums<T>>, task: Range<usize>| {
-        let mut outputs = Outputs {
-            nodes: wanted.nodes.then_some(&nodes),
-            vectors: (wanted.nodes && vectors.len > 0).then_some(&vectors),
-            edge_vec: &edge_vec,
-        };
-        for at in task.clone() {
-            outputs.clear(row(at));
-        }
-        scratch.tile.len = 0;
-        for row in task.map(row) {
-            let mut left = edges(row);
-            while !left.is_empty() {
-                let end = left.end.min(left.start + scratch.tile.capacity - scratch.tile.len);
-                scratch.tile.push_sent(call, &backward, row, left.start..end);
-                left.start = end;
-                if scratch.tile.len == scratch.tile.capacity {
-                    prepared.tile(scratch, sums, &mut outputs);
-                }
-            }
-        }
-        prepared.tile(scratch, sums, &mut outputs);
-    };
+    let owned = || Owned { nodes: nodes.as_ref(), vectors: vectors.as_ref(), edge_vec: edge_vec.as_ref() };
+    let scratch = || (Tile::with_slopes(call, config), prepared.scratch(config));
     if let (true, Some(filter)) = (wanted.filter, out.filter.as_mut()) {
-        let per_part = tasks.len().div_ceil(PARTS);
-        let parts: Vec<&[Range<usize>]> = tasks.chunks(per_part).collect();
-        let sums: Vec<WeightSums<T>> = parts
-            .into_par_iter()
-            .map_init(
-                || prepared.scratch(config),
-                |scratch, part| {
-                    let mut sums = Some(prepared.weight_sums());
-                    part.iter().for_each(|task| run(scratch, &mut sums, task.clone()));
-                    sums.unwrap_or_else(|| prepared.weight_sums())
-                },
-            )
-            .collect();
-        prepared.write_weights(&sums, filter);
-    } else if let [task] = &tasks[..] {
-        // Nothing to share: the pool would cost more than it gives.
-        run(&mut prepared.scratch(config), &mut None, task.clone());
+        let sums = sweep.sum(
+            scratch,
+            || WeightSums::new(call, layout),
+            |(tile, scratch), sums, task| prepared.task(tile, scratch, Some(sums), &mut owned(), task),
+        );
+        WeightSums::write(&sums, layout, filter);
     } else {
-        tasks.into_par_iter().for_each_init(|| prepared.scratch(config), |scratch, task| run(scratch, &mut None, task));
-    }
-}
-
-/// Outputs of the senders and edges that one task owns.
-struct Outputs<'a, T> {
-    nodes: Option<&'a Rows<'a, T>>,
-    vectors: Option<&'a Rows<'a, T>>,
-    edge_vec: &'a Rows<'a, T>,
-}
-
-impl<T: Element> Outputs<'_, T> {
-    fn clear(&mut self, row: usize) {
-        for rows in [self.nodes, self.vectors].into_iter().flatten() {
-            // SAFETY: every sender is in one task, and `&mut self` keeps a task from holding a row twice.
-            unsafe { rows.row(row) }.fill(T::default());
-        }
-    }
-
-    /// The gradient in the vector of an edge.
-    fn edge(&mut self, edge: usize) -> &mut [T] {
-        // SAFETY: every edge has one sender, whose task alone has it.
-        unsafe { self.edge_vec.row(edge) }
-    }
-}
-
-impl<T: Element> Senders<T> for Outputs<'_, T> {
-    #[inline]
-    fn add(&mut self, row: usize, to_vectors: bool, at: usize, values: &[T]) {
-        let Some(rows) = (if to_vectors { self.vectors } else { self.nodes }) else { return };
-        // SAFETY: as above.
-        let row = unsafe { rows.row(row) };
-        for (slot, value) in row[at..at + values.len()].iter_mut().zip(values) {
-            *slot += *value;
-        }
+        sweep.run(scratch, |(tile, scratch), task| prepared.task(tile, scratch, None, &mut owned(), task));
     }
 }
 
 impl<T: Element> Prepared<'_, T> {
     fn scratch(&self, config: &HostConfig) -> Scratch<T> {
-        let tile = Tile::with_slopes(self.call, config);
-        let (capacity, wanted) = (tile.capacity, self.backward.wanted);
-        let hidden = match self.call.filter {
-            Filter::Mlp { hidden, .. } if wanted.filter => *hidden,
-            _ => 0,
-        };
-        let outer = if wanted.filter { self.stages.parts * self.registers * MAX_LANES } else { 0 };
+        let Layout { parts, registers, .. } = self.layout;
+        let wanted = self.backward.wanted.filter;
+        let capacity = Tile::<T>::capacity(config);
         let zeros = |n: usize| vec![T::default(); n * capacity];
-        Scratch { edge_sums: zeros(EDGE_SUMS * MAX_LANES), outer: zeros(outer), hidden: zeros(hidden), tile }
-    }
-
-    /// Coefficients per edge of the last linear map.
-    fn depth(&self) -> usize {
-        match self.call.filter {
-            Filter::Linear { .. } => self.call.n_basis,
-            Filter::Mlp { hidden, .. } => *hidden,
-            Filter::Tabulated { order, .. } => 2 * order,
+        Scratch {
+            edge_sums: zeros(EDGE_SUMS * MAX_LANES),
+            outer: zeros(if wanted { parts * registers * MAX_LANES } else { 0 }),
+            hidden: zeros(if wanted { self.call.hidden() } else { 0 }),
         }
     }
 
-    fn weight_sums(&self) -> WeightSums<T> {
-        let columns = self.stages.parts * self.call.features.next_multiple_of(MAX_LANES);
-        let hidden = match self.call.filter {
-            Filter::Mlp { hidden, .. } => *hidden,
-            _ => 0,
-        };
-        WeightSums {
-            last: Accumulator::new(self.depth() + 1, columns),
-            first: Accumulator::new(self.call.n_basis + 1, hidden),
-        }
-    }
-
-    /// Computes what was pushed to a tile, adds it to the outputs and empties the tile.
-    fn tile(&self, scratch: &mut Scratch<T>, sums: &mut Option<WeightSums<T>>, outputs: &mut Outputs<'_, T>) {
+    fn task(
+        &self,
+        tile: &mut Tile<T>,
+        scratch: &mut Scratch<T>,
+        mut sums: Option<&mut WeightSums<T>>,
+        outputs: &mut Owned<'_, T>,
+        task: &Task,
+    ) {
         let Self { call, backward, .. } = self;
-        let (tile, arch) = (&mut scratch.tile, Arch::new());
-        tile.geometry(call);
-        if tile.len > 0 {
-            match call.filter {
-                Filter::Linear { .. } => (self.stages.radial)(call, tile),
-                Filter::Mlp { a1, b1, activation, .. } => {
-                    (self.stages.radial)(call, tile);
-                    arch.dispatch(HiddenLayer::<_, true> { tile, a1, b1, activation: *activation });
-                }
-                Filter::Tabulated { order, n_nodes, .. } => {
-                    let (order, n_nodes) = (*order, *n_nodes);
-                    arch.dispatch(HermiteTile::<_, true> { r_cut: call.r_cut, order, n_nodes, tile });
-                }
+        outputs.clear(task);
+        let push = |tile: &mut Tile<T>, row, sent| tile.push_sent(call, backward, row, sent);
+        tile.walk(task.rows(), push, |tile| {
+            tile.geometry(call);
+            if tile.len > 0 {
+                self.tile(tile, scratch, sums.as_deref_mut(), outputs);
             }
-            scratch.edge_sums.fill(T::default());
-            scratch.hidden.fill(T::default());
-            (self.stages.gradients)(Pass {
-                call,
-                backward,
-                tile,
-                filter: Map { weights: &self.weights, bias: self.bias.as_ref(), depth: self.depth() },
-                registers: self.registers,
-                edge_sums: &mut scratch.edge_sums,
-                outer: &mut scratch.outer,
-                hidden: &mut scratch.hidden,
-                columns: &self.columns,
-                sums: sums.as_mut().map(|sums| &mut sums.last),
-                outputs,
-            });
-            if backward.wanted.edge_vec {
-                arch.dispatch(EdgeVectors { tile, sums: &mut scratch.edge_sums, outputs });
-            }
-            if let (Some(sums), Filter::Mlp { hidden, .. }) = (sums, call.filter) {
-                self.first_layer(tile, &mut scratch.hidden, *hidden, &mut sums.first);
-            }
+        });
+    }
+
+    /// Adds what a tile holds to the outputs.
+    fn tile(
+        &self,
+        tile: &mut Tile<T>,
+        scratch: &mut Scratch<T>,
+        mut sums: Option<&mut WeightSums<T>>,
+        outputs: &mut Owned<'_, T>,
+    ) {
+        let Self { call, backward, .. } = self;
+        call.coefficients::<1>(self.stages.radial, None, tile);
+        scratch.edge_sums.fill(T::default());
+        scratch.hidden.fill(T::default());
+        (self.stages.gradients)(Pass {
+            call,
+            backward,
+            tile,
+            filter: self.weights.map(),
+            registers: self.layout.registers,
+            edge_sums: &mut scratch.edge_sums,
+            outer: &mut scratch.outer,
+            hidden: &mut scratch.hidden,
+            columns: &self.columns,
+            sums: sums.as_deref_mut().map(|sums| &mut sums.last),
+            outputs,
+        });
+        if backward.wanted.edge_vec {
+            Arch::new().dispatch(EdgeVectors { tile, sums: &mut scratch.edge_sums, outputs });
         }
-        tile.len = 0;
+        if let (Some(sums), 1..) = (sums, call.hidden()) {
+            self.first_layer(tile, &mut scratch.hidden, &mut sums.first);
+        }
     }
 
     /// From the gradients in the hidden layer's values to those in its weights.
-    fn first_layer(&self, tile: &Tile<T>, gradients: &mut [T], hidden: usize, sums: &mut Accumulator<T>) {
-        for (e, gradients) in gradients.chunks_exact_mut(hidden.max(1)).take(tile.padded()).enumerate() {
+    fn first_layer(&self, tile: &Tile<T>, gradients: &mut [T], sums: &mut Accumulator<T>) {
+        let hidden = self.call.hidden();
+        for (e, gradients) in gradients.chunks_exact_mut(hidden).take(tile.padded()).enumerate() {
             for (h, gradient) in gradients.iter_mut().enumerate() {
                 let slope = tile.activation[h * tile.stride + e];
                 *gradient = T::from_f64(gradient.to_f64() * slope.to_f64());
             }
         }
-        Arch::new().dispatch(Outer {
+        Arch::new().dispatch(Outer::<_, true> {
             coefficients: &tile.coefficients,
             stride: tile.stride,
             edges: tile.padded(),
@@ -302,33 +198,13 @@ impl<T: Element> Prepared<'_, T> {
             sums: sums.piece(0, hidden),
         });
     }
-
-    /// Adds up the parts, in f64, in their order, and writes them where the caller has the weights.
-    fn write_weights(&self, parts: &[WeightSums<T>], filter: &mut Filter<T>) {
-        let Self { call, registers, .. } = self;
-        let last = |weights: &mut [T], bias: &mut [T]| {
-            let sums = Accumulator::total(parts.iter().map(|part| &part.last));
-            sums.unpack(self.stages.parts, call.features, (self.lanes, *registers), weights, bias);
-        };
-        match filter {
-            Filter::Linear { a, b } => last(a, b),
-            Filter::Mlp { a1, b1, a2, b2, .. } => {
-                last(a2, b2);
-                let sums = Accumulator::total(parts.iter().map(|part| &part.first));
-                let (weights, bias) = sums.values().split_at(a1.len());
-                a1.copy_from_slice(weights);
-                b1.copy_from_slice(bias);
-            }
-            Filter::Tabulated { .. } => {}
-        }
-    }
 }
 
 /// Gradients in edge vectors from what the channels of each edge have summed: of d and of the three axes of u.
 struct EdgeVectors<'a, 'b, T> {
     tile: &'a Tile<T>,
     sums: &'a mut [T],
-    outputs: &'a mut Outputs<'b, T>,
+    outputs: &'a mut Owned<'b, T>,
 }
 
 impl<T: Element> WithSimd for EdgeVectors<'_, '_, T> {
@@ -355,7 +231,7 @@ impl<T: Element> WithSimd for EdgeVectors<'_, '_, T> {
             let u: [f64; 3] = std::array::from_fn(|axis| self.tile.u[axis][e].to_f64());
             let along = u[0] * by_u[0] + u[1] * by_u[1] + u[2] * by_u[2];
             let inverse = if d > 0.0 { 1.0 / d } else { 0.0 };
-            let out = self.outputs.edge(self.tile.edge[e] as usize);
+            let Some(out) = self.outputs.edge(self.tile.edge[e]) else { return };
             for axis in 0..3 {
                 out[axis] = T::from_f64(u[axis] * by_d + (by_u[axis] - u[axis] * along) * inverse);
             }

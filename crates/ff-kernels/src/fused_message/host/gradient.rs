@@ -10,6 +10,7 @@ use super::backward::Backward;
 use super::map::{Map, Values};
 use super::message::{AHEAD, Cfconv, Channels, MessageStage, Painn, gather, prefetch};
 use super::outer::{Accumulator, Inputs, Outer};
+use super::sweep::Sink;
 use super::tile::Tile;
 use super::weights::passes;
 use crate::host::{Element, Lane, unroll};
@@ -30,12 +31,6 @@ pub trait GradientStage: MessageStage {
     }
 }
 
-/// Where the sums of a sender go.
-pub(super) trait Senders<T> {
-    /// Adds to the gradient in its features, or in its vectors, from element `at` of the row on.
-    fn add(&mut self, row: usize, to_vectors: bool, at: usize, values: &[T]);
-}
-
 /// A tile with its filter and where its gradients go.
 pub(super) struct Pass<'a, T: Element> {
     pub call: &'a Call<'a, T>,
@@ -53,7 +48,7 @@ pub(super) struct Pass<'a, T: Element> {
     pub columns: &'a [T],
     /// Gradients in the last map's weights.
     pub sums: Option<&'a mut Accumulator<T>>,
-    pub outputs: &'a mut dyn Senders<T>,
+    pub outputs: &'a mut dyn Sink<T>,
 }
 
 struct Tagged<'a, T: Element, M> {
@@ -270,7 +265,8 @@ impl<T: Element> Pass<'_, T> {
         self.outer[self.tile.len * width..edges * width].fill(T::default());
         let coefficients = if self.tile.hidden.is_empty() { &self.tile.coefficients } else { &self.tile.hidden };
         let (stride, values, edges) = (self.tile.stride, &*self.outer, edges);
-        Outer { coefficients, stride, edges, values, width, sums: sums.piece(parts * first, width) }.with_simd(simd);
+        let sums = sums.piece(parts * first, width);
+        Outer::<_, true> { coefficients, stride, edges, values, width, sums }.with_simd(simd);
         if !self.hidden.is_empty() {
             let rows = self.filter.depth;
             let columns = &self.columns[rows * parts * first..];

@@ -20,6 +20,9 @@ pub(super) struct Map<'a, T> {
 /// Values of `E` edges × `P` parts × `V` registers of channels.
 pub(super) type Values<S, T, const E: usize, const P: usize, const V: usize> = [[[Lane<S, T>; V]; P]; E];
 
+/// A filter, its slope in d, and the rates of both: of `E` edges × `P` parts.
+pub(super) type Rates<S, T, const E: usize, const P: usize> = [[[Lane<S, T>; P]; E]; 4];
+
 /// The pieces of a [`Map`] that one pass over channels reads.
 pub(super) struct Piece<'a, T> {
     weights: &'a [T],
@@ -148,6 +151,90 @@ impl<T: Element> Piece<'_, T> {
         });
         values
     }
+
+    /// [`Piece::shared_slopes`] and the rates of both; `varied` is the piece of the direction in the weights.
+    #[inline(always)]
+    pub fn shared_rates<S: Simd, const E: usize, const P: usize>(
+        &self,
+        simd: S,
+        group: usize,
+        varied: Option<&Piece<'_, T>>,
+    ) -> Rates<S, T, E, P> {
+        let (row, stride, tile) = (P * T::lanes::<S>(), self.stride, self.tile);
+        let bias = load::<S, T, P, 1>(simd, self.bias);
+        let mut map = [[[[Lane::splat(simd, T::default()); 1]; P]; E]; 4];
+        map[0] = [bias; E];
+        let inputs = match tile.hidden[..] {
+            [] => [&tile.coefficients, &tile.slopes, &tile.rates, &tile.slope_rates],
+            _ => [&tile.hidden, &tile.hidden_slopes, &tile.hidden_rates, &tile.hidden_slope_rates],
+        };
+        for (k, weights) in self.weights.chunks_exact(row).enumerate() {
+            let weights = load::<S, T, P, 1>(simd, weights);
+            unroll!(i in 0..4 => {
+                let coefficients = &inputs[i][k * stride + group..][..E];
+                unroll!(e in 0..E => { add_scaled(&mut map[i][e], Lane::splat(simd, coefficients[e]), &weights); });
+            });
+        }
+        if let Some(varied) = varied {
+            let (bias, one) = (load::<S, T, P, 1>(simd, varied.bias), Lane::splat(simd, T::from_f64(1.0)));
+            unroll!(e in 0..E => { add_scaled(&mut map[2][e], one, &bias); });
+            for (k, weights) in varied.weights.chunks_exact(row).enumerate() {
+                let weights = load::<S, T, P, 1>(simd, weights);
+                unroll!(i in 0..2 => {
+                    let coefficients = &inputs[i][k * stride + group..][..E];
+                    unroll!(e in 0..E => {
+                        add_scaled(&mut map[2 + i][e], Lane::splat(simd, coefficients[e]), &weights);
+                    });
+                });
+            }
+        }
+        let mut out = [[[Lane::splat(simd, T::default()); P]; E]; 4];
+        unroll!(e in 0..E => {
+            let at = group + e;
+            let (f, f1) = (Lane::splat(simd, tile.f_c[at]), Lane::splat(simd, tile.f_c_slope[at]));
+            let (f2, rate) = (Lane::splat(simd, tile.f_c_curve[at]), Lane::splat(simd, tile.rate[at]));
+            let (f_rate, f1_rate) = (f1 * rate, f2 * rate);
+            unroll!(p in 0..P => {
+                let [g, g1] = [map[0][e][p][0], map[1][e][p][0]];
+                let [g_rate, g1_rate] = [map[2][e][p][0], map[3][e][p][0]];
+                out[0][e][p] = f * g;
+                out[1][e][p] = f1.mul_add(g, f * g1);
+                out[2][e][p] = f_rate.mul_add(g, f * g_rate);
+                out[3][e][p] = f1_rate.mul_add(g, f1.mul_add(g_rate, f_rate.mul_add(g1, f * g1_rate)));
+            });
+        });
+        out
+    }
+
+    /// [`Piece::own_slopes`] and the rates of both; a table does not vary.
+    #[inline(always)]
+    pub fn own_rates<S: Simd, const D: usize, const E: usize, const P: usize>(
+        &self,
+        simd: S,
+        group: usize,
+    ) -> Rates<S, T, E, P> {
+        let (row, tile) = (P * T::lanes::<S>(), self.tile);
+        let mut out = [[[Lane::splat(simd, T::default()); P]; E]; 4];
+        unroll!(e in 0..E => {
+            let at = group + e;
+            let weights = &self.weights[tile.base[at] as usize * row..][..D * row];
+            let rate = Lane::splat(simd, tile.rate[at]);
+            let mut map = [[[Lane::splat(simd, T::default()); 1]; P]; 3];
+            unroll!(k in 0..D => {
+                let weights = load::<S, T, P, 1>(simd, &weights[k * row..]);
+                add_scaled(&mut map[0], Lane::splat(simd, tile.coefficients[at * D + k]), &weights);
+                add_scaled(&mut map[1], Lane::splat(simd, tile.slopes[at * D + k]), &weights);
+                add_scaled(&mut map[2], Lane::splat(simd, tile.curves[at * D + k]), &weights);
+            });
+            unroll!(p in 0..P => {
+                out[0][e][p] = map[0][p][0];
+                out[1][e][p] = map[1][p][0];
+                out[2][e][p] = rate * map[1][p][0];
+                out[3][e][p] = rate * map[2][p][0];
+            });
+        });
+        out
+    }
 }
 
 #[inline(always)]
@@ -173,8 +260,8 @@ fn load<S: Simd, T: Element, const P: usize, const V: usize>(simd: S, row: &[T])
     loaded
 }
 
-/// The hidden layer of a tile, σ(Φ A₁ + b₁), lanes across edges; with `SLOPES` its slope in d and σ′ as well.
-pub(super) struct HiddenLayer<'a, T, const SLOPES: bool> {
+/// The hidden layer of a tile, σ(Φ A₁ + b₁), lanes across edges; with `ORDER` 1 its slope in d and σ′ as well.
+pub(super) struct HiddenLayer<'a, T, const ORDER: u8> {
     pub tile: &'a mut Tile<T>,
     /// [K, hidden].
     pub a1: &'a [T],
@@ -183,7 +270,7 @@ pub(super) struct HiddenLayer<'a, T, const SLOPES: bool> {
     pub activation: Activation,
 }
 
-impl<T: Element, const SLOPES: bool> WithSimd for HiddenLayer<'_, T, SLOPES> {
+impl<T: Element, const ORDER: u8> WithSimd for HiddenLayer<'_, T, ORDER> {
     type Output = ();
 
     #[inline(always)]
@@ -203,7 +290,7 @@ impl<T: Element, const SLOPES: bool> WithSimd for HiddenLayer<'_, T, SLOPES> {
     }
 }
 
-impl<T: Element, const SLOPES: bool> HiddenLayer<'_, T, SLOPES> {
+impl<T: Element, const ORDER: u8> HiddenLayer<'_, T, ORDER> {
     /// `V` registers of edges from `e` on.
     #[inline(always)]
     fn edges<S: Simd, const V: usize>(&mut self, simd: S, e: usize) {
@@ -234,7 +321,7 @@ impl<T: Element, const SLOPES: bool> HiddenLayer<'_, T, SLOPES> {
                 let weight = Lane::splat(simd, weights[i]);
                 unroll!(v in 0..V => { values[i][v] = weight.mul_add(phi[0][v], values[i][v]); });
             });
-            if SLOPES {
+            if ORDER >= 1 {
                 let phi = load::<S, T, 1, V>(simd, &self.tile.slopes[k * stride + e..]);
                 unroll!(i in 0..H => {
                     let weight = Lane::splat(simd, weights[i]);
@@ -251,7 +338,7 @@ impl<T: Element, const SLOPES: bool> HiddenLayer<'_, T, SLOPES> {
                     Activation::Tanh => maths::tanh(values[i][v]),
                 };
                 value.store_full(&mut self.tile.hidden[at..]);
-                if SLOPES {
+                if ORDER >= 1 {
                     let slope = match self.activation {
                         Activation::ShiftedSoftplus => maths::logistic(values[i][v]),
                         Activation::Tanh => value.lit(1.0) - value * value,
@@ -261,5 +348,71 @@ impl<T: Element, const SLOPES: bool> HiddenLayer<'_, T, SLOPES> {
                 }
             });
         });
+    }
+}
+
+/// Rates of the hidden layer and of its slope in a direction of distances and weights, with everything that [`HiddenLayer`]
+/// computes at order 1.
+pub(super) struct HiddenRates<'a, T> {
+    pub tile: &'a mut Tile<T>,
+    pub a1: &'a [T],
+    pub b1: &'a [T],
+    /// The direction in `a1` and `b1`, if any.
+    pub varied: Option<[&'a [T]; 2]>,
+    pub activation: Activation,
+}
+
+impl<T: Element> WithSimd for HiddenRates<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { tile, a1, b1, varied, activation } = self;
+        let (lanes, padded, stride, hidden) = (T::lanes::<S>(), tile.padded(), tile.stride, b1.len());
+        let splat = |x: T| Lane::splat(simd, x);
+        for h in 0..hidden {
+            for e in (0..padded).step_by(lanes) {
+                let rate = Lane::load_full(simd, &tile.rate[e..]);
+                // z with two derivatives in d, and what the direction in the weights adds to z and its slope.
+                let mut z = [splat(b1[h]), splat(T::default()), splat(T::default())];
+                let mut by_weights = [splat(varied.map_or(T::default(), |[_, b]| b[h])), splat(T::default())];
+                for k in 0..a1.len() / hidden {
+                    let at = k * stride + e;
+                    let phi = [
+                        Lane::load_full(simd, &tile.coefficients[at..]),
+                        Lane::load_full(simd, &tile.slopes[at..]),
+                        Lane::load_full(simd, &tile.curves[at..]),
+                    ];
+                    let weight = splat(a1[k * hidden + h]);
+                    unroll!(i in 0..3 => { z[i] = weight.mul_add(phi[i], z[i]); });
+                    if let Some([a, _]) = varied {
+                        let weight = splat(a[k * hidden + h]);
+                        unroll!(i in 0..2 => { by_weights[i] = weight.mul_add(phi[i], by_weights[i]); });
+                    }
+                }
+                let one = z[0].lit(1.0);
+                let (value, slope, curve) = match activation {
+                    Activation::ShiftedSoftplus => {
+                        let slope = maths::logistic(z[0]);
+                        (maths::shifted_softplus(z[0]), slope, slope * (one - slope))
+                    }
+                    Activation::Tanh => {
+                        let t = maths::tanh(z[0]);
+                        let slope = one - t * t;
+                        (t, slope, t.lit(-2.0) * t * slope)
+                    }
+                };
+                let z_rate = z[1].mul_add(rate, by_weights[0]);
+                let z_slope_rate = z[2].mul_add(rate, by_weights[1]);
+                let slope_rate = curve * z_rate;
+                let at = h * stride + e;
+                value.store_full(&mut tile.hidden[at..]);
+                (slope * z[1]).store_full(&mut tile.hidden_slopes[at..]);
+                (slope * z_rate).store_full(&mut tile.hidden_rates[at..]);
+                slope_rate.mul_add(z[1], slope * z_slope_rate).store_full(&mut tile.hidden_slope_rates[at..]);
+                slope.store_full(&mut tile.activation[at..]);
+                slope_rate.store_full(&mut tile.activation_rates[at..]);
+            }
+        }
     }
 }

@@ -4,10 +4,11 @@ use std::marker::PhantomData;
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::Call;
 use super::map::{Map, Values};
+use super::sweep::Sink;
 use super::tile::Tile;
 use super::weights::passes;
-use super::{Call, Sink};
 use crate::host::{Element, Lane, unroll};
 
 /// How a filter, sender features and directions make a message.
@@ -268,7 +269,9 @@ impl<T: Element> Messages<'_, T> {
         let mut values = [[sums[0][0].v; V]; 4];
         unroll!(at in 0..4 => { unroll!(v in 0..V => { values[at][v] = sums[at][v].v; }); });
         for (at, values) in values.iter().take(M::SUMS).enumerate() {
-            self.sink.add(row as usize, at, channels.first, &bytemuck::cast_slice(values)[..channels.width]);
+            let axis = at.checked_sub(1);
+            let first = axis.unwrap_or(0) * self.call.features + channels.first;
+            self.sink.add(row as usize, axis.is_some(), first, &bytemuck::cast_slice(values)[..channels.width]);
         }
     }
 }

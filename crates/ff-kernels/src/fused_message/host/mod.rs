@@ -6,34 +6,39 @@
 //! sums the messages of a receiver in registers.
 
 mod backward;
+mod double_backward;
 mod gradient;
 mod map;
 mod message;
 mod order;
 mod outer;
 mod radial;
+mod rates;
+mod sweep;
 mod tile;
 mod weights;
 
-use std::borrow::Cow;
-use std::marker::PhantomData;
 use std::ops::Range;
 
 use ff_spec::fused_message::{Filter, Outputs};
-use pulp::{Arch, Simd, WithSimd};
+use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::host::Element;
 pub use backward::{Backward, BackwardStages, backward};
+pub use double_backward::{Direction, DoubleBackwardStages, double_backward};
 pub use gradient::GradientStage;
-use map::{HiddenLayer, Map};
+use map::{HiddenLayer, HiddenRates};
 use message::Messages;
 pub use message::{Cfconv, MessageStage, Painn};
 pub use order::ReceiverOrder;
 use radial::HermiteTile;
 pub use radial::{Basis, Cutoff, InTable, Jet, MAX_PARAMETERS, Pair, Radial, basis_jet, cutoff_jet};
+pub use rates::RateStage;
+use sweep::{Owned, Rows, Shared, Sink, Sweep, edges_per_task};
 use tile::Tile;
-use weights::Packed;
+pub use weights::PackedTable;
+use weights::{Layout, Weights};
 
 /// Borrowed inputs of one call; shapes as in [`ff_spec::fused_message::Inputs`], already checked. `nodes` and `vectors` are
 /// read fastest where they start at a cache line, as in [`Aligned`](crate::host::Aligned).
@@ -90,209 +95,64 @@ pub struct Stages<T: Element> {
 impl<T: Element> Stages<T> {
     /// The stages of radial functions `R` and message `M`.
     pub fn new<R: Radial, M: MessageStage>() -> Self {
-        Self { parts: M::PARTS, radial: R::fill, messages: M::add_tile }
+        Self { parts: M::PARTS, radial: R::fill::<T, 0>, messages: M::add_tile }
     }
 }
 
-/// Where the sums of a receiver go.
-trait Sink<T> {
-    /// Adds to output `at` of a row, features from `channel` on: 0 is its node output, 1 to 3 the axes of its vectors.
-    fn add(&mut self, row: usize, at: usize, channel: usize, values: &[T]);
+/// How the forward cuts channels into passes.
+fn layout<T: Element>(parts: usize, features: usize, config: &HostConfig) -> Layout {
+    Layout::new::<T>(parts, features, config, if parts == 1 { 4 } else { 2 })
 }
 
-/// An output whose rows are written by one task each.
-struct Rows<'a, T> {
-    values: *mut T,
-    len: usize,
-    width: usize,
-    borrowed: PhantomData<&'a mut [T]>,
-}
-
-// SAFETY: threads meet in `Rows::row` only, whose callers see to it that no two have the same row.
-unsafe impl<T: Send> Sync for Rows<'_, T> {}
-
-impl<'a, T> Rows<'a, T> {
-    fn new(values: &'a mut [T], width: usize) -> Self {
-        Self { values: values.as_mut_ptr(), len: values.len(), width, borrowed: PhantomData }
-    }
-
-    /// # Safety
-    /// While the slice lives, nobody else asks for this row.
-    #[expect(clippy::mut_from_ref, reason = "the rows are disjoint")]
-    unsafe fn row(&self, row: usize) -> &mut [T] {
-        let range = row * self.width..(row + 1) * self.width;
-        assert!(range.end <= self.len, "row {row} of {} elements of width {}", self.len, self.width);
-        // SAFETY: within the slice that this was made of, which stays borrowed; the caller sees to the rest.
-        unsafe { std::slice::from_raw_parts_mut(self.values.add(range.start), self.width) }
-    }
-}
-
-/// Outputs of the receivers that one task owns.
-struct OwnedRows<'a, T> {
-    features: usize,
-    nodes: &'a Rows<'a, T>,
-    /// `None` for a message without vectors.
-    vectors: Option<&'a Rows<'a, T>>,
-}
-
-impl<T: Element> OwnedRows<'_, T> {
-    /// The whole output rows of a receiver.
-    fn outputs(&mut self, row: usize) -> [&mut [T]; 2] {
-        // SAFETY: `receiver` makes one of these per task and gives every receiver to one task; `&mut self` keeps a task
-        // from holding a row twice.
-        unsafe { [self.nodes.row(row), self.vectors.map_or(&mut [], |vectors| vectors.row(row))] }
-    }
-}
-
-impl<T: Element> Sink<T> for OwnedRows<'_, T> {
-    #[inline]
-    fn add(&mut self, row: usize, at: usize, channel: usize, values: &[T]) {
-        let features = self.features;
-        let [nodes, vectors] = self.outputs(row);
-        let slots = match at.checked_sub(1) {
-            None => &mut nodes[channel..],
-            Some(axis) => &mut vectors[axis * features + channel..],
-        };
-        for (slot, value) in slots[..values.len()].iter_mut().zip(values) {
-            *slot += *value;
-        }
-    }
-}
-
-/// Rows that all tasks share.
-struct SharedRows<'a, T: Element> {
-    features: usize,
-    nodes: &'a [T::Cell],
-    vectors: &'a [T::Cell],
-}
-
-impl<T: Element> Sink<T> for SharedRows<'_, T> {
-    fn add(&mut self, row: usize, at: usize, channel: usize, values: &[T]) {
-        let cells = match at.checked_sub(1) {
-            None => &self.nodes[row * self.features + channel..],
-            Some(axis) => &self.vectors[(3 * row + axis) * self.features + channel..],
-        };
-        for (cell, value) in cells.iter().zip(values) {
-            T::atomic_add(cell, *value);
-        }
-    }
-}
-
-/// A tabulated filter in the order of the passes of one configuration.
-pub struct PackedTable<T> {
-    registers: usize,
-    values: Packed<T>,
-}
-
-impl<T: Element> PackedTable<T> {
-    /// Packs `values` [rows, parts × features] for calls under `config`.
-    pub fn new(values: &[T], parts: usize, features: usize, config: &HostConfig) -> Self {
-        let (lanes, registers) = pass_size::<T>(parts, config);
-        Self { registers, values: Packed::new(values, parts, features, lanes, registers) }
-    }
-}
-
-/// Lanes of a register, and registers of channels of one pass.
-fn pass_size<T: Element>(parts: usize, config: &HostConfig) -> (usize, usize) {
-    let lanes = Arch::new().dispatch(Lanes(PhantomData::<T>));
-    // Sums and filters of more would not stay in registers.
-    let most = if parts == 1 { 4 } else { 2 };
-    let registers = config.channel_block.div_ceil(lanes).clamp(1, most);
-    (lanes, 1 << registers.ilog2())
-}
-
-/// One call with its weights in the order of the passes.
-struct Prepared<'a, T: Element> {
-    stages: &'a Stages<T>,
-    call: &'a Call<'a, T>,
-    /// Registers of channels of one pass.
-    registers: usize,
-    weights: Cow<'a, Packed<T>>,
-    bias: Option<Packed<T>>,
-}
-
-impl<'a, T: Element> Prepared<'a, T> {
-    fn new(stages: &'a Stages<T>, call: &'a Call<'a, T>, config: &HostConfig) -> Self {
-        let (lanes, registers) = pass_size::<T>(stages.parts, config);
-        let pack = |matrix: &[T]| Packed::new(matrix, stages.parts, call.features, lanes, registers);
-        let (weights, bias) = match call.filter {
-            Filter::Linear { a, b } => (Cow::Owned(pack(a)), Some(pack(b))),
-            Filter::Mlp { a2, b2, .. } => (Cow::Owned(pack(a2)), Some(pack(b2))),
-            Filter::Tabulated { values, .. } => match call.table {
-                Some(table) if table.registers == registers => (Cow::Borrowed(&table.values), None),
-                _ => (Cow::Owned(pack(values)), None),
-            },
-        };
-        Self { stages, call, registers, weights, bias }
-    }
-
-    /// Adds the messages of receivers, each with a range of its edges, to `sink`.
-    fn sum_edges(
-        &self,
-        tile: &mut Tile<T>,
-        receivers: impl Iterator<Item = (usize, Range<usize>)>,
-        sink: &mut dyn Sink<T>,
-    ) {
-        tile.len = 0;
-        for (row, mut edges) in receivers {
-            while !edges.is_empty() {
-                let end = edges.end.min(edges.start + tile.capacity - tile.len);
-                tile.push(self.call, row, edges.start..end);
-                edges.start = end;
-                if tile.len == tile.capacity {
-                    self.sum_tile(tile, sink);
-                }
-            }
-        }
-        self.sum_tile(tile, sink);
-    }
-
-    /// Computes what was pushed to a tile, adds it to `sink` and empties the tile.
-    fn sum_tile(&self, tile: &mut Tile<T>, sink: &mut dyn Sink<T>) {
-        tile.geometry(self.call);
-        if tile.len > 0 {
-            self.coefficients(tile);
-            let (call, registers) = (self.call, self.registers);
-            (self.stages.messages)(Messages { call, tile, filter: self.filter(), registers, sink });
-        }
-        tile.len = 0;
-    }
-
-    /// Everything of the filter that does not depend on the channel.
-    fn coefficients(&self, tile: &mut Tile<T>) {
-        let (call, arch) = (self.call, Arch::new());
-        match call.filter {
-            Filter::Linear { .. } => (self.stages.radial)(call, tile),
-            Filter::Mlp { a1, b1, activation, .. } => {
-                (self.stages.radial)(call, tile);
-                arch.dispatch(HiddenLayer::<_, false> { tile, a1, b1, activation: *activation });
-            }
-            Filter::Tabulated { order, n_nodes, .. } => {
-                arch.dispatch(HermiteTile::<_, false> { r_cut: call.r_cut, order: *order, n_nodes: *n_nodes, tile });
-            }
-        }
-    }
-
-    /// The filter's last linear map.
-    fn filter(&self) -> Map<'_, T> {
-        let depth = match self.call.filter {
-            Filter::Linear { .. } => self.call.n_basis,
+impl<T: Element> Call<'_, T> {
+    /// Coefficients per edge of the filter's last linear map.
+    fn depth(&self) -> usize {
+        match self.filter {
+            Filter::Linear { .. } => self.n_basis,
             Filter::Mlp { hidden, .. } => *hidden,
             Filter::Tabulated { order, .. } => 2 * order,
-        };
-        Map { weights: &self.weights, bias: self.bias.as_ref(), depth }
+        }
     }
-}
 
-/// Lanes of a register at the level that this processor has.
-struct Lanes<T>(PhantomData<T>);
+    /// Units of the hidden layer, 0 where there is none.
+    fn hidden(&self) -> usize {
+        match self.filter {
+            Filter::Mlp { hidden, .. } => *hidden,
+            _ => 0,
+        }
+    }
 
-impl<T: Element> WithSimd for Lanes<T> {
-    type Output = usize;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> usize {
-        T::lanes::<S>()
+    /// Everything of the filter that does not depend on the channel, with `ORDER` derivatives in d. With two, also how fast
+    /// it changes in the direction of the tile's rates and of weights `varied`.
+    fn coefficients<const ORDER: u8>(
+        &self,
+        radial: fn(&Call<T>, &mut Tile<T>),
+        varied: Option<&Filter<T>>,
+        tile: &mut Tile<T>,
+    ) {
+        let arch = Arch::new();
+        match self.filter {
+            Filter::Tabulated { order, n_nodes, .. } => {
+                let (order, n_nodes) = (*order, *n_nodes);
+                return arch.dispatch(HermiteTile::<_, ORDER> { r_cut: self.r_cut, order, n_nodes, tile });
+            }
+            _ => radial(self, tile),
+        }
+        if ORDER == 2 {
+            tile.rates_of_basis(self.n_basis);
+        }
+        if let Filter::Mlp { a1, b1, activation, .. } = self.filter {
+            let activation = *activation;
+            let varied = match varied {
+                Some(Filter::Mlp { a1, b1, .. }) => Some([&a1[..], &b1[..]]),
+                _ => None,
+            };
+            if ORDER == 2 {
+                arch.dispatch(HiddenRates { tile, a1, b1, varied, activation });
+            } else {
+                arch.dispatch(HiddenLayer::<_, ORDER> { tile, a1, b1, activation });
+            }
+        }
     }
 }
 
@@ -306,53 +166,15 @@ pub fn receiver<T: Element>(stages: &Stages<T>, call: &Call<T>, config: &HostCon
     let prepared = Prepared::new(stages, call, config);
     let own = ReceiverOrder::default();
     let order = call.order.unwrap_or(&own).of(call);
-    let row = |at: usize| order.map_or(at, |order| order[at] as usize);
-    let edges = |row: usize| call.row_ptr[row] as usize..call.row_ptr[row + 1] as usize;
-    let tasks = tasks(n_atoms, edges_per_task(call, config), |at| edges(row(at)).len());
-
-    let nodes = Rows::new(&mut out.nodes, f);
-    let vectors = (!out.vectors.is_empty()).then(|| Rows::new(&mut out.vectors, 3 * f));
-    let run = |tile: &mut Tile<T>, task: Range<usize>| {
-        let mut sink = OwnedRows { features: f, nodes: &nodes, vectors: vectors.as_ref() };
-        for at in task.clone() {
-            for output in sink.outputs(row(at)) {
-                output.fill(T::default());
-            }
-        }
-        prepared.sum_edges(tile, task.map(|at| (row(at), edges(row(at)))), &mut sink);
-    };
-    if tasks.len() == 1 {
-        // Nothing to share: the pool would cost more than it gives.
-        tasks.into_iter().for_each(|task| run(&mut Tile::new(call, config), task));
-    } else {
-        tasks.into_par_iter().for_each_init(|| Tile::new(call, config), run);
-    }
-}
-
-/// Consecutive rows, of `per_task` edges in all or of one row.
-fn tasks(rows: usize, per_task: usize, edges: impl Fn(usize) -> usize) -> Vec<Range<usize>> {
-    let mut tasks = Vec::new();
-    let (mut first, mut sum) = (0, 0);
-    for row in 0..rows {
-        // An empty row costs its outputs: as much as an edge or so.
-        let cost = edges(row) + 1;
-        if sum > 0 && sum + cost > per_task {
-            tasks.push(first..row);
-            (first, sum) = (row, 0);
-        }
-        sum += cost;
-    }
-    tasks.push(first..rows);
-    tasks
-}
-
-/// Edges of one task: as configured, but a problem of few edges is still cut into several. The number of threads plays no
-/// part, since where a row is cut into tiles decides its last bits.
-fn edges_per_task<T>(call: &Call<T>, config: &HostConfig) -> usize {
-    /// Fewer edges are not worth another thread.
-    const LEAST: usize = 64;
-    const TASKS: usize = 8;
-    config.edges_per_task.clamp(1, call.sender.len().div_ceil(TASKS).max(LEAST))
+    let (nodes, vectors) = (Rows::new(&mut out.nodes, f), Rows::new(&mut out.vectors, 3 * f));
+    Sweep::new(call, call.row_ptr, order, config).run(
+        || Tile::new(call, config),
+        |tile, task| {
+            let mut sink = Owned { nodes: nodes.as_ref(), vectors: vectors.as_ref(), edge_vec: None };
+            sink.clear(task);
+            prepared.sum_edges(tile, task.rows(), &mut sink);
+        },
+    );
 }
 
 /// Tasks of equal numbers of edges, wherever rows begin and end; sums are added atomically.
@@ -377,7 +199,41 @@ pub fn edge_atomic<T: Element>(stages: &Stages<T>, call: &Call<T>, config: &Host
                     (row, edges.start.max(call.row_ptr[row] as usize)..edges.end.min(call.row_ptr[row + 1] as usize))
                 })
                 .take_while(|(_, part)| part.start < edges.end);
-            prepared.sum_edges(tile, receivers, &mut SharedRows { features: f, nodes, vectors });
+            prepared.sum_edges(tile, receivers, &mut Shared { features: f, nodes, vectors });
         },
     );
+}
+
+/// One call with its weights in the order of the passes.
+struct Prepared<'a, T: Element> {
+    stages: &'a Stages<T>,
+    call: &'a Call<'a, T>,
+    layout: Layout,
+    weights: Weights<'a, T>,
+}
+
+impl<'a, T: Element> Prepared<'a, T> {
+    fn new(stages: &'a Stages<T>, call: &'a Call<'a, T>, config: &HostConfig) -> Self {
+        let layout = layout::<T>(stages.parts, call.features, config);
+        Self { stages, call, layout, weights: Weights::new(call.filter, call, layout) }
+    }
+
+    /// Adds the messages of receivers, each with a range of its edges, to `sink`.
+    fn sum_edges(
+        &self,
+        tile: &mut Tile<T>,
+        receivers: impl Iterator<Item = (usize, Range<usize>)>,
+        sink: &mut dyn Sink<T>,
+    ) {
+        let call = self.call;
+        let push = |tile: &mut Tile<T>, row, edges| tile.push(call, row, edges);
+        tile.walk(receivers, push, |tile| {
+            tile.geometry(call);
+            if tile.len > 0 {
+                call.coefficients::<0>(self.stages.radial, None, tile);
+                let (filter, registers) = (self.weights.map(), self.layout.registers);
+                (self.stages.messages)(Messages { call, tile, filter, registers, sink: &mut *sink });
+            }
+        });
+    }
 }

@@ -1,9 +1,11 @@
 //! Gradients in the weights of a linear map: sums of products of its inputs and the gradients in its outputs.
 
+use ff_spec::fused_message::Filter;
 use pulp::{Simd, WithSimd};
 
-use super::weights::passes;
-use crate::host::{Element, Lane, MAX_LANES, unroll};
+use super::Call;
+use super::weights::Layout;
+use crate::host::{Element, Lane, unroll};
 
 /// Sums [rows, columns] of one part of the edges, where `columns` are in the order of the passes.
 pub(super) struct Accumulator<T> {
@@ -12,7 +14,7 @@ pub(super) struct Accumulator<T> {
 }
 
 impl<T: Element> Accumulator<T> {
-    pub fn new(rows: usize, columns: usize) -> Self {
+    fn new(rows: usize, columns: usize) -> Self {
         Self { values: vec![T::default(); rows * columns], rows }
     }
 
@@ -22,49 +24,61 @@ impl<T: Element> Accumulator<T> {
         &mut self.values[self.rows * first..][..self.rows * width]
     }
 
-    pub fn values(&self) -> &[T] {
-        &self.values
-    }
-
-    /// The sum of all, in their order.
-    pub fn total<'a>(mut parts: impl Iterator<Item = &'a Self>) -> Self
+    /// The sum of all, in f64 and in their order.
+    fn total<'a>(parts: impl Iterator<Item = &'a Self>) -> Vec<T>
     where
         T: 'a,
     {
-        let Some(first) = parts.next() else { return Self { values: Vec::new(), rows: 0 } };
-        let mut sums: Vec<f64> = first.values.iter().map(|x| x.to_f64()).collect();
+        let mut sums: Vec<f64> = Vec::new();
         for part in parts {
+            sums.resize(part.values.len(), 0.0);
             for (sum, x) in sums.iter_mut().zip(&part.values) {
                 *sum += x.to_f64();
             }
         }
-        Self { values: sums.into_iter().map(T::from_f64).collect(), rows: first.rows }
+        sums.into_iter().map(T::from_f64).collect()
+    }
+}
+
+/// Gradients in a filter's weights, summed over some of the edges.
+pub(super) struct WeightSums<T> {
+    /// [depth + 1, C] in the order of the passes, the bias last.
+    pub last: Accumulator<T>,
+    /// [K + 1, H] of the first map of an `mlp` filter, the bias last.
+    pub first: Accumulator<T>,
+}
+
+impl<T: Element> WeightSums<T> {
+    pub fn new(call: &Call<T>, layout: Layout) -> Self {
+        let columns = layout.parts * layout.features.next_multiple_of(layout.lanes);
+        Self {
+            last: Accumulator::new(call.depth() + 1, columns),
+            first: Accumulator::new(call.n_basis + 1, call.hidden()),
+        }
     }
 
-    /// Writes the sums of passes of `lanes`·`most` channels as `weights` [rows − 1, parts · features] and `bias`, the last row.
-    pub fn unpack(
-        &self,
-        parts: usize,
-        features: usize,
-        (lanes, most): (usize, usize),
-        weights: &mut [T],
-        bias: &mut [T],
-    ) {
-        let mut at = 0;
-        for (c, registers) in passes(features, lanes, most) {
-            let width = (registers * lanes).min(features - c);
-            for row in weights.chunks_exact_mut(parts * features).chain([&mut *bias]) {
-                for part in row.chunks_exact_mut(features) {
-                    part[c..c + width].copy_from_slice(&self.values[at..at + width]);
-                    at += registers * lanes;
-                }
+    /// Adds up the parts and writes them where the caller has the weights.
+    pub fn write(parts: &[Self], layout: Layout, filter: &mut Filter<T>) {
+        let last = |weights: &mut [T], bias: &mut [T]| {
+            let sums = Accumulator::total(parts.iter().map(|part| &part.last));
+            layout.unpack(&sums, weights.chunks_exact_mut(bias.len()).chain([bias]));
+        };
+        match filter {
+            Filter::Linear { a, b } => last(a, b),
+            Filter::Mlp { a1, b1, a2, b2, .. } => {
+                last(a2, b2);
+                let sums = Accumulator::total(parts.iter().map(|part| &part.first));
+                let (weights, bias) = sums.split_at(a1.len());
+                a1.copy_from_slice(weights);
+                b1.copy_from_slice(bias);
             }
+            Filter::Tabulated { .. } => {}
         }
     }
 }
 
-/// Adds coefficientsᵀ · values, and the column sums of values as the last row.
-pub(super) struct Outer<'a, T> {
+/// Adds coefficientsᵀ · values and, with `BIAS`, the column sums of values as the last row.
+pub(super) struct Outer<'a, T, const BIAS: bool> {
     /// [rows − 1, stride], edges along the stride.
     pub coefficients: &'a [T],
     pub stride: usize,
@@ -76,7 +90,7 @@ pub(super) struct Outer<'a, T> {
     pub sums: &'a mut [T],
 }
 
-impl<T: Element> WithSimd for Outer<'_, T> {
+impl<T: Element, const BIAS: bool> WithSimd for Outer<'_, T, BIAS> {
     type Output = ();
 
     #[inline(always)]
@@ -95,7 +109,7 @@ impl<T: Element> WithSimd for Outer<'_, T> {
     }
 }
 
-impl<T: Element> Outer<'_, T> {
+impl<T: Element, const BIAS: bool> Outer<'_, T, BIAS> {
     /// `C` registers of columns from `c` on, of which `n` columns are there.
     #[inline(always)]
     fn columns<S: Simd, const C: usize>(&mut self, simd: S, c: usize, n: usize) {
@@ -108,6 +122,9 @@ impl<T: Element> Outer<'_, T> {
         while k < rows {
             self.rows::<S, 1, C>(simd, k, c, n);
             k += 1;
+        }
+        if !BIAS {
+            return;
         }
         let mut sum = [Lane::splat(simd, T::default()); C];
         for values in self.values.chunks_exact(self.width).take(self.edges) {
@@ -194,29 +211,4 @@ impl<T: Element> Inputs<'_, T> {
         }
         unroll!(i in 0..E => { add_to(&mut self.gradients[(e + i) * self.rows + h..][..n], 0, sums[i]); });
     }
-}
-
-/// The columns [parts · features padded, rows] of a matrix [rows, parts · features], in the order of the passes.
-pub(super) fn columns<T: Element>(
-    matrix: &[T],
-    parts: usize,
-    features: usize,
-    (lanes, most): (usize, usize),
-) -> Vec<T> {
-    let rows = matrix.len() / (parts * features).max(1);
-    let mut columns = vec![T::default(); rows * parts * features.next_multiple_of(MAX_LANES)];
-    let mut at = 0;
-    for (c, registers) in passes(features, lanes, most) {
-        for part in 0..parts {
-            for l in 0..registers * lanes {
-                if c + l < features {
-                    for h in 0..rows {
-                        columns[at * rows + h] = matrix[h * parts * features + part * features + c + l];
-                    }
-                }
-                at += 1;
-            }
-        }
-    }
-    columns
 }

@@ -47,14 +47,10 @@ fn scalar_jet(p: &[f64], jet: impl Fn(&dyn Fn(f64) -> One, &[One]) -> [One; 3]) 
 
 /// How a variant fills a tile with basis values and cutoffs.
 pub trait Radial: 'static {
+    /// With `ORDER` derivatives in d.
     #[doc(hidden)]
     #[expect(private_interfaces, reason = "sealed: implemented in this module only")]
-    fn fill<T: Element>(call: &Call<T>, tile: &mut Tile<T>);
-
-    /// The same with derivatives in d.
-    #[doc(hidden)]
-    #[expect(private_interfaces, reason = "as above")]
-    fn fill_slopes<T: Element>(call: &Call<T>, tile: &mut Tile<T>);
+    fn fill<T: Element, const ORDER: u8>(call: &Call<T>, tile: &mut Tile<T>);
 }
 
 /// A basis under a cutoff.
@@ -62,13 +58,8 @@ pub struct Pair<B, C>(PhantomData<(B, C)>);
 
 impl<B: Basis, C: Cutoff> Radial for Pair<B, C> {
     #[expect(private_interfaces, reason = "as in the trait")]
-    fn fill<T: Element>(call: &Call<T>, tile: &mut Tile<T>) {
-        Arch::new().dispatch(RadialTile::<_, _, _, false> { call, tile, functions: PhantomData::<(B, C)> });
-    }
-
-    #[expect(private_interfaces, reason = "as in the trait")]
-    fn fill_slopes<T: Element>(call: &Call<T>, tile: &mut Tile<T>) {
-        Arch::new().dispatch(RadialTile::<_, _, _, true> { call, tile, functions: PhantomData::<(B, C)> });
+    fn fill<T: Element, const ORDER: u8>(call: &Call<T>, tile: &mut Tile<T>) {
+        Arch::new().dispatch(RadialTile::<_, _, _, ORDER> { call, tile, functions: PhantomData::<(B, C)> });
     }
 }
 
@@ -77,22 +68,19 @@ pub struct InTable;
 
 impl Radial for InTable {
     #[expect(private_interfaces, reason = "as in the trait")]
-    fn fill<T: Element>(_: &Call<T>, _: &mut Tile<T>) {}
-
-    #[expect(private_interfaces, reason = "as in the trait")]
-    fn fill_slopes<T: Element>(_: &Call<T>, _: &mut Tile<T>) {}
+    fn fill<T: Element, const ORDER: u8>(_: &Call<T>, _: &mut Tile<T>) {}
 }
 
 /// The most parameters a radial function may declare.
 pub const MAX_PARAMETERS: usize = 8;
 
-struct RadialTile<'a, T, B, C, const SLOPES: bool> {
+struct RadialTile<'a, T, B, C, const ORDER: u8> {
     call: &'a Call<'a, T>,
     tile: &'a mut Tile<T>,
     functions: PhantomData<(B, C)>,
 }
 
-impl<T: Element, B: Basis, C: Cutoff, const SLOPES: bool> WithSimd for RadialTile<'_, T, B, C, SLOPES> {
+impl<T: Element, B: Basis, C: Cutoff, const ORDER: u8> WithSimd for RadialTile<'_, T, B, C, ORDER> {
     type Output = ();
 
     #[inline(always)]
@@ -108,10 +96,13 @@ impl<T: Element, B: Basis, C: Cutoff, const SLOPES: bool> WithSimd for RadialTil
         }
         for e in (0..padded).step_by(lanes) {
             let d = Lane::load_full(simd, &tile.d[e..]);
-            if SLOPES {
-                let [value, slope, _] = C::jet(d, r_c, &p);
+            if ORDER >= 1 {
+                let [value, slope, curve] = C::jet(d, r_c, &p);
                 value.store_full(&mut tile.f_c[e..]);
                 slope.store_full(&mut tile.f_c_slope[e..]);
+                if ORDER >= 2 {
+                    curve.store_full(&mut tile.f_c_curve[e..]);
+                }
             } else {
                 C::value(d, r_c, &p).store_full(&mut tile.f_c[e..]);
             }
@@ -123,10 +114,13 @@ impl<T: Element, B: Basis, C: Cutoff, const SLOPES: bool> WithSimd for RadialTil
             let index = splat(T::from_f64(k as f64 + 1.0));
             for e in (0..padded).step_by(lanes) {
                 let (d, at) = (Lane::load_full(simd, &tile.d[e..]), k * stride + e);
-                if SLOPES {
-                    let [value, slope, _] = B::jet(d, r_c, index, &p);
+                if ORDER >= 1 {
+                    let [value, slope, curve] = B::jet(d, r_c, index, &p);
                     value.store_full(&mut tile.coefficients[at..]);
                     slope.store_full(&mut tile.slopes[at..]);
+                    if ORDER >= 2 {
+                        curve.store_full(&mut tile.curves[at..]);
+                    }
                 } else {
                     B::value(d, r_c, index, &p).store_full(&mut tile.coefficients[at..]);
                 }
@@ -134,21 +128,24 @@ impl<T: Element, B: Basis, C: Cutoff, const SLOPES: bool> WithSimd for RadialTil
         }
         // The edges that only pad the tile must add nothing.
         tile.f_c[tile.len..padded].fill(T::default());
-        if SLOPES {
+        if ORDER >= 1 {
             tile.f_c_slope[tile.len..padded].fill(T::default());
+        }
+        if ORDER >= 2 {
+            tile.f_c_curve[tile.len..padded].fill(T::default());
         }
     }
 }
 
 /// Hermite weights of a tile and the table row each edge starts at.
-pub(super) struct HermiteTile<'a, T, const SLOPES: bool> {
+pub(super) struct HermiteTile<'a, T, const ORDER: u8> {
     pub r_cut: T,
     pub order: usize,
     pub n_nodes: usize,
     pub tile: &'a mut Tile<T>,
 }
 
-impl<T: Element, const SLOPES: bool> WithSimd for HermiteTile<'_, T, SLOPES> {
+impl<T: Element, const ORDER: u8> WithSimd for HermiteTile<'_, T, ORDER> {
     type Output = ();
 
     #[inline(always)]
@@ -186,7 +183,7 @@ impl<T: Element, const SLOPES: bool> WithSimd for HermiteTile<'_, T, SLOPES> {
                 ]
             };
             store_by_edge(&mut tile.coefficients[e * depth..], depth, &weights);
-            if SLOPES {
+            if ORDER >= 1 {
                 let (three, five, per_h) = (t.lit(3.0), t.lit(5.0), t.lit(per_h));
                 let slopes = if order == 2 {
                     let ends = t.lit(6.0) * t * s * per_h;
@@ -205,11 +202,36 @@ impl<T: Element, const SLOPES: bool> WithSimd for HermiteTile<'_, T, SLOPES> {
                 };
                 store_by_edge(&mut tile.slopes[e * depth..], depth, &slopes);
             }
+            if ORDER >= 2 {
+                let (per_h, per_h2) = (t.lit(per_h), t.lit(per_h * per_h));
+                let (two, three, four, six) = (t.lit(2.0), t.lit(3.0), t.lit(4.0), t.lit(6.0));
+                let curves = if order == 2 {
+                    let ends = six * (one - two * t) * per_h2;
+                    [-ends, (six * t - four) * per_h, ends, (four - six * s) * per_h, zero, zero]
+                } else {
+                    // d²/dt² of the quintic's weights, over h².
+                    let ends = t.lit(60.0) * t * s * (s - t) * per_h2;
+                    let slope = t.lit(12.0) * per_h;
+                    let half = t.lit(0.5);
+                    [
+                        -ends,
+                        -(slope * t * s * (three - t.lit(5.0) * t)),
+                        half * s * (two - t.lit(16.0) * t + t.lit(20.0) * t2),
+                        ends,
+                        slope * s * t * (three - t.lit(5.0) * s),
+                        half * t * (two - t.lit(16.0) * s + t.lit(20.0) * s2),
+                    ]
+                };
+                store_by_edge(&mut tile.curves[e * depth..], depth, &curves);
+            }
         }
         // The edges that only pad the tile must add nothing.
         tile.coefficients[tile.len * depth..padded * depth].fill(T::default());
-        if SLOPES {
+        if ORDER >= 1 {
             tile.slopes[tile.len * depth..padded * depth].fill(T::default());
+        }
+        if ORDER >= 2 {
+            tile.curves[tile.len * depth..padded * depth].fill(T::default());
         }
     }
 }

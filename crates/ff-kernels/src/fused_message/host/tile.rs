@@ -41,25 +41,50 @@ pub(super) struct Tile<T> {
     pub hidden_slopes: Vec<T>,
     /// σ′ of the hidden layer, where slopes are asked for.
     pub activation: Vec<T>,
+    /// How fast things change in a direction: d and u of each edge.
+    pub rate: Vec<T>,
+    pub u_rate: [Vec<T>; 3],
+    /// Second derivatives in d of `f_c` and of basis values or Hermite weights.
+    pub f_c_curve: Vec<T>,
+    pub curves: Vec<T>,
+    /// Rates of `coefficients` and of `slopes`, then of the hidden layer's.
+    pub rates: Vec<T>,
+    pub slope_rates: Vec<T>,
+    pub hidden_rates: Vec<T>,
+    pub hidden_slope_rates: Vec<T>,
+    /// Rate of σ′.
+    pub activation_rates: Vec<T>,
+    /// Rates of edge vectors, [capacity, 3].
+    edge_vec_rate: Vec<T>,
 }
 
 impl<T: Element> Tile<T> {
     pub fn new(call: &Call<T>, config: &HostConfig) -> Self {
-        Self::sized(call, config, 0)
+        Self::sized(call, config, 0, 0)
+    }
+
+    /// With room for second derivatives and rates as well.
+    pub fn with_rates(call: &Call<T>, config: &HostConfig) -> Self {
+        Self::sized(call, config, 1, 1)
     }
 
     /// With room for derivatives in d and for where edges are in the list.
     pub fn with_slopes(call: &Call<T>, config: &HostConfig) -> Self {
-        Self::sized(call, config, 1)
+        Self::sized(call, config, 1, 0)
     }
 
-    fn sized(call: &Call<T>, config: &HostConfig, slopes: usize) -> Self {
-        let capacity = config.edges_per_tile.max(1).next_multiple_of(MAX_LANES);
-        let (depth, hidden) = match call.filter {
-            Filter::Linear { .. } => (call.n_basis, 0),
-            Filter::Mlp { hidden, .. } => (call.n_basis, *hidden),
-            Filter::Tabulated { order, .. } => (2 * order, 0),
+    /// Edges of a tile under `config`.
+    pub fn capacity(config: &HostConfig) -> usize {
+        config.edges_per_tile.max(1).next_multiple_of(MAX_LANES)
+    }
+
+    fn sized(call: &Call<T>, config: &HostConfig, slopes: usize, rates: usize) -> Self {
+        let capacity = Self::capacity(config);
+        let depth = match call.filter {
+            Filter::Tabulated { order, .. } => 2 * order,
+            _ => call.n_basis,
         };
+        let hidden = call.hidden();
         let stride = capacity + if (capacity / MAX_LANES).is_multiple_of(2) { MAX_LANES } else { 0 };
         let zero = T::default();
         Self {
@@ -80,6 +105,16 @@ impl<T: Element> Tile<T> {
             slopes: vec![zero; slopes * depth * stride],
             hidden_slopes: vec![zero; slopes * hidden * stride],
             activation: vec![zero; slopes * hidden * stride],
+            rate: vec![zero; rates * capacity],
+            u_rate: std::array::from_fn(|_| vec![zero; rates * capacity]),
+            f_c_curve: vec![zero; rates * capacity],
+            curves: vec![zero; rates * depth * stride],
+            rates: vec![zero; rates * depth * stride],
+            slope_rates: vec![zero; rates * depth * stride],
+            hidden_rates: vec![zero; rates * hidden * stride],
+            hidden_slope_rates: vec![zero; rates * hidden * stride],
+            activation_rates: vec![zero; rates * hidden * stride],
+            edge_vec_rate: vec![zero; 3 * rates * capacity],
         }
     }
 
@@ -109,10 +144,65 @@ impl<T: Element> Tile<T> {
         self.len = at.end;
     }
 
-    /// Distances and directions of what was pushed; edges in the skin are dropped.
+    /// [`Tile::push`] with rates of edge vectors.
+    pub fn push_rates(&mut self, call: &Call<T>, rates: &[T], row: usize, edges: Range<usize>) {
+        let at = 3 * self.len;
+        let rates = &rates[3 * edges.start..3 * edges.end];
+        self.edge_vec_rate[at..at + rates.len()].copy_from_slice(rates);
+        self.push(call, row, edges);
+    }
+
+    /// [`Tile::push_sent`] with rates of edge vectors.
+    pub fn push_sent_rates(
+        &mut self,
+        call: &Call<T>,
+        backward: &Backward<T>,
+        rates: &[T],
+        row: usize,
+        sent: Range<usize>,
+    ) {
+        for (at, edge) in (self.len..).zip(&backward.transpose[sent.clone()]) {
+            let e = *edge as usize;
+            self.edge_vec_rate[3 * at..3 * at + 3].copy_from_slice(&rates[3 * e..3 * e + 3]);
+        }
+        self.push_sent(call, backward, row, sent);
+    }
+
+    fn rates_of_geometry(&mut self) {
+        for e in 0..self.len {
+            let d = self.d[e].to_f64();
+            let u: [f64; 3] = std::array::from_fn(|axis| self.u[axis][e].to_f64());
+            let r: [f64; 3] = std::array::from_fn(|axis| self.edge_vec_rate[3 * e + axis].to_f64());
+            let rate = u[0] * r[0] + u[1] * r[1] + u[2] * r[2];
+            let inverse = if d > 0.0 { 1.0 / d } else { 0.0 };
+            self.rate[e] = T::from_f64(rate);
+            for axis in 0..3 {
+                self.u_rate[axis][e] = T::from_f64((r[axis] - u[axis] * rate) * inverse);
+            }
+        }
+    }
+
+    /// Rates of basis values and slopes.
+    pub fn rates_of_basis(&mut self, n_basis: usize) {
+        let padded = self.padded();
+        for k in 0..n_basis {
+            let at = k * self.stride..k * self.stride + padded;
+            let of = self.slopes[at.clone()].iter().zip(&self.curves[at.clone()]).zip(&self.rate);
+            let out = self.rates[at.clone()].iter_mut().zip(&mut self.slope_rates[at]);
+            for ((rate, slope_rate), ((slope, curve), by)) in out.zip(of) {
+                *rate = T::from_f64(slope.to_f64() * by.to_f64());
+                *slope_rate = T::from_f64(curve.to_f64() * by.to_f64());
+            }
+        }
+    }
+
+    /// Distances and directions of what was pushed, and their rates where there are any; edges in the skin are dropped.
     pub fn geometry(&mut self, call: &Call<T>) {
         let n = self.len;
         Arch::new().dispatch(Geometry { tile: self });
+        if !self.rate.is_empty() {
+            self.rates_of_geometry();
+        }
         self.len = self.drop_skin(n, call.r_cut);
         let padding = self.len..self.padded();
         if let Some(last) = self.len.checked_sub(1) {
@@ -121,6 +211,10 @@ impl<T: Element> Tile<T> {
             self.receiver[padding.clone()].fill(receiver);
             for u in &mut self.u {
                 u[padding.clone()].fill(T::default());
+            }
+            if !self.rate.is_empty() {
+                self.rate[padding.clone()].fill(T::default());
+                self.u_rate.iter_mut().for_each(|u| u[padding.clone()].fill(T::default()));
             }
             // Any distance at which every radial function is finite.
             self.d[padding].fill(T::from_f64(0.5 * call.r_cut.to_f64()));
@@ -141,6 +235,10 @@ impl<T: Element> Tile<T> {
                 self.d[kept] = self.d[e];
                 for u in &mut self.u {
                     u[kept] = u[e];
+                }
+                if !self.rate.is_empty() {
+                    self.rate[kept] = self.rate[e];
+                    self.u_rate.iter_mut().for_each(|u| u[kept] = u[e]);
                 }
                 kept += 1;
             }

@@ -1,6 +1,86 @@
 //! Matrices of the filter in the order in which passes over channels read them.
 
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
+use ff_spec::fused_message::Filter;
+use pulp::{Arch, Simd, WithSimd};
+
+use super::map::Map;
+use super::{Call, HostConfig};
 use crate::host::{Aligned, Element};
+
+/// How passes cut the channels of a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// Filters per feature.
+    pub parts: usize,
+    /// F.
+    pub features: usize,
+    /// Lanes of a register.
+    pub lanes: usize,
+    /// Registers of channels of one pass.
+    pub registers: usize,
+}
+
+impl Layout {
+    /// What `config` asks for, and no more than `most` registers: sums and filters of more would not stay in them.
+    pub fn new<T: Element>(parts: usize, features: usize, config: &HostConfig, most: usize) -> Self {
+        let lanes = Arch::new().dispatch(Lanes(PhantomData::<T>));
+        let registers = config.channel_block.div_ceil(lanes).clamp(1, most);
+        Self { parts, features, lanes, registers: 1 << registers.ilog2() }
+    }
+
+    fn passes(self) -> impl Iterator<Item = (usize, usize)> {
+        passes(self.features, self.lanes, self.registers)
+    }
+
+    /// The columns of a matrix [rows, parts · features] as [parts · features padded, rows].
+    pub fn columns<T: Element>(self, matrix: &[T]) -> Vec<T> {
+        let Self { parts, features, lanes, .. } = self;
+        let rows = matrix.len() / (parts * features).max(1);
+        let mut columns = Vec::with_capacity(rows * parts * features.next_multiple_of(lanes));
+        for (first, registers) in self.passes() {
+            for (part, channel) in
+                (0..parts).flat_map(|part| (first..first + registers * lanes).map(move |c| (part, c)))
+            {
+                let at = |row: usize| matrix[(row * parts + part) * features + channel];
+                columns.extend((0..rows).map(|row| if channel < features { at(row) } else { T::default() }));
+            }
+        }
+        columns
+    }
+
+    /// Writes `values` [rows, parts · features padded], in the order of the passes, as the rows of a matrix
+    /// [rows, parts · features].
+    pub fn unpack<'a, T: Element>(self, values: &[T], rows: impl Iterator<Item = &'a mut [T]>) {
+        let Self { parts, features, lanes, .. } = self;
+        let mut rows: Vec<&mut [T]> = rows.collect();
+        let mut values = values.iter();
+        for (first, registers) in self.passes() {
+            for (row, part) in (0..rows.len()).flat_map(|row| (0..parts).map(move |part| (row, part))) {
+                for channel in first..first + registers * lanes {
+                    let value = values.next();
+                    if let (true, Some(value)) = (channel < features, value) {
+                        rows[row][part * features + channel] = *value;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Lanes of a register at the level that this processor has.
+struct Lanes<T>(PhantomData<T>);
+
+impl<T: Element> WithSimd for Lanes<T> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        T::lanes::<S>()
+    }
+}
 
 /// The passes over `features` channels: (first channel, registers), `most` registers at a time and then fewer; a last
 /// pass of one register may be wider than what is left.
@@ -29,12 +109,13 @@ pub(super) struct Packed<T> {
 }
 
 impl<T: Element> Packed<T> {
-    /// For the passes of `passes(features, lanes, most)`.
-    pub fn new(matrix: &[T], parts: usize, features: usize, lanes: usize, most: usize) -> Self {
+    /// For the passes of `layout`.
+    pub fn new(matrix: &[T], layout: Layout) -> Self {
+        let Layout { parts, features, lanes, .. } = layout;
         let rows = matrix.len().checked_div(parts * features).unwrap_or(0);
         let mut values = Aligned::zeros(rows * parts * features.next_multiple_of(lanes));
         let mut at = 0;
-        for (c, registers) in passes(features, lanes, most) {
+        for (c, registers) in layout.passes() {
             let width = (registers * lanes).min(features - c);
             for row in matrix.chunks_exact(features) {
                 values[at..at + width].copy_from_slice(&row[c..c + width]);
@@ -48,5 +129,48 @@ impl<T: Element> Packed<T> {
     #[inline(always)]
     pub fn piece(&self, first: usize, width: usize) -> &[T] {
         &self.values[self.rows * self.parts * first..][..self.rows * self.parts * width]
+    }
+}
+
+/// A tabulated filter in the order of the passes of one configuration.
+pub struct PackedTable<T> {
+    layout: Layout,
+    values: Packed<T>,
+}
+
+impl<T: Element> PackedTable<T> {
+    /// Packs `values` [rows, parts × features] for forward calls under `config`.
+    pub fn new(values: &[T], parts: usize, features: usize, config: &HostConfig) -> Self {
+        let layout = super::layout::<T>(parts, features, config);
+        Self { layout, values: Packed::new(values, layout) }
+    }
+}
+
+/// The last linear map of a filter.
+pub(super) struct Weights<'a, T: Clone> {
+    weights: Cow<'a, Packed<T>>,
+    bias: Option<Packed<T>>,
+    /// Coefficients per edge.
+    depth: usize,
+}
+
+impl<'a, T: Element> Weights<'a, T> {
+    /// Those of `filter`, which has the sizes of the call's own: its own, or a direction in them.
+    pub fn new(filter: &Filter<T>, call: &Call<'a, T>, layout: Layout) -> Self {
+        let pack = |matrix: &[T]| Cow::Owned(Packed::new(matrix, layout));
+        let (weights, bias) = match filter {
+            Filter::Linear { a, b } => (pack(a), Some(Packed::new(b, layout))),
+            Filter::Mlp { a2, b2, .. } => (pack(a2), Some(Packed::new(b2, layout))),
+            Filter::Tabulated { values, .. } => match call.table {
+                Some(table) if table.layout == layout => (Cow::Borrowed(&table.values), None),
+                _ => (pack(values), None),
+            },
+        };
+        Self { weights, bias, depth: call.depth() }
+    }
+
+    /// The map with these weights.
+    pub fn map(&self) -> Map<'_, T> {
+        Map { weights: &self.weights, bias: self.bias.as_ref(), depth: self.depth }
     }
 }
