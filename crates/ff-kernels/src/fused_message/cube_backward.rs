@@ -20,6 +20,10 @@ use crate::digest::digest;
 /// their memory, to so many times that of the weights, and the cubes that can share the work.
 const PARTS: usize = 64;
 
+/// The most edges of a part on a software adapter, which may then have more parts: Mesa's (22.3) silently ends a unit's loops
+/// after 65,535 turns, of which the first map takes up to a hundred per edge.
+const EDGES_IN_SOFTWARE: usize = 512;
+
 /// Bytes of sums of gradients in weights that a unit holds in registers.
 const SUM_BYTES: usize = 256;
 
@@ -286,22 +290,25 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeBackward<R, T> {
         let values_only = BackwardConfig { edges: false, ..shape };
         let (last, first) = (fit(values_only, 1)?, fit(values_only, 2)?);
 
-        let edges_per_part = n_edges.div_ceil(PARTS).next_multiple_of(tile.edges_per_tile);
+        let share = n_edges.div_ceil(PARTS);
+        let share = if device.software { share.min(EDGES_IN_SOFTWARE) } else { share };
+        let edges_per_part = share.next_multiple_of(tile.edges_per_tile);
         let n_parts = n_edges.div_ceil(edges_per_part.max(1));
         let most = client.properties().hardware.max_cube_count;
-        let grid = |x: usize, y: usize, config: BackwardConfig, z: usize| {
-            let along_z = x.div_ceil(most.0 as usize).max(1) * z;
-            if y > most.1 as usize || along_z > most.2 as usize {
+        let grid = |[x, y, z]: [usize; 3], config: BackwardConfig| {
+            if x > most.0 as usize || y > most.1 as usize || z > most.2 as usize {
                 return Err(LaunchError::Constraint(format!("{x} × {y} × {z} cubes, the device takes {most:?}")));
             }
-            let count = CubeCount::Static(x.div_ceil(along_z / z) as u32, y as u32, along_z as u32);
-            Ok((x * y > 0).then_some(Grid { count, config }))
+            Ok((x * y > 0).then_some(Grid { count: CubeCount::Static(x as u32, y as u32, z as u32), config }))
         };
+        let any = sizes.features.min(1);
+        let rows = n_atoms.div_ceil(by_sender.tile.groups);
+        let along_z = rows.div_ceil(most.0 as usize).max(1);
+        let senders = grid([rows.div_ceil(along_z), any, along_z], by_sender)?;
+        let parts_of = |config: &BackwardConfig| n_parts.div_ceil(config.tile.groups);
         let blocks = (sizes.features / vector).div_ceil(last.tile.units);
-        let some = |wanted: bool, of: Grid| wanted.then_some(of);
-        let senders = grid(n_atoms.div_ceil(by_sender.tile.groups), sizes.features.min(1), by_sender, 1)?;
-        let last_map = grid(n_parts.div_ceil(last.tile.groups), blocks, last, (tile.depth + 1).div_ceil(last.rows))?;
-        let first_map = grid(n_parts.div_ceil(first.tile.groups), sizes.features.min(1), first, 1)?;
+        let last_map = grid([parts_of(&last), blocks, (tile.depth + 1).div_ceil(last.rows)], last)?;
+        let first_map = grid([parts_of(&first), any, 1], first)?;
 
         let lengths = [
             (wanted.nodes, n_atoms * channels),
@@ -334,9 +341,9 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeBackward<R, T> {
             },
             scalars: (n_atoms as u32, (sizes.features / vector) as u32, segments as u32),
             parts: (n_parts, edges_per_part),
-            senders: senders.and_then(|grid| some(wanted.nodes || wanted.edge_vec, grid)),
-            last_map: last_map.and_then(|grid| some(wanted.filter, grid)),
-            first_map: first_map.and_then(|grid| some(wanted.filter && tile.hidden > 0, grid)),
+            senders: senders.filter(|_| wanted.nodes || wanted.edge_vec),
+            last_map: last_map.filter(|_| wanted.filter),
+            first_map: first_map.filter(|_| wanted.filter && tile.hidden > 0),
         };
         let hidden = match &sizes.filter {
             Filter::Mlp { hidden, activation, .. } => Some((*hidden, *activation)),

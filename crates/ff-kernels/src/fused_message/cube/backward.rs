@@ -295,17 +295,31 @@ pub fn senders<F: Float, N: Size, R: Radial>(
             // The next tile overwrites what is being read here.
             sync_cube();
         }
-        if comptime!(config.nodes) {
-            if owned && has_own {
-                #[unroll]
-                for p in 0..config.parts {
-                    out_nodes[(row * config.parts + p) * features + c] = sums.value[p];
-                }
-                #[unroll]
-                for p in config.parts..config.sender_vectors() {
-                    out_vectors[(row * 3 + comptime!(p - config.parts)) * features + c] = sums.value[p];
-                }
-            }
+        if owned && has_own {
+            store_sender::<F, N>(&sums, out_nodes, out_vectors, row, c, features, config);
+        }
+    }
+}
+
+/// Writes the sums of one sender, where gradients in node features are computed: their only writer.
+#[cube]
+fn store_sender<F: Float, N: Size>(
+    sums: &Sums<F, N>,
+    out_nodes: &mut Array<Vector<F, N>>,
+    out_vectors: &mut Array<Vector<F, N>>,
+    row: usize,
+    c: usize,
+    features: usize,
+    #[comptime] config: BackwardConfig,
+) {
+    if comptime!(config.nodes) {
+        #[unroll]
+        for p in 0..config.parts {
+            out_nodes[(row * config.parts + p) * features + c] = sums.value[p];
+        }
+        #[unroll]
+        for p in config.parts..config.sender_vectors() {
+            out_vectors[(row * 3 + comptime!(p - config.parts)) * features + c] = sums.value[p];
         }
     }
 }
