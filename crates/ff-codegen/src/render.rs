@@ -139,6 +139,10 @@ pub struct RadialContext<'a> {
     stage_arguments: String,
     /// The host function's arguments out of those: `d, r_c, k, p[0], …`.
     stage_call: String,
+    /// Arguments of the trait of cube kernels, whose parameters come with all others of a launch.
+    cube_arguments: String,
+    /// The cube function's arguments out of those: `d, r_c, k, radial[first], …`.
+    cube_call: String,
 }
 
 #[derive(Serialize)]
@@ -182,6 +186,25 @@ impl<'a> RadialContext<'a> {
         let stage_arguments: String = scalars.iter().map(|name| format!("{name}: Lane<S, T>, ")).collect();
         let indexed = (0..radial.parameters.len()).map(|i| format!("p[{i}]"));
         let stage_call: Vec<String> = scalars.iter().map(|name| (*name).to_owned()).chain(indexed).collect();
+        let count = radial.parameters.len();
+        // A basis has one value of each parameter for every k; those of a cutoff follow r_c.
+        let place = |i: usize| match (radial.kind, i) {
+            (RadialKind::Cutoff, i) => format!("{}", 1 + i),
+            (RadialKind::Basis, 0) => "first".to_owned(),
+            (RadialKind::Basis, 1) => "first + step".to_owned(),
+            (RadialKind::Basis, i) => format!("first + {i} * step"),
+        };
+        let unread = |least: usize| if count < least { "_" } else { "" };
+        let (first, second) = (unread(1), unread(2));
+        let cube_arguments: String = scalars.iter().map(|name| format!("{name}: F, ")).collect();
+        let lookup = match radial.kind {
+            RadialKind::Basis => {
+                format!("{first}radial: &Array<F>, {first}first: usize, #[comptime] {second}step: usize")
+            }
+            RadialKind::Cutoff => format!("{first}radial: &Array<F>"),
+        };
+        let looked_up = (0..count).map(|i| format!("radial[{}]", place(i)));
+        let cube_call: Vec<String> = scalars.iter().map(|name| (*name).to_owned()).chain(looked_up).collect();
         Self {
             name: &radial.name,
             kind: radial.kind,
@@ -195,6 +218,8 @@ impl<'a> RadialContext<'a> {
             cube_maths,
             stage_arguments: format!("{stage_arguments}{slice}: &[Lane<S, T>]"),
             stage_call: stage_call.join(", "),
+            cube_arguments: cube_arguments + &lookup,
+            cube_call: cube_call.join(", "),
         }
     }
 }

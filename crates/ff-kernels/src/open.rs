@@ -108,7 +108,13 @@ fn open_wgpu() -> Result<Box<dyn Runtime>, String> {
     let identity = known.clone().ok_or("no adapter")?;
     let kind = if cfg!(target_os = "macos") { RuntimeKind::Metal } else { RuntimeKind::Vulkan };
     let client = WgpuRuntime::client(&device);
-    Ok(Box::new(CubeRuntime::new(client, kind, identity, |registered| registered.wgpu)))
+    Ok(Box::new(CubeRuntime::new(
+        client,
+        kind,
+        identity,
+        |registered| registered.wgpu,
+        |registered| registered.backward_wgpu,
+    )))
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -138,6 +144,12 @@ fn open_cuda() -> Result<Box<dyn Runtime>, OpenError> {
         let version = format!("CUDA {}.{}", version / 1000, version % 1000 / 10);
         let identity = (name, format!("sm_{major}{minor}"), version, false);
         let client = CudaRuntime::client(&CudaDevice::new(ordinal as usize));
-        Ok(Box::new(CubeRuntime::new(client, RuntimeKind::Cuda, identity, |registered| registered.cuda)))
+        Ok(Box::new(CubeRuntime::new(
+            client,
+            RuntimeKind::Cuda,
+            identity,
+            |registered| registered.cuda,
+            |registered| registered.backward_cuda,
+        )))
     })
 }

@@ -40,6 +40,53 @@ fn exp_f64(x: f64) -> f64 {
     p * f64::reinterpret((u64::cast_from(i32::cast_from(n) + 1023i32)) << 52u64)
 }
 
+/// Terms of the exponential's polynomial on ±½ ln 2 that reach rounding of `F`.
+fn exp_terms(size: usize) -> u32 {
+    if size == 8 { 14 } else { 8 }
+}
+
+fn exp_limit(size: usize) -> f64 {
+    if size == 8 { 708.0 } else { 87.0 }
+}
+
+fn ln_2_part(size: usize, part: usize) -> f64 {
+    if size == 8 {
+        [0.693_147_180_369_123_8, 1.908_214_929_270_587_7e-10][part]
+    } else {
+        [0.693_359_375, -2.121_944_400_546_905_8e-4][part]
+    }
+}
+
+/// eˣ − 1, relatively accurate near 0; arguments are clamped to the range of normal results.
+#[cube]
+pub fn exp_m1<F: Float>(x: F) -> F {
+    let size = F::type_size();
+    let limit = constant::<F>(comptime!(exp_limit(size)));
+    let x = max(min(x, limit), F::new(0.0) - limit);
+    let n = F::floor(x * constant::<F>(std::f64::consts::LOG2_E) + F::new(0.5));
+    let r = x - n * constant::<F>(comptime!(ln_2_part(size, 0)));
+    let r = r - n * constant::<F>(comptime!(ln_2_part(size, 1)));
+    let terms = comptime!(exp_terms(size));
+    let mut p = constant::<F>(comptime!(1.0 / factorial(terms)));
+    #[unroll]
+    for i in 1..terms {
+        p = p * r + constant::<F>(comptime!(1.0 / factorial(terms - i)));
+    }
+    let scale = power_of_two::<F>(n);
+    p * r * scale + (scale - F::new(1.0))
+}
+
+/// 2ⁿ for integral n whose power is a normal number.
+#[cube]
+fn power_of_two<F: Float>(n: F) -> F {
+    let size = F::type_size();
+    if comptime!(size == 8) {
+        F::cast_from(f64::reinterpret((u64::cast_from(i32::cast_from(n) + 1023i32)) << 52u64))
+    } else {
+        F::cast_from(f32::reinterpret((u32::cast_from(i32::cast_from(n) + 127i32)) << 23u32))
+    }
+}
+
 /// Terms of the sine polynomial that reach rounding of `F`.
 fn sin_terms(size: usize) -> u32 {
     if size == 8 { 12 } else { 7 }
@@ -118,21 +165,29 @@ fn artanh_terms(size: usize) -> u32 {
     if size == 8 { 17 } else { 8 }
 }
 
-/// ln(½eˣ + ½), SchNet's shifted softplus.
+/// ln(½eˣ + ½), SchNet's shifted softplus; relatively accurate near 0, as gradients in weights that multiply it have to be.
 #[cube]
 pub fn shifted_softplus<F: Float>(x: F) -> F {
-    // max(x, 0) + ln(1 + e) − ln 2 with e = exp(−|x|), and ln(1 + e) = 2 artanh(e / (2 + e)).
+    // max(x, 0) + ln(1 + e/2) with e = exp(−|x|) − 1, and ln(1 + e/2) = 2 artanh(e / (4 + e)).
     let size = F::type_size();
     let terms = comptime!(artanh_terms(size));
-    let e = exp::<F>(F::new(0.0) - magnitude::<F>(x));
-    let s = e / (F::new(2.0) + e);
+    let e = exp_m1::<F>(F::new(0.0) - magnitude::<F>(x));
+    let s = e / (F::new(4.0) + e);
     let s2 = s * s;
     let mut p = constant::<F>(comptime!(1.0 / (2 * terms + 1) as f64));
     #[unroll]
     for i in 0..terms {
         p = p * s2 + constant::<F>(comptime!(1.0 / (2 * (terms - 1 - i) + 1) as f64));
     }
-    max(x, F::new(0.0)) + F::new(2.0) * s * p - constant::<F>(std::f64::consts::LN_2)
+    max(x, F::new(0.0)) + F::new(2.0) * s * p
+}
+
+/// 1/(1 + e⁻ˣ), the slope of the softplus.
+#[cube]
+pub fn logistic<F: Float>(x: F) -> F {
+    let e = exp::<F>(F::new(0.0) - magnitude::<F>(x));
+    let small = e / (F::new(1.0) + e);
+    select(x < F::new(0.0), small, F::new(1.0) - small)
 }
 
 /// √x.

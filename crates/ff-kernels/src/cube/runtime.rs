@@ -8,13 +8,14 @@ use ff_spec::{
     cell_list, force_scatter,
 };
 
-use crate::fused_message::{self, CubeEntry, CubeLaunch, Registered};
+use crate::fused_message::{self, CubeBackward, CubeBackwardEntry, CubeEntry, CubeLaunch, Registered};
 
 /// A device that CubeCL drives.
 pub struct CubeRuntime<R: Runtime> {
     client: ComputeClient<R>,
     device: DeviceId,
     entry: fn(&Registered) -> CubeEntry<R>,
+    backward: fn(&Registered) -> CubeBackwardEntry<R>,
 }
 
 impl<R: Runtime> CubeRuntime<R> {
@@ -24,6 +25,7 @@ impl<R: Runtime> CubeRuntime<R> {
         runtime: RuntimeKind,
         (name, arch, driver, software): (String, String, String, bool),
         entry: fn(&Registered) -> CubeEntry<R>,
+        backward: fn(&Registered) -> CubeBackwardEntry<R>,
     ) -> Self {
         let properties = client.properties();
         let hardware = &properties.hardware;
@@ -47,7 +49,7 @@ impl<R: Runtime> CubeRuntime<R> {
             atomics: Atomics { f32_add: adds(FloatKind::F32), f64_add: adds(FloatKind::F64) },
             f64: properties.supports_type(float(FloatKind::F64)),
         };
-        Self { client, device, entry }
+        Self { client, device, entry, backward }
     }
 
     /// Whether the device computes in `dtype`.
@@ -120,12 +122,21 @@ impl<R: Runtime> ff_spec::Prepare<FusedMessageBackward> for CubeRuntime<R> {
 
     fn prepare(
         &self,
-        _: &Variant,
-        _: Dtype,
-        _: &BackwardInputs<f64>,
-        _: &LaunchConfig,
+        variant: &Variant,
+        dtype: Dtype,
+        inputs: &BackwardInputs<f64>,
+        config: &LaunchConfig,
     ) -> Result<Box<dyn Launch<FusedMessageBackward>>, LaunchError> {
-        Err(LaunchError::Unsupported("the first backward of `fused_message` has kernels on host only".to_owned()))
+        let registered = fused_message::find(variant).ok_or_else(|| LaunchError::UnknownVariant(variant.id()))?;
+        let (client, device, entry) = (&self.client, &self.device, (self.backward)(registered));
+        self.check(dtype)?;
+        Ok(match dtype {
+            Dtype::F32 => {
+                let inputs = inputs.cast();
+                Box::new(CubeBackward::<R, f32>::new(client, device, registered, entry, &inputs, config)?)
+            }
+            Dtype::F64 => Box::new(CubeBackward::<R, f64>::new(client, device, registered, entry, inputs, config)?),
+        })
     }
 }
 

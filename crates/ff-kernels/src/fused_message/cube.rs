@@ -13,6 +13,9 @@
 
 #![allow(missing_docs, reason = "`#[cube]` expands into items that carry no documentation")]
 
+pub mod backward;
+pub mod radial;
+
 use cubecl::prelude::*;
 
 use crate::cube::maths;
@@ -184,9 +187,9 @@ pub fn channel(features: usize) -> usize {
     (CUBE_POS_Y as usize * CUBE_DIM_X as usize + UNIT_POS_X as usize) % features
 }
 
-/// Tiles of the longest row of this cube: every unit walks that many, as they synchronise.
+/// Edges of the longest row of this cube.
 #[cube]
-pub fn tiles_of_cube<F: Float, N: Size>(inputs: &Inputs<F, N>, #[comptime] config: CubeConfig) -> usize {
+pub fn longest_row<F: Float, N: Size>(inputs: &Inputs<F, N>, #[comptime] config: CubeConfig) -> usize {
     let first = global_group(config) - UNIT_POS_Y as usize;
     let n_atoms = inputs.n_atoms as usize;
     let mut longest = 0usize;
@@ -196,7 +199,13 @@ pub fn tiles_of_cube<F: Float, N: Size>(inputs: &Inputs<F, N>, #[comptime] confi
             longest = max(longest, (inputs.row_ptr[row + 1] - inputs.row_ptr[row]) as usize);
         }
     }
-    (longest + comptime!(config.edges_per_tile - 1)) / config.edges_per_tile
+    longest
+}
+
+/// Tiles of the longest row of this cube: every unit walks that many, as they synchronise.
+#[cube]
+pub fn tiles_of_cube<F: Float, N: Size>(inputs: &Inputs<F, N>, #[comptime] config: CubeConfig) -> usize {
+    (longest_row::<F, N>(inputs, config) + comptime!(config.edges_per_tile - 1)) / config.edges_per_tile
 }
 
 /// Loads edges `first`.. `end` of the list into this group's slab; slots beyond are made to contribute nothing.
@@ -208,39 +217,51 @@ pub fn load_tile<F: Float, N: Size>(
     end: usize,
     #[comptime] config: CubeConfig,
 ) {
-    let r_c = inputs.radial[0];
     for e in range_stepped(UNIT_POS_X as usize, config.edges_per_tile, config.units) {
-        let at = slot(e, config);
         let edge = first + e;
-        let mut d = F::new(0.5) * r_c;
-        let mut inside = F::new(0.0);
-        let mut sender = 0u32;
-        let mut x = F::new(0.0);
-        let mut y = F::new(0.0);
-        let mut z = F::new(0.0);
-        if edge < end {
-            let rx = inputs.edge_vec[3 * edge];
-            let ry = inputs.edge_vec[3 * edge + 1];
-            let rz = inputs.edge_vec[3 * edge + 2];
-            let length = F::sqrt(rx * rx + ry * ry + rz * rz);
-            if length < r_c {
-                d = length;
-                inside = F::new(1.0);
-                sender = inputs.sender[edge];
-                if length > F::new(0.0) {
-                    x = rx / length;
-                    y = ry / length;
-                    z = rz / length;
-                }
+        load_edge::<F, N>(inputs, tile, slot(e, config), edge, edge < end, config);
+    }
+}
+
+/// Loads an edge into slot `at`; without one there, or with one in the skin, the slot is made to contribute nothing.
+#[cube]
+pub fn load_edge<F: Float, N: Size>(
+    inputs: &Inputs<F, N>,
+    tile: &mut Tile<F>,
+    at: usize,
+    edge: usize,
+    exists: bool,
+    #[comptime] config: CubeConfig,
+) {
+    let r_c = inputs.radial[0];
+    let mut d = F::new(0.5) * r_c;
+    let mut inside = F::new(0.0);
+    let mut sender = 0u32;
+    let mut x = F::new(0.0);
+    let mut y = F::new(0.0);
+    let mut z = F::new(0.0);
+    if exists {
+        let rx = inputs.edge_vec[3 * edge];
+        let ry = inputs.edge_vec[3 * edge + 1];
+        let rz = inputs.edge_vec[3 * edge + 2];
+        let length = F::sqrt(rx * rx + ry * ry + rz * rz);
+        if length < r_c {
+            d = length;
+            inside = F::new(1.0);
+            sender = inputs.sender[edge];
+            if length > F::new(0.0) {
+                x = rx / length;
+                y = ry / length;
+                z = rz / length;
             }
         }
-        tile.floats[at] = d;
-        tile.floats[comptime!(config.f_c()) + at] = inside;
-        tile.floats[comptime!(config.u()) + at] = x;
-        tile.floats[comptime!(config.u() + config.plane()) + at] = y;
-        tile.floats[comptime!(config.u() + 2 * config.plane()) + at] = z;
-        tile.indices[at] = sender;
     }
+    tile.floats[at] = d;
+    tile.floats[comptime!(config.f_c()) + at] = inside;
+    tile.floats[comptime!(config.u()) + at] = x;
+    tile.floats[comptime!(config.u() + config.plane()) + at] = y;
+    tile.floats[comptime!(config.u() + 2 * config.plane()) + at] = z;
+    tile.indices[at] = sender;
 }
 
 /// The receiver of an edge: the last row whose offset does not exceed it.
@@ -358,9 +379,23 @@ pub fn apply_filter<F: Float, N: Size>(
     #[comptime] parts: usize,
     #[comptime] config: CubeConfig,
 ) {
+    let c = channel(inputs.features as usize);
+    apply_filter_at::<F, N>(inputs, tile, filter, e, c, parts, config);
+}
+
+/// The same for the vector of channels `c`.
+#[cube]
+pub fn apply_filter_at<F: Float, N: Size>(
+    inputs: &Inputs<F, N>,
+    tile: &Tile<F>,
+    filter: &mut Array<Vector<F, N>>,
+    e: usize,
+    c: usize,
+    #[comptime] parts: usize,
+    #[comptime] config: CubeConfig,
+) {
     let features = inputs.features as usize;
     let columns = features * parts;
-    let c = channel(features);
     let tabulated = comptime!(config.order > 0);
     #[unroll]
     for part in 0..parts {

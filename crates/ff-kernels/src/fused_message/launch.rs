@@ -244,7 +244,18 @@ impl<R: Runtime> CubeCall<'_, R> {
     }
 }
 
-fn array<R: Runtime>((handle, len): &Buffer, vector: usize) -> ArrayArg<R> {
+/// r_c, the cutoff's parameters, then each of the basis' parameters: one value per k, so that kernels read them all alike.
+pub(super) fn radial_parameters<T: HostElement>(call: &Call<T>) -> Vec<T> {
+    let mut radial = vec![call.r_cut];
+    radial.extend(&call.cutoff);
+    for values in &call.basis {
+        radial.extend((0..call.n_basis).map(|k| if values.len() == 1 { values[0] } else { values[k] }));
+    }
+    radial
+}
+
+/// A buffer as an array of vectors.
+pub(super) fn array<R: Runtime>((handle, len): &Buffer, vector: usize) -> ArrayArg<R> {
     // SAFETY: the handle was created with `len` elements, of which whole vectors are claimed.
     unsafe { ArrayArg::from_raw_parts(handle.clone(), (len / vector).max(1)) }
 }
@@ -340,13 +351,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
         let problem = sizes.problem("");
         let variant = registered.variant();
         let (config, vector) = cube_config(&variant, T::DTYPE, sizes, &problem, &device.limits, config)?;
-        let call = host_call(registered, sizes);
-        let mut radial = vec![call.r_cut];
-        radial.extend(&call.cutoff);
-        for values in &call.basis {
-            // One value per k, so that the kernel reads every parameter alike.
-            radial.extend((0..call.n_basis).map(|k| if values.len() == 1 { values[0] } else { values[k] }));
-        }
+        let radial = radial_parameters(&host_call(registered, sizes));
         let groups = match registered.reduction {
             Reduction::Receiver => sizes.n_atoms,
             Reduction::EdgeAtomic => n_edges.div_ceil(config.edges_per_tile),

@@ -1,6 +1,7 @@
 //! `fused_message`: what was rendered, and how a launch configuration becomes a launch.
 
 pub mod cube;
+mod cube_backward;
 mod emit;
 pub mod host;
 mod launch;
@@ -10,6 +11,7 @@ mod table;
 use ff_spec::Problem;
 use ff_spec::fused_message::{DoubleGradients, FilterKind, Gradients, InputError, Inputs, Message, Reduction, Variant};
 
+pub use cube_backward::{BackwardOutputs, BackwardTensors, CubeBackward, CubeBackwardCall, backward_on_cube};
 pub use launch::{CubeCall, CubeLaunch, cube_config, default_config, host_config};
 pub use on_host::{HostInputs, HostLaunch};
 pub use table::{Tabulation, tabulate};
@@ -31,6 +33,9 @@ pub type HostDoubleBackwardEntry<T> =
 
 /// A cube kernel's launcher for one runtime.
 pub type CubeEntry<R> = fn(&CubeCall<R>);
+
+/// The launcher of a cube kernel's first backward for one runtime.
+pub type CubeBackwardEntry<R> = fn(&CubeBackwardCall<R>);
 
 /// Parameters of a radial function in declared order: name, and whether there is one per basis function.
 pub type Parameters = &'static [(&'static str, bool)];
@@ -85,6 +90,11 @@ pub struct Registered {
     /// Launchers for CUDA.
     #[cfg(feature = "cuda")]
     pub cuda: CubeEntry<cubecl::cuda::CudaRuntime>,
+    /// First backward on Vulkan and Metal.
+    pub backward_wgpu: CubeBackwardEntry<cubecl::wgpu::WgpuRuntime>,
+    /// First backward on CUDA.
+    #[cfg(feature = "cuda")]
+    pub backward_cuda: CubeBackwardEntry<cubecl::cuda::CudaRuntime>,
 }
 
 impl Registered {
