@@ -21,7 +21,7 @@ use ff_spec::force_scatter::{Reduction, Variant};
 use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, Problem, RuntimeKind};
 
 use crate::dtype::spec_dtype;
-use crate::fused_message::{Context, FusedMessageBackend, Graph, OpError, primitive, tensor};
+use crate::fused_message::{Context, FusedMessageBackend, Graph, OpError, by_sender, primitive, tensor};
 
 /// A backend that carries the kernels of `force_scatter`.
 pub trait ForceScatterBackend: FusedMessageBackend {
@@ -81,8 +81,8 @@ pub struct ListPrimitives<B: FusedMessageBackend> {
     system_ptr: IntTensor<B>,
     /// Kept with the graph; the host kernels alone read it.
     senders: Arc<OnceLock<SenderList>>,
-    /// `sender_ptr` and `transpose`, which the cube kernels read where sums are gathered.
-    by_sender: Option<[IntTensor<B>; 2]>,
+    /// `sender_ptr`, `transpose` and `receiver` on a device, which the cube kernels read where sums are gathered.
+    by_sender: Option<[IntTensor<B>; 3]>,
 }
 
 /// Edge vectors and gradients in them, or what else edges have two of, [n_edges, 3] each.
@@ -284,13 +284,14 @@ fn call<B: FusedMessageBackend>(
         n_basis: 0,
         hidden: 0,
     };
+    let (row_ptr, sender) = (graph.row_ptr().clone().into_primitive(), graph.sender().clone().into_primitive());
     let by_sender = match device.runtime {
         RuntimeKind::Host => None,
-        _ => Some(graph.by_sender()?.map(Tensor::into_primitive)),
+        _ => Some(by_sender::<B>(graph.by_sender(), &row_ptr, &sender)?),
     };
     let list = ListPrimitives {
-        row_ptr: graph.row_ptr().clone().into_primitive(),
-        sender: graph.sender().clone().into_primitive(),
+        row_ptr,
+        sender,
         system_ptr: system_ptr.into_primitive(),
         senders: graph.senders().clone(),
         by_sender,

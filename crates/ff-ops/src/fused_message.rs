@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
-use burn::tensor::{Tensor, TensorPrimitive};
+use burn::tensor::{Shape, Tensor, TensorMetadata, TensorPrimitive};
 use ff_kernels::fused_message::host::ReceiverOrder;
 use ff_kernels::fused_message::{Registered, SenderList, cube_config, default_config, find, host_config};
 use ff_spec::fused_message::{InputError, Inputs, Message as MessageKind, OP, Radial, Reduction, Variant, Wanted};
@@ -24,6 +24,7 @@ use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, Problem, RuntimeKind, 
 use ff_tables::{Query, Selection, Table, select};
 
 pub use cube::CubeKernels;
+pub(crate) use inputs::{BySender, by_sender};
 pub use inputs::{FilterTensors, Graph};
 
 use crate::dtype::{burn_dtype, spec_dtype};
@@ -80,6 +81,8 @@ pub struct Primitives<B: Backend> {
     /// Kept with the graph; the host kernels alone read both.
     order: Arc<ReceiverOrder>,
     senders: Arc<OnceLock<SenderList>>,
+    /// Likewise, read by the cube kernels.
+    by_sender: BySender<B>,
 }
 
 /// [`FilterTensors`] without their types.
@@ -117,6 +120,28 @@ pub struct PrimitiveDoubleGradients<B: Backend> {
     grad: PrimitiveMessage<B>,
     /// In the inputs.
     gradients: PrimitiveGradients<B>,
+}
+
+/// The shapes of gradients: of those in features, vectors and edge vectors, and in weights; empty where they are not wanted.
+#[derive(Clone, Debug)]
+struct Shapes {
+    nodes: Option<Shape>,
+    vectors: Option<Shape>,
+    edge_vec: Option<Shape>,
+    filter: Vec<Shape>,
+}
+
+impl Shapes {
+    fn new<B: FusedMessageBackend>(inputs: &Primitives<B>, wanted: Wanted) -> Self {
+        let tabulated = matches!(inputs.filter, FilterPrimitives::Tabulated { .. });
+        let weights = if wanted.filter && !tabulated { inputs.filter.tensors() } else { Vec::new() };
+        Self {
+            nodes: wanted.nodes.then(|| inputs.nodes.shape()),
+            vectors: inputs.vectors.as_ref().filter(|_| wanted.nodes).map(|vectors| vectors.shape()),
+            edge_vec: wanted.edge_vec.then(|| inputs.edge_vec.shape()),
+            filter: weights.iter().map(|weights| weights.shape()).collect(),
+        }
+    }
 }
 
 /// Which kernel a call launches, and how; only [`fused_message`] makes it.
@@ -329,6 +354,7 @@ pub fn fused_message<B: FusedMessageBackend>(
         filter: filter.primitives(),
         order: graph.order().clone(),
         senders: graph.senders().clone(),
+        by_sender: graph.by_sender().clone(),
     };
     let message = B::fused_message(inputs, &plan)?;
     let config = plan.config.clone();

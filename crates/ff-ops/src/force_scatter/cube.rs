@@ -124,7 +124,7 @@ where
     }
     let (client, device) = (tensors[0].client.clone(), tensors[0].device.clone());
     let [sender_ptr, transpose] = match &list.by_sender {
-        Some(by_sender) => by_sender.clone().map(Some),
+        Some([sender_ptr, transpose, _]) => [Some(sender_ptr.clone()), Some(transpose.clone())],
         None => [None, None],
     };
     let lists = [

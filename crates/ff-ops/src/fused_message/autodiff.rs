@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use burn::tensor::Shape;
 use burn::tensor::ops::FloatTensor;
-use burn::tensor::{Shape, TensorMetadata};
 use burn_autodiff::Autodiff;
 use burn_autodiff::checkpoint::base::Checkpointer;
 use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -14,7 +14,7 @@ use ff_spec::{DeviceId, LaunchError};
 
 use super::{
     FilterPrimitives, FusedMessageBackend, Plan, PrimitiveDoubleGradients, PrimitiveGradients, PrimitiveMessage,
-    Primitives,
+    Primitives, Shapes,
 };
 use crate::nodes::{Joined, join, record};
 
@@ -111,6 +111,7 @@ fn inner<B: FusedMessageBackend, C: CheckpointStrategy>(inputs: Primitives<Autod
         },
         order: inputs.order,
         senders: inputs.senders,
+        by_sender: inputs.by_sender,
     }
 }
 
@@ -123,27 +124,7 @@ fn message<B: FusedMessageBackend>(joined: FloatTensor<B>, plan: &Plan) -> Primi
     PrimitiveMessage { nodes, vectors }
 }
 
-/// The shapes of gradients: of those in features, vectors and edge vectors, and in weights; empty where they are not wanted.
-#[derive(Clone, Debug)]
-struct Shapes {
-    nodes: Option<Shape>,
-    vectors: Option<Shape>,
-    edge_vec: Option<Shape>,
-    filter: Vec<Shape>,
-}
-
 impl Shapes {
-    fn new<B: FusedMessageBackend>(inputs: &Primitives<B>, wanted: Wanted) -> Self {
-        let tabulated = matches!(inputs.filter, FilterPrimitives::Tabulated { .. });
-        let weights = if wanted.filter && !tabulated { inputs.filter.tensors() } else { Vec::new() };
-        Self {
-            nodes: wanted.nodes.then(|| inputs.nodes.shape()),
-            vectors: inputs.vectors.as_ref().filter(|_| wanted.nodes).map(|vectors| vectors.shape()),
-            edge_vec: wanted.edge_vec.then(|| inputs.edge_vec.shape()),
-            filter: weights.iter().map(|weights| weights.shape()).collect(),
-        }
-    }
-
     /// The gradients that were joined.
     fn gradients<B: FusedMessageBackend>(&self, joined: FloatTensor<B>) -> PrimitiveGradients<B> {
         let mut joined = Joined::<B>::new(joined);

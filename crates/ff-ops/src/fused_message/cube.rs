@@ -12,13 +12,15 @@ use burn_cubecl::cubecl::wgpu::{WgpuDevice, WgpuRuntime};
 use burn_cubecl::kernel::{cast, into_contiguous};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeElement, CubeRuntime, FloatElement, IntElement, cubecl};
-use ff_kernels::fused_message::{CubeEntry, CubeLaunch, HostElement, Registered};
+use ff_kernels::fused_message::{
+    BackwardTensors, CubeBackward, CubeBackwardEntry, CubeEntry, CubeLaunch, HostElement, Registered,
+};
 use ff_spec::fused_message::{Message, Wanted};
 use ff_spec::{Atomics, DeviceId, Dtype, LaunchError, Limits, RuntimeKind};
 
 use super::{
     FilterPrimitives, FusedMessageBackend, Plan, PrimitiveDoubleGradients, PrimitiveGradients, PrimitiveMessage,
-    Primitives,
+    Primitives, Shapes, by_sender,
 };
 use crate::dtype::burn_dtype;
 
@@ -26,6 +28,8 @@ use crate::dtype::burn_dtype;
 pub trait CubeKernels: CubeRuntime {
     /// The launcher of a variant.
     fn entry(registered: &Registered) -> CubeEntry<Self>;
+    /// The launcher of its first backward.
+    fn backward(registered: &Registered) -> CubeBackwardEntry<Self>;
     /// What this project calls the runtime.
     fn kind() -> RuntimeKind;
     /// The one device that [`ff_kernels::open`] opens.
@@ -35,6 +39,10 @@ pub trait CubeKernels: CubeRuntime {
 impl CubeKernels for WgpuRuntime {
     fn entry(registered: &Registered) -> CubeEntry<Self> {
         registered.wgpu
+    }
+
+    fn backward(registered: &Registered) -> CubeBackwardEntry<Self> {
+        registered.backward_wgpu
     }
 
     fn kind() -> RuntimeKind {
@@ -50,6 +58,10 @@ impl CubeKernels for WgpuRuntime {
 impl CubeKernels for cubecl::cuda::CudaRuntime {
     fn entry(registered: &Registered) -> CubeEntry<Self> {
         registered.cuda
+    }
+
+    fn backward(registered: &Registered) -> CubeBackwardEntry<Self> {
+        registered.backward_cuda
     }
 
     fn kind() -> RuntimeKind {
@@ -70,7 +82,7 @@ where
     I: IntElement,
     BT: BoolElement,
 {
-    const ORDER: u8 = 0;
+    const ORDER: u8 = 1;
 
     fn device_id(device: &R::Device) -> DeviceId {
         // Opening looks at the driver, once per runtime; a program that made its own client first stays unidentified.
@@ -92,13 +104,16 @@ where
     }
 
     fn fused_message_backward(
-        _: Primitives<Self>,
-        _: PrimitiveMessage<Self>,
-        _: Wanted,
-        _: &Arc<Plan>,
+        inputs: Primitives<Self>,
+        grad: PrimitiveMessage<Self>,
+        wanted: Wanted,
+        plan: &Arc<Plan>,
     ) -> Result<PrimitiveGradients<Self>, LaunchError> {
-        let kind = R::kind();
-        Err(LaunchError::Unsupported(format!("the first backward of `fused_message` has no kernels on {kind}")))
+        let entry = R::backward(plan.registered);
+        match plan.dtype {
+            Dtype::F32 => backward::<R, f32, Self>(inputs, grad, wanted, plan, entry),
+            Dtype::F64 => backward::<R, f64, Self>(inputs, grad, wanted, plan, entry),
+        }
     }
 
     fn fused_message_double_backward(
@@ -140,19 +155,18 @@ fn unidentified<R: CubeKernels>(device: &R::Device) -> DeviceId {
     }
 }
 
-fn launch<R, T, B>(inputs: Primitives<B>, plan: &Plan, entry: CubeEntry<R>) -> Result<PrimitiveMessage<B>, LaunchError>
+/// The tensors of the forward in the order of [`CubeLaunch::from_handles`].
+fn buffers<R, B>(inputs: Primitives<B>) -> [Option<(Handle, usize)>; 9]
 where
-    R: CubeKernels,
-    T: HostElement + CubeElement + cubecl::CubeElement + Float,
+    R: CubeRuntime,
     B: FusedMessageBackend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
 {
-    let (client, device) = (inputs.nodes.client.clone(), inputs.nodes.device.clone());
     let (weights, bias, hidden_weights, hidden_bias) = match inputs.filter {
         FilterPrimitives::Linear { a, b } => (Some(a), Some(b), None, None),
         FilterPrimitives::Mlp { a1, b1, a2, b2 } => (Some(a2), Some(b2), Some(a1), Some(b1)),
         FilterPrimitives::Tabulated { values } => (Some(values), None, None, None),
     };
-    let tensors = [
+    [
         indices(inputs.row_ptr),
         indices(inputs.sender),
         buffer(Some(inputs.edge_vec)),
@@ -162,7 +176,17 @@ where
         buffer(bias),
         buffer(hidden_weights),
         buffer(hidden_bias),
-    ];
+    ]
+}
+
+fn launch<R, T, B>(inputs: Primitives<B>, plan: &Plan, entry: CubeEntry<R>) -> Result<PrimitiveMessage<B>, LaunchError>
+where
+    R: CubeKernels,
+    T: HostElement + CubeElement + cubecl::CubeElement + Float,
+    B: FusedMessageBackend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
+{
+    let (client, device) = (inputs.nodes.client.clone(), inputs.nodes.device.clone());
+    let tensors = buffers(inputs);
     let sizes = plan.sizes.cast::<T>();
     // SAFETY: `fused_message` checked shapes, dtypes and devices of every tensor, and `Graph` the list.
     let launch = unsafe {
@@ -185,6 +209,62 @@ where
     Ok(PrimitiveMessage {
         nodes: tensor(&[n_atoms, features], nodes),
         vectors: (sizes.message == Message::Painn).then(|| tensor(&[n_atoms, 3, features], vectors)),
+    })
+}
+
+fn backward<R, T, B>(
+    inputs: Primitives<B>,
+    grad: PrimitiveMessage<B>,
+    wanted: Wanted,
+    plan: &Plan,
+    entry: CubeBackwardEntry<R>,
+) -> Result<PrimitiveGradients<B>, LaunchError>
+where
+    R: CubeKernels,
+    T: HostElement + CubeElement + cubecl::CubeElement + Float,
+    B: FusedMessageBackend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
+{
+    let (client, device) = (inputs.nodes.client.clone(), inputs.nodes.device.clone());
+    let list = by_sender::<B>(&inputs.by_sender, &inputs.row_ptr, &inputs.sender)
+        .map_err(|error| LaunchError::Runtime(error.to_string()))?;
+    let shapes = Shapes::new(&inputs, wanted);
+    let tensors = BackwardTensors {
+        forward: buffers(inputs),
+        list: list.map(indices),
+        grad: [buffer(Some(grad.nodes)), buffer(grad.vectors)],
+    };
+    let sizes = plan.sizes.cast::<T>();
+    // SAFETY: as in `launch`; the list by sender was made of this list.
+    let launch = unsafe {
+        CubeBackward::<R, T>::from_handles(
+            &client,
+            &plan.device,
+            plan.registered,
+            entry,
+            (&sizes, plan.n_edges),
+            tensors,
+            wanted,
+            &plan.config,
+        )
+    }?;
+    let found = launch.into_outputs();
+    let tensor = |shape: &Shape, handle: Handle| {
+        CubeTensor::new_contiguous(client.clone(), device.clone(), shape.clone(), handle, burn_dtype(plan.dtype))
+    };
+    Ok(PrimitiveGradients {
+        nodes: shapes.nodes.as_ref().map(|shape| tensor(shape, found.nodes)),
+        vectors: shapes.vectors.as_ref().map(|shape| tensor(shape, found.vectors)),
+        edge_vec: shapes.edge_vec.as_ref().map(|shape| tensor(shape, found.edge_vec)),
+        filter: match &shapes.filter[..] {
+            [a, b] => Some(FilterPrimitives::Linear { a: tensor(a, found.weights), b: tensor(b, found.bias) }),
+            [a1, b1, a2, b2] => Some(FilterPrimitives::Mlp {
+                a1: tensor(a1, found.hidden_weights),
+                b1: tensor(b1, found.hidden_bias),
+                a2: tensor(a2, found.weights),
+                b2: tensor(b2, found.bias),
+            }),
+            _ => None,
+        },
     })
 }
 

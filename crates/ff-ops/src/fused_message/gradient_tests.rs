@@ -4,12 +4,12 @@ use burn::backend::wgpu::Wgpu;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{DType, Int, TensorData};
 use burn_autodiff::Autodiff;
-use burn_autodiff::checkpoint::strategy::{BalancedCheckpointing, CheckpointStrategy};
+use burn_autodiff::checkpoint::strategy::{BalancedCheckpointing, CheckpointStrategy, NoCheckpointing};
 use burn_flex::Flex;
-use ff_reference::fused_message::double_backward;
-use ff_spec::fused_message::{DoubleBackwardInputs, Filter, Outputs};
+use ff_reference::fused_message::{backward, double_backward};
+use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, Filter, Outputs};
 use ff_testkit::generators::{CaseSpec, rounded};
-use ff_testkit::gradients::{random_cotangents, random_tangent, rounded_double_backward};
+use ff_testkit::gradients::{random_cotangents, random_tangent, rounded_backward, rounded_double_backward};
 use ff_testkit::tolerance::{Order, tolerance};
 
 use super::*;
@@ -149,13 +149,13 @@ fn cotangents<B: Backend>(
 }
 
 /// Gradients of ⟨grad, outputs⟩ through the fused op.
-fn fused<C: CheckpointStrategy>(
+fn fused<B: FusedMessageBackend, C: CheckpointStrategy>(
     variant: &Variant,
     inputs: &Inputs<f64>,
     grad: &Outputs<f64>,
     dtype: Dtype,
 ) -> Vec<(&'static str, Vec<f64>)> {
-    let leaves = Leaves::<Autodiff<Flex, C>>::new(inputs, dtype);
+    let leaves = Leaves::<Autodiff<B, C>>::new(inputs, dtype);
     let found = leaves.loss(variant, &inputs.radial, cotangents(inputs, grad, dtype)).backward();
     leaves.gradients(&found).iter().map(|(name, tensor)| (*name, numbers_of(tensor))).collect()
 }
@@ -176,12 +176,33 @@ fn gradients_are_those_of_the_composition() {
                     Dtype::F64 => grad,
                 };
                 let expected = unfused::gradients(&variant, &inputs, &grad);
-                let found = fused::<BalancedCheckpointing>(&variant, &inputs, &grad, dtype);
+                let found = fused::<Flex, BalancedCheckpointing>(&variant, &inputs, &grad, dtype);
                 let expected = expected.tensors().into_iter().filter(|(_, values)| !values.is_empty());
                 for ((name, found), (_, expected)) in found.iter().zip(expected) {
                     assert_agree(&format!("{variant} {dtype} {name}"), found, expected, tolerance(dtype, Order::First));
                 }
             }
+        }
+    }
+}
+
+/// On a device they are the oracle's too.
+#[test]
+fn gradients_on_a_device_are_the_oracle_s() {
+    if let Err(error) = ff_kernels::open(RuntimeKind::Vulkan) {
+        println!("not tested on a GPU: {error}");
+        return;
+    }
+    for variant in variants("gaussian", "cosine", Reduction::Receiver) {
+        let inputs = case(&spec(), &variant);
+        let grad = random_cotangents(&inputs, 3);
+        let all = rounded_backward(&BackwardInputs { inputs, grad, wanted: Wanted::ALL }, Dtype::F32);
+        let oracle = backward(&variant, &all).unwrap().outputs;
+        let found = fused::<Wgpu, NoCheckpointing>(&variant, &all.inputs, &all.grad, Dtype::F32);
+        let expected: Vec<_> = oracle.tensors().into_iter().filter(|(_, values)| !values.is_empty()).collect();
+        assert_eq!(found.len(), expected.len(), "{variant}");
+        for ((name, found), (_, expected)) in found.iter().zip(expected) {
+            assert_agree(&format!("{variant} {name}"), found, expected, tolerance(Dtype::F32, Order::First));
         }
     }
 }
@@ -406,8 +427,9 @@ fn what_is_not_registered_is_an_error_where_it_is_called() {
     assert!(third.contains("not registered"), "{third}");
     match ff_kernels::open(RuntimeKind::Vulkan) {
         Ok(_) => {
-            let gpu = reason(call::<Autodiff<Wgpu>>(linear, false));
-            assert!(gpu.contains("not registered for"), "{gpu}");
+            assert_eq!(call::<Autodiff<Wgpu>>(linear, false), Ok(()));
+            let gpu = reason(call::<Autodiff<Autodiff<Wgpu>>>(linear, false));
+            assert!(gpu.contains("not registered"), "{gpu}");
         }
         Err(error) => println!("not tested on a GPU: {error}"),
     }

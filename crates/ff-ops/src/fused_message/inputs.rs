@@ -1,6 +1,7 @@
 use std::sync::{Arc, OnceLock};
 
 use burn::tensor::backend::Backend;
+use burn::tensor::ops::IntTensor;
 use burn::tensor::{Int, Tensor};
 use ff_kernels::fused_message::SenderList;
 use ff_kernels::fused_message::host::ReceiverOrder;
@@ -21,8 +22,31 @@ pub struct Graph<B: Backend> {
     order: Arc<ReceiverOrder>,
     /// Likewise, by the first backward on host.
     senders: Arc<OnceLock<SenderList>>,
-    /// Likewise, `sender_ptr` and `transpose` on a device.
-    by_sender: Arc<OnceLock<[Tensor<B, 1, Int>; 2]>>,
+    /// Likewise, by the first call on a device that sums by sender.
+    by_sender: BySender<B>,
+}
+
+/// A list by sender on its device, where it is kept: `sender_ptr`, `transpose` and `receiver`.
+pub(crate) type BySender<B> = Arc<OnceLock<[IntTensor<B>; 3]>>;
+
+/// The list by sender; the first call for a list reads it back and sorts it on host.
+pub(crate) fn by_sender<B: Backend>(
+    kept: &BySender<B>,
+    row_ptr: &IntTensor<B>,
+    sender: &IntTensor<B>,
+) -> Result<[IntTensor<B>; 3], OpError> {
+    if let Some(found) = kept.get() {
+        return Ok(found.clone());
+    }
+    let sender = Tensor::<B, 1, Int>::from_primitive(sender.clone());
+    let row_ptr = read("row_ptr", &Tensor::<B, 1, Int>::from_primitive(row_ptr.clone()))?;
+    let list = SenderList::new(&row_ptr, &read("sender", &sender)?);
+    let upload = |values: Vec<u32>| {
+        let values: Vec<i64> = values.into_iter().map(i64::from).collect();
+        Tensor::<B, 1, Int>::from_data(&values[..], &sender.device()).into_primitive()
+    };
+    let SenderList { sender_ptr, transpose, receiver } = list;
+    Ok(kept.get_or_init(|| [sender_ptr, transpose, receiver].map(upload)).clone())
 }
 
 impl<B: Backend> Graph<B> {
@@ -123,24 +147,14 @@ impl<B: Backend> Graph<B> {
         Ok((read("row_ptr", &self.row_ptr)?, read("sender", &self.sender)?))
     }
 
-    /// `sender_ptr` [n_atoms + 1] and `transpose` [n_edges]; the first call reads the list back and sorts it on host.
-    pub(crate) fn by_sender(&self) -> Result<[Tensor<B, 1, Int>; 2], OpError> {
-        if let Some(found) = self.by_sender.get() {
-            return Ok(found.clone());
-        }
-        let (row_ptr, sender) = self.read_list()?;
-        let SenderList { sender_ptr, transpose, .. } = SenderList::new(&row_ptr, &sender);
-        let device = self.sender.device();
-        let upload = |values: Vec<u32>| {
-            let values: Vec<i64> = values.into_iter().map(i64::from).collect();
-            Tensor::from_data(&values[..], &device)
-        };
-        Ok(self.by_sender.get_or_init(|| [upload(sender_ptr), upload(transpose)]).clone())
-    }
-
     /// Where the order of receivers is kept.
     pub(super) fn order(&self) -> &Arc<ReceiverOrder> {
         &self.order
+    }
+
+    /// Where the list by sender on a device is kept.
+    pub(crate) fn by_sender(&self) -> &BySender<B> {
+        &self.by_sender
     }
 
     /// Where the list by sender is kept.
