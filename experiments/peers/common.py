@@ -45,7 +45,9 @@ def load(path, device):
         if name == "__metadata__":
             continue
         begin, end = entry["data_offsets"]
-        flat = torch.frombuffer(bytearray(data[start + begin : start + end]), dtype=dtypes[entry["dtype"]])
+        dtype = dtypes[entry["dtype"]]
+        buffer = bytearray(data[start + begin : start + end])
+        flat = torch.frombuffer(buffer, dtype=dtype) if buffer else torch.empty(0, dtype=dtype)
         tensors[name] = flat.reshape(entry["shape"]).to(device)
     return tensors
 

@@ -11,4 +11,6 @@ mod nodes;
 pub mod unfused;
 
 #[cfg(test)]
+mod invariance_tests;
+#[cfg(test)]
 mod testing;

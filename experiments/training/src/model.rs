@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::activation::silu;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Distribution, Tensor};
 use ff_ops::force_scatter::{ForceScatterBackend, edge_vec};
@@ -73,9 +72,23 @@ impl<B: Backend> Layer<B> {
     }
 }
 
+/// A linear map by operations that Burn differentiates twice, which `Linear::forward` (0.21) is not.
+fn affine<B: Backend>(map: &Linear<B>, x: Tensor<B, 2>) -> Tensor<B, 2> {
+    let y = x.matmul(map.weight.val());
+    match &map.bias {
+        Some(bias) => y + bias.val().unsqueeze(),
+        None => y,
+    }
+}
+
+/// x·σ(x), likewise.
+fn silu<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
+    x.clone() * x.mul_scalar(0.5).tanh().mul_scalar(0.5).add_scalar(0.5)
+}
+
 /// Two linear maps with a SiLU between.
 fn mlp<B: Backend>([first, second]: &[Linear<B>; 2], x: Tensor<B, 2>) -> Tensor<B, 2> {
-    second.forward(silu(first.forward(x)))
+    affine(second, silu(affine(first, x)))
 }
 
 impl<B: Backend> Model<B> {
@@ -140,7 +153,8 @@ impl<B: ForceScatterBackend> Model<B> {
             };
             s = s + dq;
             mu = mu + dmu.expect("painn has vectors");
-            let [u, v] = layer.vectors.each_ref().map(|map| map.forward(mu.clone()));
+            let rows = mu.clone().reshape([3 * n_atoms, f]);
+            let [u, v] = layer.vectors.each_ref().map(|map| affine(map, rows.clone()).reshape([n_atoms, 3, f]));
             let length = (v.clone() * v.clone()).sum_dim(1).add_scalar(1e-8).sqrt().squeeze_dim::<2>(1);
             let gates = mlp(&layer.update, Tensor::cat(vec![s.clone(), length], 1));
             let gate = |i: usize| gates.clone().narrow(1, i * f, f);
@@ -148,7 +162,7 @@ impl<B: ForceScatterBackend> Model<B> {
             s = s + gate(0) + gate(1) * inner;
             mu = mu + u * gate(2).unsqueeze_dim::<3>(1);
         }
-        let atoms = self.readout.forward(silu(self.hidden.forward(s)));
+        let atoms = affine(&self.readout, silu(affine(&self.hidden, s)));
         Ok(atoms.reshape([batch.n_frames, n_atoms / batch.n_frames]).mean_dim(1).squeeze_dim::<1>(1))
     }
 }

@@ -62,6 +62,42 @@ fn tangent(inputs: &Inputs<f64>, weights: bool, seed: u64, stream: u64) -> Gradi
     inputs.filled_gradients(Wanted { filter: weights, ..Wanted::ALL }, ()).map(|()| next())
 }
 
+/// What the gate of an order does tensor by tensor.
+macro_rules! by_tensors {
+    ($oracle:ty, $outputs:ty, $order:expr) => {
+        fn representative(variant: &Variant) -> Variant {
+            FusedMessage::representative(variant)
+        }
+
+        fn bytes(Evaluated { inputs, oracle }: &Evaluated<Self>) -> usize {
+            let elements: usize = inputs.tensors().iter().map(|(_, _, values)| values.len()).sum();
+            let outputs: usize = oracle.outputs.tensors().iter().map(|(_, values)| values.len()).sum();
+            (elements + 2 * outputs) * size_of::<f64>() + index_bytes(&inputs.inputs)
+        }
+
+        fn problem(name: &str, evaluated: &Evaluated<Self>) -> Problem {
+            evaluated.inputs.inputs.problem(name)
+        }
+
+        fn discriminates(oracle: &$oracle, dtype: Dtype) -> Result<(), String> {
+            tell_tensors(dtype, $order, &oracle.outputs.tensors(), &oracle.magnitude.tensors())
+        }
+
+        fn survivor(outputs: &$outputs) -> Option<String> {
+            survivor(&outputs.tensors())
+        }
+
+        fn compare(outputs: &$outputs, oracle: &$oracle, dtype: Dtype) -> Result<(f64, f64), Verdict> {
+            let (reference, magnitude) = (oracle.outputs.tensors(), oracle.magnitude.tensors());
+            compare_tensors(dtype, $order, &outputs.tensors(), &reference, &magnitude)
+        }
+
+        fn broken_promise(variant: &Variant, first: &$outputs, second: &$outputs) -> Option<String> {
+            broken_bits(variant, &first.tensors(), &second.tensors())
+        }
+    };
+}
+
 impl Gated for FusedMessageBackward {
     type Spec = BackwardSpec;
     type Oracle = BackwardOracle;
@@ -81,10 +117,6 @@ impl Gated for FusedMessageBackward {
         cases
     }
 
-    fn representative(variant: &Variant) -> Variant {
-        FusedMessage::representative(variant)
-    }
-
     fn evaluate(
         case: &Case<BackwardSpec>,
         variant: &Variant,
@@ -98,32 +130,7 @@ impl Gated for FusedMessageBackward {
         Ok(Evaluated { inputs, oracle })
     }
 
-    fn bytes(Evaluated { inputs, oracle }: &Evaluated<Self>) -> usize {
-        let elements: usize = inputs.tensors().iter().map(|(_, _, values)| values.len()).sum();
-        let outputs: usize = oracle.outputs.tensors().iter().map(|(_, values)| values.len()).sum();
-        (elements + 2 * outputs) * size_of::<f64>() + index_bytes(&inputs.inputs)
-    }
-
-    fn problem(name: &str, evaluated: &Evaluated<Self>) -> Problem {
-        evaluated.inputs.inputs.problem(name)
-    }
-
-    fn discriminates(oracle: &BackwardOracle, dtype: Dtype) -> Result<(), String> {
-        tell_tensors(dtype, Order::First, &oracle.outputs.tensors(), &oracle.magnitude.tensors())
-    }
-
-    fn survivor(outputs: &Gradients<f64>) -> Option<String> {
-        survivor(&outputs.tensors())
-    }
-
-    fn compare(outputs: &Gradients<f64>, oracle: &BackwardOracle, dtype: Dtype) -> Result<(f64, f64), Verdict> {
-        let (reference, magnitude) = (oracle.outputs.tensors(), oracle.magnitude.tensors());
-        compare_tensors(dtype, Order::First, &outputs.tensors(), &reference, &magnitude)
-    }
-
-    fn broken_promise(variant: &Variant, first: &Gradients<f64>, second: &Gradients<f64>) -> Option<String> {
-        broken_bits(variant, &first.tensors(), &second.tensors())
-    }
+    by_tensors!(BackwardOracle, Gradients<f64>, Order::First);
 }
 
 impl Gated for FusedMessageDoubleBackward {
@@ -138,10 +145,6 @@ impl Gated for FusedMessageDoubleBackward {
         let small = forward_case("small", variant, set);
         cases.extend(small.map(|case| Case { id: "forces", ..case.map(all(false)) }));
         cases
-    }
-
-    fn representative(variant: &Variant) -> Variant {
-        FusedMessage::representative(variant)
     }
 
     fn evaluate(
@@ -167,40 +170,7 @@ impl Gated for FusedMessageDoubleBackward {
         }
     }
 
-    fn bytes(Evaluated { inputs, oracle }: &Evaluated<Self>) -> usize {
-        let elements: usize = inputs.tensors().iter().map(|(_, _, values)| values.len()).sum();
-        let outputs: usize = oracle.outputs.tensors().iter().map(|(_, values)| values.len()).sum();
-        (elements + 2 * outputs) * size_of::<f64>() + index_bytes(&inputs.inputs)
-    }
-
-    fn problem(name: &str, evaluated: &Evaluated<Self>) -> Problem {
-        evaluated.inputs.inputs.problem(name)
-    }
-
-    fn discriminates(oracle: &DoubleBackwardOracle, dtype: Dtype) -> Result<(), String> {
-        tell_tensors(dtype, Order::Second, &oracle.outputs.tensors(), &oracle.magnitude.tensors())
-    }
-
-    fn survivor(outputs: &DoubleGradients<f64>) -> Option<String> {
-        survivor(&outputs.tensors())
-    }
-
-    fn compare(
-        outputs: &DoubleGradients<f64>,
-        oracle: &DoubleBackwardOracle,
-        dtype: Dtype,
-    ) -> Result<(f64, f64), Verdict> {
-        let (reference, magnitude) = (oracle.outputs.tensors(), oracle.magnitude.tensors());
-        compare_tensors(dtype, Order::Second, &outputs.tensors(), &reference, &magnitude)
-    }
-
-    fn broken_promise(
-        variant: &Variant,
-        first: &DoubleGradients<f64>,
-        second: &DoubleGradients<f64>,
-    ) -> Option<String> {
-        broken_bits(variant, &first.tensors(), &second.tensors())
-    }
+    by_tensors!(DoubleBackwardOracle, DoubleGradients<f64>, Order::Second);
 }
 
 /// Whether the terms of a tensor of one element cancel to a hundredth of their size: its error would tell how the terms

@@ -216,7 +216,7 @@ pub fn run(args: &BenchArgs, screen: &Screen) -> Result<()> {
         }
         let there_is_one = match case {
             Bench::Message(_) => true,
-            Bench::Backward(_) => on_host,
+            Bench::Backward(case) => on_host || case.is_on_devices(),
             Bench::List(case) => case.runs_on(report.device.runtime),
         };
         if !there_is_one {

@@ -45,7 +45,7 @@ fn devices_name_host_and_what_is_missing_without_chatter() {
 fn ops_list_every_variant() {
     let dir = folder();
     run(dir.path(), "ops")
-        .expect(0, &["fused_message", "f32, f64", "registered 0, 1; gated 0, 1", "painn_tabulated_receiver"]);
+        .expect(0, &["fused_message", "f32, f64", "registered 0, 1, 2; gated 0, 1, 2", "painn_tabulated_receiver"]);
     let json = run(dir.path(), "ops --json").json();
     let op = &json["ops"][0];
     assert_eq!(op["op"], "fused_message");
@@ -61,7 +61,8 @@ fn ops_list_every_variant() {
     };
     assert_eq!(launch(op, "reduction", "receiver"), ["host", "cube"]);
     assert_eq!(launch(lists, "strategy", "brute"), ["host", "cube"]);
-    assert_eq!(op["orders_gated"], serde_json::json!([0, 1]));
+    assert_eq!(op["orders_gated"], serde_json::json!([0, 1, 2]));
+    assert_eq!(lists["orders_gated"], serde_json::json!([0]));
     let variants = op["variants"].as_array().expect("a list");
     assert_eq!(variants.len(), ff_kernels::fused_message::registered().len());
     let gaussian = variants.iter().find(|v| v["variant"] == "cfconv_mlp_gaussian_cosine_receiver").expect("rendered");

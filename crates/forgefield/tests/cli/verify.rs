@@ -47,21 +47,47 @@ fn json_can_go_to_stdout() {
 #[test]
 fn orders_without_kernels_are_skipped_and_prove_nothing() {
     let dir = folder();
-    let done = run(dir.path(), &format!("{ONE} --order 2 --json -"));
+    let lists = "verify --variant full_cells --runtime host --dtype f64";
+    let done = run(dir.path(), &format!("{lists} --order 2 --json -"));
     let done = done.expect(1, &["no case was executed"]);
     let json = done.json();
-    assert_eq!((json["passed"].as_u64(), json["skipped"].as_u64()), (Some(0), Some(15)));
+    assert_eq!((json["passed"].as_u64(), json["skipped"].as_u64()), (Some(0), Some(42)));
     assert_eq!(json["cases"][0]["reason"], "order 2 is not registered");
-    run(dir.path(), &format!("{ONE} --order 0,2")).expect(0, &["15 skipped", "order 2 is not registered"]);
+    run(dir.path(), &format!("{lists} --order 0,2")).expect(0, &["42 skipped", "order 2 is not registered"]);
+}
+
+/// `verify --passes` notes what passed, and `ops` shows it.
+#[test]
+fn passes_are_noted() {
+    let dir = folder();
+    let note = format!("{ONE} --order 0,2 --passes passes.json");
+    run(dir.path(), &note).expect(0, &[]);
+    run(dir.path(), &note).expect(0, &[]);
+    let json = run(dir.path(), "ops --json --passes passes.json").json();
+    let variants = json["ops"][0]["variants"].as_array().expect("a list");
+    let id = "cfconv_linear_gaussian_cosine_receiver";
+    let passes = &variants.iter().find(|variant| variant["variant"] == id).expect("rendered")["passes"];
+    let orders: Vec<_> = passes.as_array().expect("a list").iter().map(|pass| pass["order"].as_u64()).collect();
+    assert_eq!(orders, [Some(0), Some(2)], "noted once each");
+    let shown = run(dir.path(), "ops --passes passes.json").expect(0, &["1: never noted"]).out;
+    let line = shown.lines().find(|line| line.starts_with(id)).expect("listed");
+    assert!(line.contains("0: host 20") && line.contains("2: host 20") && !line.contains("another kernel"), "{line}");
+    // Two seeds are no pass, and what is no such file is left as it is.
+    run(dir.path(), &format!("{ONE} --seeds 2 --passes few.json")).expect(1, &[]);
+    assert!(std::fs::read_to_string(dir.path().join("few.json")).expect("written").contains("\"passes\": []"));
+    std::fs::write(dir.path().join("other.json"), "{}").expect("written");
+    run(dir.path(), "ops --passes other.json").expect(2, &["other.json"]);
+    run(dir.path(), &format!("{ONE} --passes other.json")).expect(2, &["other.json"]);
+    assert_eq!(std::fs::read_to_string(dir.path().join("other.json")).expect("kept"), "{}");
 }
 
 #[test]
-fn the_first_backward_is_gated_on_host() {
+fn both_backwards_are_gated_on_host() {
     let dir = folder();
-    let json = run(dir.path(), &format!("{ONE} --order 0,1 --json -")).expect(0, &[]).json();
+    let json = run(dir.path(), &format!("{ONE} --order 0,1,2 --json -")).expect(0, &[]).json();
     let rows = json["cases"].as_array().expect("rows");
     // The same cases, and that of forces, which ask for no gradients in weights.
-    for (order, expected) in [(0, 15), (1, 18)] {
+    for (order, expected) in [(0, 15), (1, 18), (2, 18)] {
         let of_order = rows.iter().filter(|row| row["order"] == order);
         assert_eq!(of_order.filter(|row| row["verdict"] == "passed").count(), expected, "order {order}");
     }
