@@ -10,6 +10,8 @@
 mod autodiff;
 mod cube;
 mod flex;
+#[cfg(feature = "fusion")]
+mod fusion;
 
 use std::sync::{Arc, OnceLock};
 
@@ -101,6 +103,40 @@ pub struct SumPrimitives<B: FusedMessageBackend> {
     pub forces: FloatTensor<B>,
     /// [n_systems, 3, 3], eV.
     pub strain: FloatTensor<B>,
+}
+
+impl<B: FusedMessageBackend> ListPrimitives<B> {
+    /// The same list on another backend.
+    pub(crate) fn map<C: FusedMessageBackend>(
+        self,
+        mut int: impl FnMut(IntTensor<B>) -> IntTensor<C>,
+    ) -> ListPrimitives<C> {
+        ListPrimitives {
+            row_ptr: int(self.row_ptr),
+            sender: int(self.sender),
+            system_ptr: int(self.system_ptr),
+            senders: self.senders,
+            by_sender: self.by_sender.map(|list| list.map(int)),
+        }
+    }
+}
+
+impl<B: FusedMessageBackend> EdgePrimitives<B> {
+    pub(crate) fn map<C: FusedMessageBackend>(
+        self,
+        mut float: impl FnMut(FloatTensor<B>) -> FloatTensor<C>,
+    ) -> EdgePrimitives<C> {
+        EdgePrimitives { edge_vec: float(self.edge_vec), edge_grad: float(self.edge_grad) }
+    }
+}
+
+impl<B: FusedMessageBackend> SumPrimitives<B> {
+    pub(crate) fn map<C: FusedMessageBackend>(
+        self,
+        mut float: impl FnMut(FloatTensor<B>) -> FloatTensor<C>,
+    ) -> SumPrimitives<C> {
+        SumPrimitives { forces: float(self.forces), strain: float(self.strain) }
+    }
 }
 
 /// Which kernel a call launches, and how.

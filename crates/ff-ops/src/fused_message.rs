@@ -10,6 +10,8 @@
 mod autodiff;
 pub(crate) mod cube;
 mod flex;
+#[cfg(feature = "fusion")]
+mod fusion;
 mod inputs;
 
 use std::sync::{Arc, OnceLock};
@@ -368,6 +370,26 @@ impl std::fmt::Debug for Plan {
 }
 
 impl<B: Backend> Primitives<B> {
+    /// The same call on another backend.
+    pub(crate) fn map<C: Backend>(
+        self,
+        mut float: impl FnMut(FloatTensor<B>) -> FloatTensor<C>,
+        mut int: impl FnMut(IntTensor<B>) -> IntTensor<C>,
+        by_sender: impl FnOnce(BySender<B>) -> BySender<C>,
+    ) -> Primitives<C> {
+        Primitives {
+            row_ptr: int(self.row_ptr),
+            sender: int(self.sender),
+            edge_vec: float(self.edge_vec),
+            nodes: float(self.nodes),
+            vectors: self.vectors.map(&mut float),
+            filter: self.filter.map(float),
+            order: self.order,
+            senders: self.senders,
+            by_sender: by_sender(self.by_sender),
+        }
+    }
+
     /// What a call may have gradients in: features, edge vectors, vectors where there are any, and weights.
     fn tensors(&self) -> Vec<FloatTensor<B>> {
         let mut all = vec![self.nodes.clone(), self.edge_vec.clone()];
@@ -378,12 +400,42 @@ impl<B: Backend> Primitives<B> {
 }
 
 impl<B: Backend> FilterPrimitives<B> {
+    fn map<C: Backend>(self, mut float: impl FnMut(FloatTensor<B>) -> FloatTensor<C>) -> FilterPrimitives<C> {
+        match self {
+            Self::Linear { a, b } => FilterPrimitives::Linear { a: float(a), b: float(b) },
+            Self::Mlp { a1, b1, a2, b2 } => {
+                FilterPrimitives::Mlp { a1: float(a1), b1: float(b1), a2: float(a2), b2: float(b2) }
+            }
+            Self::Tabulated { values } => FilterPrimitives::Tabulated { values: float(values) },
+        }
+    }
+
     /// The tensors in their order in `ops.md`.
     fn tensors(&self) -> Vec<FloatTensor<B>> {
         match self.clone() {
             Self::Linear { a, b } => vec![a, b],
             Self::Mlp { a1, b1, a2, b2 } => vec![a1, b1, a2, b2],
             Self::Tabulated { values } => vec![values],
+        }
+    }
+}
+
+impl<B: Backend> PrimitiveMessage<B> {
+    pub(crate) fn map<C: Backend>(
+        self,
+        mut float: impl FnMut(FloatTensor<B>) -> FloatTensor<C>,
+    ) -> PrimitiveMessage<C> {
+        PrimitiveMessage { nodes: float(self.nodes), vectors: self.vectors.map(float) }
+    }
+}
+
+impl<B: Backend> PrimitiveGradients<B> {
+    fn map<C: Backend>(self, mut float: impl FnMut(FloatTensor<B>) -> FloatTensor<C>) -> PrimitiveGradients<C> {
+        PrimitiveGradients {
+            nodes: self.nodes.map(&mut float),
+            vectors: self.vectors.map(&mut float),
+            edge_vec: self.edge_vec.map(&mut float),
+            filter: self.filter.map(|filter| filter.map(float)),
         }
     }
 }

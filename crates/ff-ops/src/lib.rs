@@ -7,6 +7,8 @@ mod dtype;
 mod flex;
 pub mod force_scatter;
 pub mod fused_message;
+#[cfg(feature = "fusion")]
+mod fusion;
 mod nodes;
 pub mod unfused;
 

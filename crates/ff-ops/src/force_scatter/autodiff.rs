@@ -24,7 +24,7 @@ impl<B: ForceScatterBackend, C: CheckpointStrategy> ForceScatterBackend for Auto
         plan: &Arc<ScatterPlan>,
     ) -> Result<FloatTensor<Self>, LaunchError> {
         let prep = Differences.prepare::<C>([positions.node]).compute_bound().stateful();
-        let state = (inner(list), plan.clone());
+        let state = (list.clone().map(|int| int), plan.clone());
         let positions = positions.primitive;
         record::<B, C, _, _, 1>(prep, (B::SCATTER_ORDER, 1), "force_scatter", state, |(list, plan)| {
             B::edge_differences(&list, positions, &plan)
@@ -38,7 +38,8 @@ impl<B: ForceScatterBackend, C: CheckpointStrategy> ForceScatterBackend for Auto
     ) -> Result<SumPrimitives<Self>, LaunchError> {
         let nodes = [edges.edge_vec.node.clone(), edges.edge_grad.node.clone()];
         let prep = Sums.prepare::<C>(nodes).compute_bound().stateful();
-        let state = State { list: inner(list), edges: edges.inner(), plan: plan.clone() };
+        let state =
+            State { list: list.clone().map(|int| int), edges: edges.map(|float| float.primitive), plan: plan.clone() };
         let joined = record::<B, C, _, _, 2>(prep, (B::SCATTER_ORDER, 1), "force_scatter", state, |state| {
             B::force_scatter(&state.list, state.edges, &state.plan).map(SumPrimitives::join)
         })?;
@@ -53,7 +54,10 @@ impl<B: ForceScatterBackend, C: CheckpointStrategy> ForceScatterBackend for Auto
     ) -> Result<EdgePrimitives<Self>, LaunchError> {
         let nodes = [&edges.edge_vec, &edges.edge_grad, &grad.forces, &grad.strain].map(|tensor| tensor.node.clone());
         let prep = Spread.prepare::<C>(nodes).compute_bound().stateful();
-        let state = (State { list: inner(list), edges: edges.inner(), plan: plan.clone() }, grad.inner());
+        let state = (
+            State { list: list.clone().map(|int| int), edges: edges.map(|float| float.primitive), plan: plan.clone() },
+            grad.map(|float| float.primitive),
+        );
         let joined = record::<B, C, _, _, 4>(prep, (B::SCATTER_ORDER, 2), "force_scatter", state, |(state, grad)| {
             B::force_scatter_backward(&state.list, state.edges, grad, &state.plan).map(EdgePrimitives::join)
         })?;
@@ -68,28 +72,6 @@ impl<B: ForceScatterBackend, C: CheckpointStrategy> ForceScatterBackend for Auto
         _: &Arc<ScatterPlan>,
     ) -> Result<(SumPrimitives<Self>, EdgePrimitives<Self>), LaunchError> {
         Err(LaunchError::Unsupported("the third backward of `force_scatter` is not registered".to_owned()))
-    }
-}
-
-fn inner<B: ForceScatterBackend, C: CheckpointStrategy>(list: &ListPrimitives<Autodiff<B, C>>) -> ListPrimitives<B> {
-    ListPrimitives {
-        row_ptr: list.row_ptr.clone(),
-        sender: list.sender.clone(),
-        system_ptr: list.system_ptr.clone(),
-        senders: list.senders.clone(),
-        by_sender: list.by_sender.clone(),
-    }
-}
-
-impl<B: ForceScatterBackend, C: CheckpointStrategy> EdgePrimitives<Autodiff<B, C>> {
-    fn inner(self) -> EdgePrimitives<B> {
-        EdgePrimitives { edge_vec: self.edge_vec.primitive, edge_grad: self.edge_grad.primitive }
-    }
-}
-
-impl<B: ForceScatterBackend, C: CheckpointStrategy> SumPrimitives<Autodiff<B, C>> {
-    fn inner(self) -> SumPrimitives<B> {
-        SumPrimitives { forces: self.forces.primitive, strain: self.strain.primitive }
     }
 }
 

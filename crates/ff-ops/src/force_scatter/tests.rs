@@ -92,6 +92,8 @@ fn sums_are_the_oracle_s_on_every_backend() {
                 Ok(found) => check("vulkan atomic", found, Dtype::F32),
                 Err(error) => assert!(!runtime.device().atomics.f32_add, "{error}"),
             }
+            #[cfg(feature = "fusion")]
+            check("fusion", forward::<burn_fusion::Fusion<Wgpu>>(Dtype::F32, GATHER).unwrap(), Dtype::F32);
         }
         Err(error) => println!("not tested on a GPU: {error}"),
     }

@@ -69,7 +69,7 @@ impl<B: FusedMessageBackend, C: CheckpointStrategy> FusedMessageBackend for Auto
         let mut parents = inputs.tensors();
         parents.extend([grad.nodes.clone()].into_iter().chain(grad.vectors.clone()));
         let shapes = Shapes::new(&inputs, wanted);
-        let grad = PrimitiveMessage { nodes: grad.nodes.primitive, vectors: grad.vectors.map(|v| v.primitive) };
+        let grad = grad.map(|float| float.primitive);
         let state = DoubleState { inputs: inner(inputs), grad, shapes: shapes.clone(), wanted, plan: plan.clone() };
         let joined = with_parents!(parents, 4 5 6 7 9, |nodes| {
             let prep = FusedMessageDoubleGradients.prepare::<C>(nodes).compute_bound().stateful();
@@ -96,23 +96,7 @@ impl<B: FusedMessageBackend, C: CheckpointStrategy> FusedMessageBackend for Auto
 
 /// The same tensors beneath the graph.
 fn inner<B: FusedMessageBackend, C: CheckpointStrategy>(inputs: Primitives<Autodiff<B, C>>) -> Primitives<B> {
-    Primitives {
-        row_ptr: inputs.row_ptr,
-        sender: inputs.sender,
-        edge_vec: inputs.edge_vec.primitive,
-        nodes: inputs.nodes.primitive,
-        vectors: inputs.vectors.map(|vectors| vectors.primitive),
-        filter: match inputs.filter {
-            FilterPrimitives::Linear { a, b } => FilterPrimitives::Linear { a: a.primitive, b: b.primitive },
-            FilterPrimitives::Mlp { a1, b1, a2, b2 } => {
-                FilterPrimitives::Mlp { a1: a1.primitive, b1: b1.primitive, a2: a2.primitive, b2: b2.primitive }
-            }
-            FilterPrimitives::Tabulated { values } => FilterPrimitives::Tabulated { values: values.primitive },
-        },
-        order: inputs.order,
-        senders: inputs.senders,
-        by_sender: inputs.by_sender,
-    }
+    inputs.map(|float| float.primitive, |int| int, |list| list)
 }
 
 /// The outputs of the op, which were joined.

@@ -193,12 +193,18 @@ fn gradients_on_a_device_are_the_oracle_s() {
         println!("not tested on a GPU: {error}");
         return;
     }
+    gradients_are_the_oracle_s::<Wgpu>();
+    #[cfg(feature = "fusion")]
+    gradients_are_the_oracle_s::<burn_fusion::Fusion<Wgpu>>();
+}
+
+fn gradients_are_the_oracle_s<B: FusedMessageBackend>() {
     for variant in variants("gaussian", "cosine", Reduction::Receiver) {
         let inputs = case(&spec(), &variant);
         let grad = random_cotangents(&inputs, 3);
         let all = rounded_backward(&BackwardInputs { inputs, grad, wanted: Wanted::ALL }, Dtype::F32);
         let oracle = backward(&variant, &all).unwrap().outputs;
-        let found = fused::<Wgpu, NoCheckpointing>(&variant, &all.inputs, &all.grad, Dtype::F32);
+        let found = fused::<B, NoCheckpointing>(&variant, &all.inputs, &all.grad, Dtype::F32);
         let expected: Vec<_> = oracle.tensors().into_iter().filter(|(_, values)| !values.is_empty()).collect();
         assert_eq!(found.len(), expected.len(), "{variant}");
         for ((name, found), (_, expected)) in found.iter().zip(expected) {

@@ -121,6 +121,15 @@ fn wgpu_equals_the_host_kernels() {
     }
 }
 
+#[cfg(feature = "fusion")]
+#[test]
+fn the_fusion_wrapper_changes_nothing() {
+    if let Some(device) = gpu() {
+        equals_host::<burn_fusion::Fusion<Wgpu>>(&device);
+        takes_any_layout::<burn_fusion::Fusion<Wgpu>>(&device);
+    }
+}
+
 /// A table of one entry for a device and a problem like that of `inputs`.
 fn table(device: DeviceId, variant: &Variant, inputs: &Inputs<f64>, config: LaunchConfig) -> Table {
     let (dtype, problem) = (Dtype::F32, inputs.problem("test"));
