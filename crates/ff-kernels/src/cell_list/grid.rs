@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use ff_spec::cell_list::InputError;
 
 /// With these bounds every shift and bin index stays within `i32`, and a linear bin index within `u64`.
-const MAX_WRAP: f64 = (1 << 28) as f64;
+pub(crate) const MAX_WRAP: f64 = (1 << 28) as f64;
 const MAX_IMAGES: f64 = (1 << 24) as f64;
 const MAX_BINS: f64 = (1 << 20) as f64;
 
@@ -60,7 +60,7 @@ pub(crate) struct Place {
 
 impl Grid {
     /// The grid of a system with about `finer` bins per search radius in each direction where they fit; 0 asks for one bin.
-    /// `epsilon` is that of the list's dtype.
+    /// `furthest` is no less than any coordinate's magnitude, and `epsilon` is that of the list's dtype.
     ///
     /// # Errors
     /// [`InputError::SingularCell`] and [`InputError::TooManyImages`].
@@ -68,6 +68,7 @@ impl Grid {
         system: usize,
         (cell, pbc): ([Vec3; 3], [bool; 3]),
         positions: impl Iterator<Item = Vec3> + Clone,
+        furthest: f64,
         cutoff: f64,
         epsilon: f64,
         finer: [u32; 3],
@@ -76,7 +77,6 @@ impl Grid {
         let volume = dot(basis[0], cross(basis[1], basis[2]));
         let dual: [Vec3; 3] =
             std::array::from_fn(|k| cross(basis[(k + 1) % 3], basis[(k + 2) % 3]).map(|x| x / volume));
-        let furthest = positions.clone().flatten().fold(0.0, |m: f64, x| m.max(x.abs()));
         let mut magnitude = 2.0 * furthest + cutoff;
         for k in (0..3).filter(|k| pbc[*k]) {
             // Cells between two atoms that are neighbours, wherever they lie: |S_k| ≤ |r_ij − (x_j − x_i)| ‖dual_k‖.
@@ -122,6 +122,12 @@ impl Grid {
             return Err(InputError::TooManyImages { system, cutoff, found: images, limit: MAX_IMAGES });
         }
         Ok(Self { basis, dual, axes, slack, magnitude })
+    }
+
+    /// The most cells between the origin and an atom whose coordinates are no larger than `furthest`.
+    pub fn most_cells(&self, furthest: f64) -> f64 {
+        let along = |k: usize| if self.axes[k].periodic { self.dual[k].iter().map(|x| x.abs()).sum() } else { 0.0 };
+        furthest * (0..3).map(along).fold(0.0, f64::max)
     }
 
     /// Bins in all.
@@ -234,6 +240,11 @@ fn complete(cell: [Vec3; 3], pbc: [bool; 3]) -> Option<[Vec3; 3]> {
         span.push(basis[k]);
     }
     Some(basis)
+}
+
+/// The largest magnitude of a coordinate.
+pub(crate) fn furthest(positions: impl Iterator<Item = Vec3>) -> f64 {
+    positions.flatten().fold(0.0, |m: f64, x| m.max(x.abs()))
 }
 
 fn norm(v: Vec3) -> f64 {

@@ -7,7 +7,7 @@ mod launch;
 
 use ff_spec::cell_list::{InputError, Inputs, List, NeighborList, Strategy, Variant};
 
-pub use cube::{CubeConfig, CubeLaunch};
+pub use cube::{CubeConfig, CubeLaunch, CubeSkinList, ListBuffers, Repair};
 pub use launch::{HostLaunch, cube_config, default_config, host_config};
 
 use host::HostConfig;

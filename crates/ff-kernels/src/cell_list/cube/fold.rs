@@ -7,7 +7,7 @@
 
 use ff_spec::cell_list::{InputError, Inputs, Strategy};
 
-use super::super::grid::Grid;
+use super::super::grid::{Grid, MAX_WRAP, furthest};
 use super::super::host::Real;
 
 /// Floats of a system: `BASIS`, `DUAL` [3, 3], `SCALE`, `ORIGIN` [3], then one each.
@@ -19,7 +19,11 @@ pub(super) const ORIGIN: usize = 21;
 pub(super) const CERTAIN: usize = 24;
 pub(super) const POSSIBLE: usize = 25;
 pub(super) const CUTOFF2: usize = 26;
-pub(super) const FLOATS: usize = 27;
+/// The largest magnitude of a coordinate that the grid is made for.
+pub(super) const BOUND: usize = 27;
+/// The squared distance from where the list was built beyond which an atom may have a neighbour that is not listed.
+pub(super) const MOVED2: usize = 28;
+pub(super) const FLOATS: usize = 29;
 
 /// Integers of a system: bins around the cell, 0 in open directions [3]; folded bins [3]; how many bins away neighbours can be
 /// [3]; how many images away they can be [3]; its first folded bin.
@@ -39,6 +43,9 @@ const ALWAYS: u64 = 64;
 /// other half is what [`Grid::slack`] is for.
 const ROUNDINGS: f64 = 2.0;
 
+/// Cutoffs beyond twice the furthest atom that atoms may move before grids are made anew.
+const ROAM: f64 = 4.0;
+
 /// The grids of all systems.
 pub(super) struct Grids<T> {
     /// [n_systems, FLOATS].
@@ -50,11 +57,12 @@ pub(super) struct Grids<T> {
 }
 
 impl<T: Real> Grids<T> {
-    /// Grids with about `finer` bins per search radius; one bin per system for [`Strategy::Brute`].
+    /// Grids with about `finer` bins per search radius; one bin per system for [`Strategy::Brute`]. With a `skin`, which the
+    /// cutoff includes, in Å they allow for atoms that move.
     ///
     /// # Errors
     /// [`InputError::SingularCell`], [`InputError::TooManyImages`], [`InputError::FarAway`] and [`InputError::TooMany`].
-    pub fn new(inputs: &Inputs<T>, strategy: Strategy, finer: [u32; 3]) -> Result<Self, InputError> {
+    pub fn new(inputs: &Inputs<T>, strategy: Strategy, finer: [u32; 3], skin: Option<f64>) -> Result<Self, InputError> {
         let finer = match strategy {
             Strategy::Cells => finer,
             Strategy::Brute => [0; 3],
@@ -67,7 +75,7 @@ impl<T: Real> Grids<T> {
         };
         let mut first = 0u64;
         for system in 0..n_systems {
-            let bins = grids.push(inputs, system, finer, first)?;
+            let bins = grids.push(inputs, system, finer, first, skin)?;
             first += bins;
             let limit = u64::from(u32::MAX) - 1;
             if first > limit {
@@ -79,13 +87,30 @@ impl<T: Real> Grids<T> {
     }
 
     /// Adds a system whose first folded bin is `first`; how many folded bins it has.
-    fn push(&mut self, inputs: &Inputs<T>, system: usize, finer: [u32; 3], first: u64) -> Result<u64, InputError> {
+    fn push(
+        &mut self,
+        inputs: &Inputs<T>,
+        system: usize,
+        finer: [u32; 3],
+        first: u64,
+        skin: Option<f64>,
+    ) -> Result<u64, InputError> {
         let atoms = inputs.atoms(system);
         let position = |atom: usize| inputs.position(atom).map(T::to_f64);
         let cell = inputs.cell(system).map(|row| row.map(T::to_f64));
         let cutoff = inputs.cutoff.to_f64();
         let cell = (cell, inputs.pbc[system]);
-        let grid = Grid::new(system, cell, atoms.clone().map(position), cutoff, ROUNDINGS * T::EPSILON, finer)?;
+        let positions = atoms.clone().map(position);
+        let furthest = furthest(positions.clone());
+        let within = |bound: f64| {
+            let grid = Grid::new(system, cell, positions.clone(), bound, cutoff, ROUNDINGS * T::EPSILON, finer)?;
+            Ok::<_, InputError>((grid, bound))
+        };
+        let roaming = skin.and_then(|_| within(2.0 * furthest + ROAM * cutoff).ok());
+        let (grid, bound) = match roaming.filter(|(grid, bound)| grid.most_cells(*bound) <= MAX_WRAP) {
+            Some(roaming) => roaming,
+            None => within(furthest)?,
+        };
         for atom in atoms.clone() {
             grid.place(atom, position(atom))?;
         }
@@ -121,6 +146,10 @@ impl<T: Real> Grids<T> {
         });
         self.floats.push(squared(cutoff + grid.slack, 4.0));
         self.floats.push(inputs.cutoff * inputs.cutoff);
+        self.floats.push(T::from_f64(bound));
+        // Less what the decisions of the list itself are rounded by.
+        let limit = skin.unwrap_or(0.0) / 2.0 - 8.0 * T::EPSILON * bound.max(cutoff);
+        self.floats.push(T::from_f64(limit.max(0.0).powi(2)));
         self.integers.extend(axes.iter().map(|axis| if axis.periodic { axis.n_bins } else { 0 }));
         self.integers.extend(folded);
         self.integers.extend(span);

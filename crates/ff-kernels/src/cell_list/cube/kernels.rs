@@ -13,26 +13,30 @@ use cubecl::ir::StorageType;
 use cubecl::prelude::*;
 
 use super::fold::{
-    BASIS, BINS, CERTAIN, CUTOFF2, DUAL, FIRST, FLOATS, FOLDED, IMAGES, INTEGERS, ORIGIN, POSSIBLE, SCALE, SPAN,
+    BASIS, BINS, BOUND, CERTAIN, CUTOFF2, DUAL, FIRST, FLOATS, FOLDED, IMAGES, INTEGERS, MOVED2, ORIGIN, POSSIBLE,
+    SCALE, SPAN,
 };
 
 // Every kernel names its element type by this one, so that the pieces are compiled once for all of them.
 cubecl::define_scalar!(pub Real);
 
-/// Integers of an atom in `places`: the cell it lies in [3], its bin [3], its system, its rank among the atoms of its bin.
+/// Integers of an atom in `places`: the cell it lies in [3], its bin [3], its system (−1 − that of one whose list is kept), its
+/// rank among the atoms of its bin.
 pub const PLACE: usize = 8;
 const BIN: usize = 3;
 const SYSTEM: usize = 6;
 const RANK: usize = 7;
 
-/// Entries of `report`: edges of the list, and what went wrong.
-pub const REPORT: usize = 2;
+/// Entries of `report`: edges of the list, what went wrong, and the most edges that there was no room for.
+pub const REPORT: usize = 3;
 /// The two walks found different edges.
 pub const WALKS_DIFFER: u32 = 1;
 /// An edge has no reverse.
 pub const NO_REVERSE: u32 = 2;
 /// A loop ended before its condition did: Mesa's software Vulkan (22.3) allows a unit 65,535 turns of all its loops.
 pub const LOOP_CUT: u32 = 3;
+/// An atom is further out than its grid allows, or nowhere.
+pub const OUT_OF_REACH: u32 = 4;
 
 /// The grids of all systems; see [`super::fold`].
 #[derive(CubeLaunch, CubeType)]
@@ -113,6 +117,19 @@ impl<F: Float> Grids<F> {
     }
 }
 
+/// The system of an atom in `places`.
+#[cube]
+fn system_of(places: &Array<i32>, atom: usize) -> usize {
+    let system = places[PLACE * atom + SYSTEM];
+    select(system < 0, -1 - system, system) as usize
+}
+
+/// Whether the list of an atom is kept as it is.
+#[cube]
+fn is_kept(places: &Array<i32>, atom: usize) -> bool {
+    places[PLACE * atom + SYSTEM] < 0
+}
+
 /// ⌊a / b⌋ for b > 0.
 #[cube]
 fn floor_div(a: i32, b: i32) -> i32 {
@@ -154,13 +171,67 @@ fn is_edge(row_ptr: &Array<u32>, edge: usize, n_atoms: u32, capacity: u32) -> bo
     n_edges <= capacity && edge < n_edges as usize
 }
 
-/// Finds cell and bin of each atom, and counts the atoms of each folded bin where they are to be sorted by it. Begins the
-/// report.
+/// Marks in `moved` [n_systems] what may miss a pair: systems with an atom that has moved too far since they were built, and
+/// all of them where something went wrong before.
+#[cube(launch_unchecked, explicit_define)]
+pub fn find_moved<F: Float>(
+    positions: &Array<F>,
+    built_at: &Array<F>,
+    system_ptr: &Array<u32>,
+    grids: &Grids<F>,
+    moved: &mut Array<u32>,
+    report: &Array<u32>,
+    n_atoms: u32,
+    n_systems: u32,
+    #[define(F)] _real: StorageType,
+) {
+    let atom = ABSOLUTE_POS;
+    if atom < n_atoms as usize {
+        let system = last_start(system_ptr, n_systems as usize, atom as u32);
+        let x = positions[3 * atom] - built_at[3 * atom];
+        let y = positions[3 * atom + 1] - built_at[3 * atom + 1];
+        let z = positions[3 * atom + 2] - built_at[3 * atom + 2];
+        // Neither is true of a position that is not a number: it is found where atoms are placed.
+        let still = x * x + y * y + z * z <= grids.float(system, MOVED2);
+        if !still || report[1] != 0u32 || report[2] != 0u32 {
+            moved[system] = 1u32;
+        }
+    }
+}
+
+/// Counts the systems that are built again, and notes where their atoms are.
+#[cube(launch_unchecked, explicit_define)]
+pub fn remember<F: Float>(
+    positions: &Array<F>,
+    built_at: &mut Array<F>,
+    places: &Array<i32>,
+    moved: &Array<u32>,
+    rebuilds: &mut Array<u32>,
+    n_atoms: u32,
+    n_systems: u32,
+    #[define(F)] _real: StorageType,
+) {
+    let at = ABSOLUTE_POS;
+    if at < n_systems as usize {
+        rebuilds[at] += moved[at];
+    }
+    if at < n_atoms as usize {
+        if !is_kept(places, at) {
+            #[unroll]
+            for k in 0..3usize {
+                built_at[3 * at + k] = positions[3 * at + k];
+            }
+        }
+    }
+}
+
+/// Finds cell and bin of each atom, and counts the atoms of each folded bin where they are to be sorted by it.
 #[cube(launch_unchecked, explicit_define)]
 pub fn place<F: Float>(
     positions: &Array<F>,
     system_ptr: &Array<u32>,
     grids: &Grids<F>,
+    moved: &Array<u32>,
     places: &mut Array<i32>,
     counts: &mut Array<Atomic<u32>>,
     report: &mut Array<u32>,
@@ -170,14 +241,20 @@ pub fn place<F: Float>(
     #[define(F)] _real: StorageType,
 ) {
     let atom = ABSOLUTE_POS;
-    if atom == 0 {
-        report[1] = 0u32;
-    }
     if atom < n_atoms as usize {
         let system = last_start(system_ptr, n_systems as usize, atom as u32);
-        let x = positions[3 * atom];
-        let y = positions[3 * atom + 1];
-        let z = positions[3 * atom + 2];
+        let bound = grids.float(system, BOUND);
+        let mut x = positions[3 * atom];
+        let mut y = positions[3 * atom + 1];
+        let mut z = positions[3 * atom + 2];
+        let within = F::abs(x) <= bound && F::abs(y) <= bound && F::abs(z) <= bound;
+        if !within {
+            // Its bin is still one that there is.
+            x = F::new(0.0);
+            y = F::new(0.0);
+            z = F::new(0.0);
+            report[1] = OUT_OF_REACH;
+        }
         let at = PLACE * atom;
         #[unroll]
         for k in 0..3usize {
@@ -196,7 +273,7 @@ pub fn place<F: Float>(
                 places[at + BIN + k] = i32::cast_from(F::floor((s - grids.float(system, ORIGIN + k)) * scale));
             }
         }
-        places[at + SYSTEM] = system as i32;
+        places[at + SYSTEM] = select(moved[system] == 0u32, -1 - system as i32, system as i32);
         if comptime!(binned) {
             let bin = grids.folded_bin(system, places[at + BIN], places[at + BIN + 1], places[at + BIN + 2]);
             places[at + RANK] = i32::cast_from(counts[bin as usize].fetch_add(1u32));
@@ -220,7 +297,7 @@ pub fn arrange<F: Float>(
     let atom = ABSOLUTE_POS;
     if atom < n_atoms as usize {
         let at = PLACE * atom;
-        let system = places[at + SYSTEM] as usize;
+        let system = system_of(places, atom);
         let mut slot = atom;
         if comptime!(binned) {
             let bin = grids.folded_bin(system, places[at + BIN], places[at + BIN + 1], places[at + BIN + 2]);
@@ -262,6 +339,9 @@ pub fn walk<F: Float>(
     let slot = ABSOLUTE_POS / units;
     let lane = ABSOLUTE_POS % units;
     let mut active = slot < n_atoms;
+    if active {
+        active = !is_kept(places, atoms[slot] as usize);
+    }
     if comptime!(fill) {
         active = active && offsets[n_atoms * units] <= capacity;
     } else if ABSOLUTE_POS == n_atoms * units {
@@ -272,7 +352,7 @@ pub fn walk<F: Float>(
         let receiver = atoms[slot];
         let own = receiver as usize * units + lane;
         let at = PLACE * receiver as usize;
-        let system = places[at + SYSTEM] as usize;
+        let system = system_of(places, receiver as usize);
         let from = wrapped[slot];
         let certain = grids.float(system, CERTAIN);
         let possible = grids.float(system, POSSIBLE);
@@ -385,6 +465,7 @@ pub fn row_starts(
     row_ptr: &mut Array<u32>,
     report: &mut Array<u32>,
     n_atoms: u32,
+    capacity: u32,
     #[comptime] units: usize,
 ) {
     let atom = ABSOLUTE_POS;
@@ -392,11 +473,88 @@ pub fn row_starts(
         row_ptr[atom] = offsets[atom * units];
     }
     if atom == n_atoms as usize {
-        report[0] = offsets[atom * units];
+        let n_edges = offsets[atom * units];
+        report[0] = n_edges;
+        if n_edges > capacity {
+            report[2] = max(report[2], n_edges);
+        }
     }
 }
 
-/// Sorts each row by (sender, shift): an edge's rank is the number of edges before it.
+/// Counts the edges of rows that are kept: a unit has a part of the row.
+#[cube(launch_unchecked)]
+pub fn count_kept(
+    places: &Array<i32>,
+    old_row_ptr: &Array<u32>,
+    lengths: &mut Array<u32>,
+    n_atoms: u32,
+    #[comptime] units: usize,
+) {
+    let atom = ABSOLUTE_POS / units;
+    if atom < n_atoms as usize {
+        if is_kept(places, atom) {
+            let lane = ABSOLUTE_POS % units;
+            let length = (old_row_ptr[atom + 1] - old_row_ptr[atom]) as usize;
+            lengths[ABSOLUTE_POS] = (length * (lane + 1) / units - length * lane / units) as u32;
+        }
+    }
+}
+
+/// Copies rows that are kept; their edge vectors are those of the new positions. `receivers` [n_edges] as `walk` writes it.
+#[cube(launch_unchecked, explicit_define)]
+pub fn copy_kept<F: Float>(
+    positions: &Array<F>,
+    places: &Array<i32>,
+    grids: &Grids<F>,
+    row_ptr: &Array<u32>,
+    old_row_ptr: &Array<u32>,
+    old_sender: &Array<u32>,
+    old_shift: &Array<i32>,
+    sender: &mut Array<u32>,
+    shift: &mut Array<i32>,
+    edge_vecs: &mut Array<F>,
+    receivers: &mut Array<u32>,
+    report: &mut Array<u32>,
+    n_atoms: u32,
+    capacity: u32,
+    #[comptime] units: usize,
+    #[define(F)] _real: StorageType,
+) {
+    let receiver = ABSOLUTE_POS / units;
+    let mut active = receiver < n_atoms as usize && row_ptr[n_atoms as usize] <= capacity;
+    if active {
+        active = is_kept(places, receiver);
+    }
+    if active {
+        let system = system_of(places, receiver);
+        let end = row_ptr[receiver + 1] as usize;
+        let mut edge = row_ptr[receiver] as usize + ABSOLUTE_POS % units;
+        let mut old = old_row_ptr[receiver] as usize + ABSOLUTE_POS % units;
+        while edge < end {
+            let from = old_sender[old];
+            let s = old_shift[3 * old];
+            let t = old_shift[3 * old + 1];
+            let u = old_shift[3 * old + 2];
+            let translation = grids.translation(system, s, t, u);
+            let r = edge_vec::<F>(positions, receiver, from as usize, &translation);
+            sender[edge] = from;
+            shift[3 * edge] = s;
+            shift[3 * edge + 1] = t;
+            shift[3 * edge + 2] = u;
+            edge_vecs[3 * edge] = r.x;
+            edge_vecs[3 * edge + 1] = r.y;
+            edge_vecs[3 * edge + 2] = r.z;
+            receivers[edge] = receiver as u32;
+            edge += units;
+            old += units;
+        }
+        if edge < end {
+            report[1] = LOOP_CUT;
+        }
+    }
+}
+
+/// Sorts each row that was walked by (sender, shift): an edge's rank is the number of edges before it.
 #[cube(launch_unchecked, explicit_define)]
 pub fn sort_rows<F: Float>(
     positions: &Array<F>,
@@ -415,7 +573,11 @@ pub fn sort_rows<F: Float>(
     #[define(F)] _real: StorageType,
 ) {
     let edge = ABSOLUTE_POS;
-    if is_edge(row_ptr, edge, n_atoms, capacity) {
+    let mut listed = is_edge(row_ptr, edge, n_atoms, capacity);
+    if listed {
+        listed = !is_kept(places, receivers[edge] as usize);
+    }
+    if listed {
         let receiver = receivers[edge] as usize;
         let from = senders[edge];
         let image = images[edge];
@@ -437,7 +599,7 @@ pub fn sort_rows<F: Float>(
             report[1] = LOOP_CUT;
         }
         let (at, other) = (PLACE * receiver, PLACE * from as usize);
-        let system = places[at + SYSTEM] as usize;
+        let system = system_of(places, receiver);
         let images_a = grids.integer(system, IMAGES);
         let images_b = grids.integer(system, IMAGES + 1);
         let images_c = grids.integer(system, IMAGES + 2);

@@ -19,21 +19,23 @@ use crate::digest::digest;
 const UNITS: usize = 256;
 
 /// What is read.
-struct Tensors {
+pub(super) struct Tensors {
     /// [n_atoms, 3].
-    positions: Buffer,
+    pub positions: Buffer,
     /// [n_systems + 1].
-    system_ptr: Buffer,
+    pub system_ptr: Buffer,
     /// [n_systems, FLOATS].
-    floats: Buffer,
+    pub floats: Buffer,
     /// [n_systems, INTEGERS].
-    integers: Buffer,
+    pub integers: Buffer,
 }
 
 /// What has the size of the atoms or bins.
-struct Rows {
+pub(super) struct Rows {
+    /// Not 0 for systems whose list is built, and not kept [n_systems].
+    pub moved: Buffer,
     /// [n_atoms, PLACE].
-    places: Buffer,
+    pub places: Buffer,
     /// Atoms of each bin, then where it starts [n_bins + 1].
     starts: Buffer,
     /// [n_atoms] by slot.
@@ -43,29 +45,36 @@ struct Rows {
     /// Edges of each unit, then where it writes them [n_atoms · units_per_atom + 1].
     offsets: Buffer,
     /// [n_atoms + 1].
-    row_ptr: Buffer,
+    pub row_ptr: Buffer,
     /// [n_atoms + 1]; of a full list `row_ptr` itself.
-    sender_ptr: Buffer,
+    pub sender_ptr: Buffer,
     /// [REPORT].
-    report: Buffer,
+    pub report: Buffer,
 }
 
 /// What has the size of the list.
-struct Edges {
+pub(super) struct Edges {
     /// Edges that the buffers hold.
-    capacity: usize,
+    pub capacity: usize,
     /// Rows before they are sorted: senders and images. Then the edges of each sender before they are, and their receivers.
     scratch: [Buffer; 2],
-    sender: Buffer,
-    shift: Buffer,
-    edge_vec: Buffer,
+    pub sender: Buffer,
+    pub shift: Buffer,
+    pub edge_vec: Buffer,
     /// Until it is written, the receiver of each edge, then its rank among the edges of its sender.
-    transpose: Buffer,
+    pub transpose: Buffer,
+}
+
+/// The rows of a list that was built before, of which some are kept.
+pub(super) struct Kept {
+    pub row_ptr: Buffer,
+    pub sender: Buffer,
+    pub shift: Buffer,
 }
 
 impl Edges {
     /// `size` is that of a float.
-    fn new<R: Runtime>(client: &ComputeClient<R>, capacity: usize, size: usize) -> Self {
+    pub fn new<R: Runtime>(client: &ComputeClient<R>, capacity: usize, size: usize) -> Self {
         let indices = |each: usize| empty(client, each * capacity, size_of::<u32>());
         Self {
             capacity,
@@ -93,19 +102,19 @@ impl Edges {
 /// The first run counts the edges, makes room for them and writes them. Later runs submit all kernels at once; if there is
 /// no longer room, what was counted is made room for and the edges are written then.
 pub struct CubeLaunch<R: Runtime, T> {
-    client: ComputeClient<R>,
+    pub(super) client: ComputeClient<R>,
     list: List,
-    strategy: Strategy,
-    config: CubeConfig,
-    n_atoms: usize,
-    n_systems: usize,
+    pub(super) strategy: Strategy,
+    pub(super) config: CubeConfig,
+    pub(super) n_atoms: usize,
+    pub(super) n_systems: usize,
     n_bins: usize,
-    tensors: Tensors,
-    rows: Rows,
+    pub(super) tensors: Tensors,
+    pub(super) rows: Rows,
     scan: Scan,
-    edges: Edges,
+    pub(super) edges: Edges,
     /// Edges of the last run.
-    n_edges: usize,
+    pub(super) n_edges: usize,
     element: std::marker::PhantomData<T>,
 }
 
@@ -122,12 +131,23 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
         inputs: &Inputs<T>,
         config: &LaunchConfig,
     ) -> Result<Self, LaunchError> {
+        Self::with_skin(client, device, registered, inputs, config, None)
+    }
+
+    /// As [`CubeLaunch::new`], of atoms that move; the cutoff includes the `skin`, in Å.
+    pub(super) fn with_skin(
+        client: &ComputeClient<R>,
+        device: &DeviceId,
+        registered: &Registered,
+        inputs: &Inputs<T>,
+        config: &LaunchConfig,
+        skin: Option<f64>,
+    ) -> Result<Self, LaunchError> {
         let config = cube_config(&device.limits, config)?;
         inputs.check()?;
         let Registered { list, strategy, .. } = *registered;
         let (n_atoms, n_systems) = (inputs.n_atoms(), inputs.n_systems());
-        let across = config.bins_across;
-        let grids = Grids::new(inputs, strategy, [across, across, config.bins_along])?;
+        let grids = Grids::new(inputs, strategy, config.bins(), skin)?;
         let n_places = n_atoms as u64 * config.units_per_atom.max(PLACE) as u64;
         if n_places >= u64::from(u32::MAX) {
             return Err(LaunchError::Constraint(format!(
@@ -163,6 +183,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
                 integers: upload(client, &grids.integers),
             },
             rows: Rows {
+                moved: upload(client, &vec![1u32; n_systems]),
                 places: indices(PLACE * n_atoms),
                 starts,
                 wrapped: empty(client, 4 * n_atoms, size_of::<T>()),
@@ -196,7 +217,8 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
         if edges as u64 > limit {
             return Err(InputError::TooMany { what: "edges", found: edges as u64, limit }.into());
         }
-        let (bytes, most) = (3 * edges as u64 * size_of::<T>() as u64, self.client.properties().memory.max_page_size);
+        let most = self.client.properties().memory.max_page_size;
+        let bytes = Self::bytes_per_edge() * edges as u64;
         if bytes > most {
             return Err(LaunchError::Unsupported(format!(
                 "{edges} edges need a buffer of {bytes} bytes, the device's hold {most}"
@@ -211,21 +233,32 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
         Ok(())
     }
 
+    /// The most edges that [`CubeLaunch::set_capacity`] takes.
+    pub(super) fn most_room(&self) -> usize {
+        let by_buffer = self.client.properties().memory.max_page_size / Self::bytes_per_edge();
+        usize::try_from(by_buffer.min(Self::most_edges())).unwrap_or(usize::MAX)
+    }
+
+    /// Of the largest buffer.
+    fn bytes_per_edge() -> u64 {
+        3 * size_of::<T>() as u64
+    }
+
     /// Edges whose vectors are counted, in words of 32 bits, by the index type.
     fn most_edges() -> u64 {
         u64::from(u32::MAX) / (3 * size_of::<T>() / size_of::<u32>()) as u64
     }
 
-    fn real() -> StorageType {
+    pub(super) fn real() -> StorageType {
         T::as_type_native_unchecked().storage_type()
     }
 
-    fn grids(&self) -> GridsLaunch<Real, R> {
+    pub(super) fn grids(&self) -> GridsLaunch<Real, R> {
         GridsLaunch::new(array(&self.tensors.floats), array(&self.tensors.integers))
     }
 
     /// Cubes and units for one unit each.
-    fn flat(&self, n: usize) -> (CubeCount, CubeDim) {
+    pub(super) fn flat(&self, n: usize) -> (CubeCount, CubeDim) {
         let most = self.client.properties().hardware.max_units_per_cube as usize;
         let units = UNITS.min(most);
         (cubes(&self.client, n, units), CubeDim::new_1d(units as u32))
@@ -239,8 +272,30 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
         (count, CubeDim::new_1d(units as u32))
     }
 
-    /// Submits the stages that need to know nothing of the list.
-    fn submit_count(&self) {
+    /// Replaces what the list is written to by fresh memory; the rows that were there.
+    pub(super) fn renew(&mut self) -> Kept {
+        let Self { client, rows, edges, .. } = self;
+        let indices = |len: usize| empty(client, len, size_of::<u32>());
+        let kept = Kept { row_ptr: rows.row_ptr.clone(), sender: edges.sender.clone(), shift: edges.shift.clone() };
+        rows.row_ptr = indices(self.n_atoms + 1);
+        rows.sender_ptr = match self.list {
+            List::Full => rows.row_ptr.clone(),
+            List::Half => indices(self.n_atoms + 1),
+        };
+        edges.sender = indices(edges.capacity);
+        edges.shift = indices(3 * edges.capacity);
+        edges.edge_vec = empty(client, 3 * edges.capacity, size_of::<T>());
+        edges.transpose = indices(edges.capacity);
+        kept
+    }
+
+    /// Begins a report anew.
+    pub(super) fn reset_report(&self) {
+        fill(&self.client, &self.rows.report.0, REPORT, 0);
+    }
+
+    /// Submits the stages that need to know nothing of the list but what is kept of another.
+    pub(super) fn submit_count(&self, kept: Option<&Kept>) {
         let Self { client, tensors, rows, .. } = self;
         let (n_atoms, n_systems) = (self.n_atoms as u32, self.n_systems as u32);
         let binned = self.strategy == Strategy::Cells;
@@ -259,6 +314,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
                 array(&tensors.positions),
                 array(&tensors.system_ptr),
                 self.grids(),
+                array(&rows.moved),
                 array(&rows.places),
                 array(counts),
                 array(&rows.report),
@@ -290,6 +346,22 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
         }
         self.submit_walk(false);
         let units = self.config.units_per_atom;
+        if let Some(kept) = kept {
+            let (count, dim) = self.by_row();
+            // SAFETY: as above; the rows that are kept are of as many atoms.
+            unsafe {
+                kernels::count_kept::launch_unchecked::<R>(
+                    client,
+                    count,
+                    dim,
+                    array(&rows.places),
+                    array(&kept.row_ptr),
+                    array(&rows.offsets),
+                    n_atoms,
+                    units,
+                );
+            }
+        }
         self.scan.run(client, &rows.offsets.0, self.n_atoms * units + 1);
         let (count, dim) = self.flat(self.n_atoms + 1);
         // SAFETY: as above.
@@ -302,6 +374,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
                 array(&rows.row_ptr),
                 array(&rows.report),
                 n_atoms,
+                self.edges.capacity as u32,
                 units,
             );
         }
@@ -341,7 +414,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
     }
 
     /// Submits the stages that write the list, each of them nothing if there is no room for it.
-    fn submit_write(&self) {
+    pub(super) fn submit_write(&self, kept: Option<&Kept>) {
         if self.edges.capacity == 0 {
             if self.list == List::Half {
                 fill(&self.client, &self.rows.sender_ptr.0, self.n_atoms + 1, 0);
@@ -352,6 +425,33 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
         let Self { client, tensors, rows, edges, .. } = self;
         let (n_atoms, capacity, units) = (self.n_atoms as u32, edges.capacity as u32, self.config.units_per_atom);
         let [first, second] = &edges.scratch;
+        if let Some(kept) = kept {
+            let (count, dim) = self.by_row();
+            // SAFETY: as below; the rows that are kept are as long as those they become, and hold as many edges.
+            unsafe {
+                kernels::copy_kept::launch_unchecked::<Real, R>(
+                    client,
+                    count,
+                    dim,
+                    array(&tensors.positions),
+                    array(&rows.places),
+                    self.grids(),
+                    array(&rows.row_ptr),
+                    array(&kept.row_ptr),
+                    array(&kept.sender),
+                    array(&kept.shift),
+                    array(&edges.sender),
+                    array(&edges.shift),
+                    array(&edges.edge_vec),
+                    array(&edges.transpose),
+                    array(&rows.report),
+                    n_atoms,
+                    capacity,
+                    units,
+                    Self::real(),
+                );
+            }
+        }
         let (by_edge, dim) = self.flat(edges.capacity);
         // SAFETY: here and below, buffers have the shapes that the kernels index, which do nothing if the list is longer.
         unsafe {
@@ -444,9 +544,13 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
     }
 
     /// Waits for the list: how many edges it has, written or not.
-    fn finish(&self) -> Result<usize, LaunchError> {
+    pub(super) fn finish(&self) -> Result<usize, LaunchError> {
         let report = self.read::<u32>(&self.rows.report, REPORT)?;
-        let [n_edges, failure] = [report[0], report[1]];
+        self.judge(report[0], report[1])
+    }
+
+    /// What a report says: how many edges the list has, written or not.
+    pub(super) fn judge(&self, n_edges: u32, failure: u32) -> Result<usize, LaunchError> {
         let failed = |what: &str| Err(LaunchError::Runtime(what.to_owned()));
         match (n_edges, failure) {
             (u32::MAX, 0) => Err(self.too_many()?.into()),
@@ -455,6 +559,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
             (_, kernels::LOOP_CUT) => failed(
                 "the device cut a loop short, as Mesa's software Vulkan does after 65,535 turns; raise `units_per_atom`",
             ),
+            (_, kernels::OUT_OF_REACH) => failed("an atom is further out than its grid allows"),
             (n_edges, _) => Ok(n_edges as usize),
         }
     }
@@ -467,7 +572,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
         Ok(InputError::TooMany { what: "edges", found, limit: Self::most_edges() })
     }
 
-    fn read<E: CubeElement>(&self, (handle, _): &Buffer, len: usize) -> Result<Vec<E>, LaunchError> {
+    pub(super) fn read<E: CubeElement>(&self, (handle, _): &Buffer, len: usize) -> Result<Vec<E>, LaunchError> {
         if len == 0 {
             return Ok(Vec::new());
         }
@@ -476,7 +581,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
     }
 }
 
-fn array<R: Runtime>((handle, len): &Buffer) -> ArrayArg<R> {
+pub(super) fn array<R: Runtime>((handle, len): &Buffer) -> ArrayArg<R> {
     // SAFETY: the handle was created with `len` elements.
     unsafe { ArrayArg::from_raw_parts(handle.clone(), *len) }
 }
@@ -484,6 +589,23 @@ fn array<R: Runtime>((handle, len): &Buffer) -> ArrayArg<R> {
 fn vectors<R: Runtime>((handle, len): &Buffer) -> ArrayArg<R> {
     // SAFETY: the handle was created with `len` elements, in whole vectors of four.
     unsafe { ArrayArg::from_raw_parts(handle.clone(), *len / 4) }
+}
+
+impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
+    /// The list of the last run.
+    pub(super) fn read_list(&self) -> Result<NeighborList<T>, LaunchError> {
+        let (n_atoms, n_edges) = (self.n_atoms, self.n_edges);
+        let edge_vec = self.read::<T>(&self.edges.edge_vec, 3 * n_edges)?;
+        let shift = self.read::<i32>(&self.edges.shift, 3 * n_edges)?;
+        Ok(NeighborList {
+            row_ptr: self.read(&self.rows.row_ptr, n_atoms + 1)?,
+            sender: self.read(&self.edges.sender, n_edges)?,
+            shift: shift.as_chunks().0.to_vec(),
+            edge_vec: edge_vec.as_chunks().0.to_vec(),
+            sender_ptr: self.read(&self.rows.sender_ptr, n_atoms + 1)?,
+            transpose: self.read(&self.edges.transpose, n_edges)?,
+        })
+    }
 }
 
 impl<R: Runtime, T: HostElement + CubeElement + Float> ff_spec::Launch<CellList> for CubeLaunch<R, T> {
@@ -497,12 +619,13 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> ff_spec::Launch<CellList>
     }
 
     fn run(&mut self) -> Result<(), LaunchError> {
-        self.submit_count();
-        self.submit_write();
+        self.reset_report();
+        self.submit_count(None);
+        self.submit_write(None);
         let n_edges = self.finish()?;
         if n_edges > self.edges.capacity {
             self.set_capacity(n_edges)?;
-            self.submit_write();
+            self.submit_write(None);
             self.finish()?;
         }
         self.n_edges = n_edges;
@@ -515,8 +638,8 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> ff_spec::Launch<CellList>
         let client = self.client.clone();
         let this = &*self;
         let submit = || {
-            this.submit_count();
-            this.submit_write();
+            this.submit_count(None);
+            this.submit_write(None);
         };
         let (_, duration) = client.profile(submit, "cell_list").map_err(fault)?;
         let ticks = cubecl::future::block_on(duration.resolve());
@@ -525,17 +648,9 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> ff_spec::Launch<CellList>
     }
 
     fn outputs(&mut self) -> Result<NeighborList<f64>, LaunchError> {
-        let (n_atoms, n_edges) = (self.n_atoms, self.n_edges);
-        let edge_vec = self.read::<T>(&self.edges.edge_vec, 3 * n_edges)?;
-        let shift = self.read::<i32>(&self.edges.shift, 3 * n_edges)?;
-        Ok(NeighborList {
-            row_ptr: self.read(&self.rows.row_ptr, n_atoms + 1)?,
-            sender: self.read(&self.edges.sender, n_edges)?,
-            shift: shift.as_chunks().0.to_vec(),
-            edge_vec: edge_vec.as_chunks().0.iter().map(|r: &[T; 3]| r.map(Scalar::to_f64)).collect(),
-            sender_ptr: self.read(&self.rows.sender_ptr, n_atoms + 1)?,
-            transpose: self.read(&self.edges.transpose, n_edges)?,
-        })
+        let NeighborList { row_ptr, sender, shift, edge_vec, sender_ptr, transpose } = self.read_list()?;
+        let edge_vec = edge_vec.into_iter().map(|r| r.map(Scalar::to_f64)).collect();
+        Ok(NeighborList { row_ptr, sender, shift, edge_vec, sender_ptr, transpose })
     }
 
     fn input_digest(&mut self) -> Result<u64, LaunchError> {

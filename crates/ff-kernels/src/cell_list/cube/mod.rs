@@ -18,8 +18,10 @@ mod fold;
 mod kernels;
 mod launch;
 mod scan;
+mod skin;
 
 pub use launch::CubeLaunch;
+pub use skin::{CubeSkinList, ListBuffers, Repair};
 
 /// Launch parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,4 +34,11 @@ pub struct CubeConfig {
     pub bins_across: u32,
     /// Bins per search radius along c, the direction in which bins follow each other in memory.
     pub bins_along: u32,
+}
+
+impl CubeConfig {
+    /// Bins per search radius in each direction.
+    fn bins(&self) -> [u32; 3] {
+        [self.bins_across, self.bins_across, self.bins_along]
+    }
 }

@@ -6,7 +6,7 @@ use ff_spec::cell_list::{InputError, Inputs, Strategy};
 use rayon::prelude::*;
 
 use super::{HostConfig, Real};
-use crate::cell_list::grid::Grid;
+use crate::cell_list::grid::{Grid, furthest};
 
 /// Bins per atom up to which the start of every bin is stored; beyond, a bin is looked up among the atoms. It keeps a huge
 /// empty box from costing memory.
@@ -55,7 +55,8 @@ impl<T: Real> System<T> {
             Strategy::Cells => [config.bins_across, config.bins_across, config.bins_along],
             Strategy::Brute => [0; 3],
         };
-        let grid = Grid::new(system, (cell, inputs.pbc[system]), positions, cutoff, T::EPSILON, finer)?;
+        let furthest = furthest(positions.clone());
+        let grid = Grid::new(system, (cell, inputs.pbc[system]), positions, furthest, cutoff, T::EPSILON, finer)?;
         let n_bins = grid.n_bins();
         let dense = n_bins <= (DENSE * atoms.len() as u64).max(ALWAYS_DENSE);
         let first = *starts;
