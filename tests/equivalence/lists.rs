@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use ff_kernels::cell_list::host::{HostConfig, SkinList, build};
-use ff_reference::cell_list::search_rows;
+use ff_reference::cell_list::{search, search_rows};
 use ff_spec::cell_list::{InputError, Inputs, List, NeighborList, Strategy, Variant};
 use ff_spec::{CellList, Dtype, LaunchConfig, Prepare, RuntimeKind};
 use ff_testkit::catalogue::{CaseSet, OracleCache};
@@ -17,6 +17,8 @@ use proptest::prelude::*;
 use proptest::strategy::Strategy as _;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+const FULL: Variant = Variant { list: List::Full, strategy: Strategy::Cells };
 
 fn host() -> Box<dyn Prepare<CellList>> {
     ff_kernels::open(RuntimeKind::Host).expect("the host is always there")
@@ -151,6 +153,35 @@ fn large_systems_are_cut_into_parts_that_do_not_show() {
     }
 }
 
+/// So many systems of 0 to 3 atoms in one call, every tenth of them periodic in some direction: the sums of a device over all of
+/// them take three levels.
+#[test]
+fn a_hundred_thousand_systems_are_one_call() {
+    const SYSTEMS: usize = 100_000;
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let mut inputs =
+        Inputs { positions: Vec::new(), system_ptr: vec![0], cell: Vec::new(), pbc: Vec::new(), cutoff: 1.2 };
+    for system in 0..SYSTEMS {
+        inputs.positions.extend((0..3 * (system % 4)).map(|_| f64::from(rng.random_range(-1.0_f32..1.0))));
+        inputs.system_ptr.push((inputs.positions.len() / 3) as u32);
+        inputs.cell.extend([2.5, 0.0, 0.0, 0.5, 2.0, 0.0, 0.0, -0.25, 1.0]);
+        inputs.pbc.push(std::array::from_fn(|k| system % 10 == k));
+    }
+    let runtimes = ff_tests::runtimes();
+    for variant in List::ALL.map(|list| Variant { list, strategy: Strategy::Cells }) {
+        let oracle = search(&inputs, variant.list, Dtype::F32).expect("valid inputs");
+        for runtime in &runtimes {
+            let (runtime, kind): (&dyn Prepare<CellList>, _) = (runtime.as_ref(), runtime.device().runtime);
+            let config = runtime.default_config(&variant, Dtype::F32, &inputs.problem("", &[]));
+            let found = list(runtime, &variant, Dtype::F32, &inputs, &config).expect("a list");
+            if let Err(verdict) = compare(&found, &oracle, Dtype::F32) {
+                panic!("{variant} on {kind}: {verdict:?}");
+            }
+            assert!(found.n_edges() > SYSTEMS, "{} edges prove little", found.n_edges());
+        }
+    }
+}
+
 /// Powers of two change no mantissa, so a list in another unit of length is the same list, however extreme the unit.
 #[test]
 fn a_list_does_not_depend_on_the_unit_of_length() {
@@ -195,7 +226,8 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let (kind, config) = (if half { List::Half } else { List::Full }, HostConfig::default());
-        let mut kept = SkinList::new(inputs.clone(), skin, kind, config).expect("valid inputs");
+        let variant = Variant { list: kind, strategy: Strategy::Cells };
+        let mut kept = SkinList::new(inputs.clone(), skin, variant, config).expect("valid inputs");
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let (mut now, mut cell_changed) = (inputs.clone(), false);
         for round in 0..6 {
@@ -243,13 +275,13 @@ proptest! {
 #[test]
 fn a_kept_list_survives_what_it_refuses() {
     let inputs = liquid(60);
-    let mut kept = SkinList::new(inputs.clone(), 0.5, List::Full, HostConfig::default()).expect("valid inputs");
+    let mut kept = SkinList::new(inputs.clone(), 0.5, FULL, HostConfig::default()).expect("valid inputs");
     let before = kept.list().clone();
     let mut broken = inputs.positions.clone();
     broken[7] = f64::NAN;
     // Systems and atoms are counted in the whole batch, also where only some of it is built again.
     let pair = inputs.select(&[0, 0]);
-    let mut two = SkinList::new(pair.clone(), 0.5, List::Full, HostConfig::default()).expect("valid inputs");
+    let mut two = SkinList::new(pair.clone(), 0.5, FULL, HostConfig::default()).expect("valid inputs");
     let flat: Vec<f64> = pair.cell[..9].iter().copied().chain([0.0; 9]).collect();
     assert!(matches!(two.update(&pair.positions, Some(&flat)), Err(InputError::SingularCell { system: 1, .. })));
     assert!(matches!(two.update(&pair.positions, Some(&flat[..9])), Err(InputError::Shape { tensor: "cell", .. })));
@@ -261,7 +293,7 @@ fn a_kept_list_survives_what_it_refuses() {
     assert_eq!(kept.update(&inputs.positions, None), Ok(0));
     assert_eq!(kept.list(), &before);
     for skin in [-0.1, f64::NAN, f64::INFINITY] {
-        let refused = SkinList::new(inputs.clone(), skin, List::Full, HostConfig::default());
+        let refused = SkinList::new(inputs.clone(), skin, FULL, HostConfig::default());
         assert!(matches!(refused, Err(InputError::Cutoff { .. })), "{skin}");
     }
 }

@@ -204,6 +204,11 @@ impl<B: FusedMessageBackend> Systems<B> {
         Ok(Self { system_ptr: indices(system_ptr.into_iter().map(i64::from).collect()), of_edges: indices(of_edges) })
     }
 
+    /// Those of a list that a kernel built.
+    pub(crate) fn of_list(system_ptr: Tensor<B, 1, Int>, of_edges: Tensor<B, 1, Int>) -> Self {
+        Self { system_ptr, of_edges }
+    }
+
     /// Systems.
     pub fn n_systems(&self) -> usize {
         self.system_ptr.dims()[0] - 1

@@ -455,6 +455,7 @@ fn check_support(device: &DeviceId, dtype: Dtype, variant: &Variant) -> Result<(
 }
 
 /// What every tensor of a call must share.
+#[derive(Debug)]
 pub(crate) struct Context<D> {
     pub device: D,
     pub dtype: Dtype,

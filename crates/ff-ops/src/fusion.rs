@@ -4,10 +4,10 @@
 //! collected for its tensors and launches on `B` at once: so what the device refuses is an error of the call, as without
 //! the wrapper, and not a panic of a later one.
 
-use burn::tensor::TensorMetadata;
 use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn::tensor::{DType, Shape, TensorMetadata};
 use burn_fusion::stream::OperationStreams;
-use burn_fusion::{Fusion, FusionBackend, NoOp, get_client};
+use burn_fusion::{Fusion, FusionBackend, FusionTensor, NoOp, get_client};
 use burn_ir::{InitOperationIr, OperationIr, OperationOutput};
 
 /// The tensor of `B` that a fused one stands for, after all that it waits for.
@@ -22,8 +22,23 @@ pub(crate) fn int<B: FusionBackend>(tensor: IntTensor<Fusion<B>>) -> IntTensor<B
 
 /// A tensor of `B` as one that fused operations may follow.
 pub(crate) fn fused<B: FusionBackend>(device: &B::Device, tensor: FloatTensor<B>) -> FloatTensor<Fusion<B>> {
-    let (client, shape, dtype) = (get_client::<B>(device), tensor.shape(), tensor.dtype());
-    let handle = B::float_tensor_handle(tensor);
+    let (shape, dtype) = (tensor.shape(), tensor.dtype());
+    register::<B>(device, shape, dtype, B::float_tensor_handle(tensor))
+}
+
+/// As [`fused`].
+pub(crate) fn fused_int<B: FusionBackend>(device: &B::Device, tensor: IntTensor<B>) -> IntTensor<Fusion<B>> {
+    let (shape, dtype) = (tensor.shape(), tensor.dtype());
+    register::<B>(device, shape, dtype, B::int_tensor_handle(tensor))
+}
+
+fn register<B: FusionBackend>(
+    device: &B::Device,
+    shape: Shape,
+    dtype: DType,
+    handle: B::Handle,
+) -> FusionTensor<B::FusionRuntime> {
+    let client = get_client::<B>(device);
     let init = InitOperationIr::create(shape, dtype, || client.register_tensor_handle(handle));
     client.register(OperationStreams::default(), OperationIr::Init(init), NoOp::<B>::new()).output()
 }

@@ -3,6 +3,7 @@
 //! One module per op: its user function on `Tensor<B, D>`, the backend trait that carries it, and an implementation of
 //! the trait per kind of backend. Nothing here tunes: launch configurations come from `ff-tables`.
 
+pub mod cell_list;
 mod dtype;
 mod flex;
 pub mod force_scatter;

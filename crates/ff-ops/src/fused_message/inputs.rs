@@ -107,6 +107,17 @@ impl<B: Backend> Graph<B> {
         Ok(graph)
     }
 
+    /// A list that a kernel built, with its transposed list.
+    pub(crate) fn of_list(
+        row_ptr: Tensor<B, 1, Int>,
+        sender: Tensor<B, 1, Int>,
+        edge_vec: Tensor<B, 2>,
+        senders: Arc<OnceLock<SenderList>>,
+        by_sender: BySender<B>,
+    ) -> Self {
+        Self { row_ptr, sender, edge_vec, order: Arc::default(), senders, by_sender }
+    }
+
     /// The same list with other edge vectors [n_edges, 3] in Å, as after a step of dynamics.
     ///
     /// # Errors

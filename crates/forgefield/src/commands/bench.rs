@@ -15,6 +15,7 @@ use ff_spec::{
     Clock, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Prepare, Problem, Runtime, RuntimeKind, SCHEMA_VERSION,
     cell_list, cost, fused_message,
 };
+use ff_tables::{Loaded, load_all};
 use ff_testkit::generators::rounded;
 use ff_testkit::tolerance::{Order, compare};
 use ff_tune::Timing;
@@ -227,7 +228,7 @@ pub fn run(args: &BenchArgs, screen: &Screen) -> Result<()> {
         report.rows.push(match case {
             Bench::Message(case) => measure(case, runtime.as_ref(), roof, args, screen)?,
             Bench::Backward(case) => backward::measure(case, runtime.as_ref(), args, screen)?,
-            Bench::List(case) => lists::measure(case, runtime.as_ref(), roof, args)?,
+            Bench::List(case) => lists::measure(case, runtime.as_ref(), roof, args, screen)?,
         });
     }
     if let Some(path) = args.json.as_deref().filter(|path| path.as_os_str() != "-") {
@@ -324,6 +325,15 @@ struct Chosen {
     config: LaunchConfig,
 }
 
+/// The tables of an op; says which cannot be read.
+fn tables(op: &str, args: &BenchArgs, screen: &Screen) -> Loaded {
+    let tables = load_all(&args.tables, op);
+    for error in &tables.errors {
+        screen.warn(format!("warning: {error}"));
+    }
+    tables
+}
+
 fn prepare(case: &Case, runtime: &dyn Prepare, args: &BenchArgs, screen: &Screen) -> Result<Chosen> {
     let exact = rounded(&inputs(case, args)?, case.dtype);
     let exact_variant = case.exact();
@@ -337,10 +347,7 @@ fn prepare(case: &Case, runtime: &dyn Prepare, args: &BenchArgs, screen: &Screen
         (exact_variant, exact.clone())
     };
     let problem = inputs.problem(if case.problem.is_empty() { &case.name } else { case.problem });
-    let tables = ff_tables::load_all(&args.tables, ff_spec::fused_message::OP);
-    for error in &tables.errors {
-        screen.warn(format!("warning: {error}"));
-    }
+    let tables = tables(ff_spec::fused_message::OP, args, screen);
     let (_, config) = choose(runtime, &tables, &variant, case.dtype, &inputs, &problem);
     Ok(Chosen { exact, variant, inputs, problem, config })
 }

@@ -751,3 +751,37 @@ pub fn sort_sent(
         transpose[to] = edge;
     }
 }
+
+/// Leaves nothing unspecified: what lies behind the list is zero, and so is the whole list where it could not be written, so
+/// that whoever reads it before the report finds an empty one.
+#[cube(launch_unchecked, explicit_define)]
+pub fn seal<F: Float>(
+    sender: &mut Array<u32>,
+    shift: &mut Array<i32>,
+    edge_vecs: &mut Array<F>,
+    transpose: &mut Array<u32>,
+    report: &Array<u32>,
+    capacity: u32,
+    #[define(F)] _real: StorageType,
+) {
+    let edge = ABSOLUTE_POS;
+    let written = report[0] <= capacity && report[1] == 0u32;
+    if edge < capacity as usize && (!written || edge >= report[0] as usize) {
+        sender[edge] = 0u32;
+        transpose[edge] = 0u32;
+        #[unroll]
+        for k in 0..3usize {
+            shift[3 * edge + k] = 0;
+            edge_vecs[3 * edge + k] = F::new(0.0);
+        }
+    }
+}
+
+/// As [`seal`], of where rows begin.
+#[cube(launch_unchecked)]
+pub fn seal_rows(row_ptr: &mut Array<u32>, report: &Array<u32>, n_atoms: u32, capacity: u32) {
+    let atom = ABSOLUTE_POS;
+    if atom <= n_atoms as usize && (report[0] > capacity || report[1] != 0u32) {
+        row_ptr[atom] = 0u32;
+    }
+}

@@ -543,6 +543,47 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
         }
     }
 
+    /// Submits what leaves nothing unspecified.
+    pub(super) fn submit_seal(&self) {
+        let Self { client, rows, edges, .. } = self;
+        let (n_atoms, capacity) = (self.n_atoms as u32, edges.capacity as u32);
+        let (count, dim) = self.flat(edges.capacity);
+        // SAFETY: units are compared with the capacity, which is what the buffers hold.
+        unsafe {
+            kernels::seal::launch_unchecked::<Real, R>(
+                client,
+                count,
+                dim,
+                array(&edges.sender),
+                array(&edges.shift),
+                array(&edges.edge_vec),
+                array(&edges.transpose),
+                array(&rows.report),
+                capacity,
+                Self::real(),
+            );
+        }
+        let starts = match self.list {
+            List::Full => vec![&rows.row_ptr],
+            List::Half => vec![&rows.row_ptr, &rows.sender_ptr],
+        };
+        for starts in starts {
+            let (count, dim) = self.flat(self.n_atoms + 1);
+            // SAFETY: units are compared with the atoms.
+            unsafe {
+                kernels::seal_rows::launch_unchecked::<R>(
+                    client,
+                    count,
+                    dim,
+                    array(starts),
+                    array(&rows.report),
+                    n_atoms,
+                    capacity,
+                );
+            }
+        }
+    }
+
     /// Waits for the list: how many edges it has, written or not.
     pub(super) fn finish(&self) -> Result<usize, LaunchError> {
         let report = self.read::<u32>(&self.rows.report, REPORT)?;

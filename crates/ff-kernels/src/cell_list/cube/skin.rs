@@ -45,7 +45,8 @@ pub enum Repair {
     Reach,
 }
 
-/// A list in the memory of its device. The arrays of edges are as long as the list may become; what `row_ptr` counts is theirs.
+/// A list in the memory of its device. The arrays of edges are as long as the list may become, and zero behind its end. A list
+/// that could not be written is empty, until [`CubeSkinList::finish`] has made it good.
 #[derive(Clone, Debug)]
 pub struct ListBuffers {
     /// Edges that there is room for.
@@ -93,6 +94,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeSkinList<R, T> {
         list.launch.reset_report();
         list.launch.submit_count(None);
         list.launch.submit_write(None);
+        list.launch.submit_seal();
         list.launch.n_edges = list.launch.finish()?;
         Ok(list)
     }
@@ -262,6 +264,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeSkinList<R, T> {
         let launch = &self.launch;
         launch.submit_count(kept);
         launch.submit_write(kept);
+        launch.submit_seal();
         let (count, dim) = launch.flat(launch.n_atoms.max(launch.n_systems));
         // SAFETY: buffers have the shapes that the kernel indexes, and units are compared with atoms and systems.
         unsafe {

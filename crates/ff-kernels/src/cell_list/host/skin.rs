@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ff_spec::cell_list::{InputError, Inputs, List, NeighborList, Strategy};
+use ff_spec::cell_list::{InputError, Inputs, NeighborList, Variant};
 use rayon::prelude::*;
 
 use super::{HostConfig, Real, Shared, build, for_each_part, within_limit};
@@ -22,7 +22,7 @@ pub struct SkinList<T> {
     /// Positions each system had when its list was built.
     built_at: Vec<T>,
     skin: T,
-    kind: List,
+    variant: Variant,
     config: HostConfig,
     list: NeighborList<T>,
     rebuilds: Vec<u64>,
@@ -33,15 +33,15 @@ impl<T: Real> SkinList<T> {
     ///
     /// # Errors
     /// As [`build`]; a skin that is negative or not finite is an [`InputError::Cutoff`].
-    pub fn new(mut inputs: Inputs<T>, skin: T, kind: List, config: HostConfig) -> Result<Self, InputError> {
+    pub fn new(mut inputs: Inputs<T>, skin: T, variant: Variant, config: HostConfig) -> Result<Self, InputError> {
         if skin.to_f64().is_nan() || skin.to_f64() < 0.0 {
             return Err(InputError::Cutoff { found: skin.to_f64() });
         }
         inputs.cutoff += skin;
         let mut list = NeighborList::default();
-        build(&inputs, kind, Strategy::Cells, &config, &mut list)?;
+        build(&inputs, variant.list, variant.strategy, &config, &mut list)?;
         let (built_at, rebuilds) = (inputs.positions.clone(), vec![0; inputs.n_systems()]);
-        Ok(Self { inputs, built_at, skin, kind, config, list, rebuilds })
+        Ok(Self { inputs, built_at, skin, variant, config, list, rebuilds })
     }
 
     /// The list, with edge vectors of the latest positions.
@@ -78,6 +78,15 @@ impl<T: Real> SkinList<T> {
         built
     }
 
+    /// Changes the cells to `cell` [n_systems, 3, 3] in Å as [`SkinList::update`] does, where the atoms are.
+    ///
+    /// # Errors
+    /// As [`SkinList::update`].
+    pub fn set_cell(&mut self, cell: &[T]) -> Result<usize, InputError> {
+        let positions = self.inputs.positions.clone();
+        self.update(&positions, Some(cell))
+    }
+
     /// Brings the list up to the inputs, whose cells were `old_cell` before if they are new.
     fn rebuild(&mut self, old_cell: Option<&[T]>) -> Result<usize, InputError> {
         self.inputs.check()?;
@@ -89,7 +98,7 @@ impl<T: Real> SkinList<T> {
             refresh(&self.inputs, &mut self.list);
         } else {
             let mut list = NeighborList::default();
-            build(&self.inputs, self.kind, Strategy::Cells, &self.config, &mut list)?;
+            build(&self.inputs, self.variant.list, self.variant.strategy, &self.config, &mut list)?;
             self.list = list;
         }
         for &system in &moved {
@@ -103,9 +112,11 @@ impl<T: Real> SkinList<T> {
     /// Builds the lists of some systems.
     fn rebuild_part(&mut self, moved: &[usize]) -> Result<(), InputError> {
         let mut part = NeighborList::default();
-        if let Err(error) = build(&self.inputs.select(moved), self.kind, Strategy::Cells, &self.config, &mut part) {
+        if let Err(error) =
+            build(&self.inputs.select(moved), self.variant.list, self.variant.strategy, &self.config, &mut part)
+        {
             // The whole batch names its own atoms and systems.
-            build(&self.inputs, self.kind, Strategy::Cells, &self.config, &mut part)?;
+            build(&self.inputs, self.variant.list, self.variant.strategy, &self.config, &mut part)?;
             return Err(error);
         }
         let edges = |system: &usize| {

@@ -80,7 +80,8 @@ pub fn scatter_forces<F: Float>(
     n_edges: u32,
     #[define(F)] _real: StorageType,
 ) {
-    let inside = ABSOLUTE_POS < n_edges as usize;
+    // The arrays may go on behind the end of the list.
+    let inside = ABSOLUTE_POS < min(row_ptr[n_atoms as usize], n_edges) as usize;
     let edge = select(inside, ABSOLUTE_POS, 0);
     let receiver = 3 * owner(row_ptr, n_atoms, edge as u32) as usize;
     let sender = 3 * sender[edge] as usize;
@@ -278,7 +279,14 @@ pub fn spread<F: Float>(
     #[define(F)] _real: StorageType,
 ) {
     let edge = ABSOLUTE_POS;
-    if edge < n_edges as usize {
+    if edge < n_edges as usize && edge >= row_ptr[n_atoms as usize] as usize {
+        // Behind the end of a list with room for more.
+        #[unroll]
+        for axis in 0..3usize {
+            of_vec[3 * edge + axis] = F::new(0.0);
+            of_grad[3 * edge + axis] = F::new(0.0);
+        }
+    } else if edge < n_edges as usize {
         let receiver = owner(row_ptr, n_atoms, edge as u32);
         let system = owner(system_ptr, n_systems, receiver) as usize;
         #[unroll]

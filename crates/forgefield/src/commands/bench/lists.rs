@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use ff_kernels::cell_list::host::{HostConfig, SkinList};
+use ff_kernels::cell_list::host::SkinList;
+use ff_kernels::cell_list::host_config;
 use ff_reference::cell_list::{Oracle, search_rows};
-use ff_spec::cell_list::{Inputs, List, NeighborList, Strategy, Variant};
+use ff_spec::cell_list::{Inputs, List, NeighborList, OP, Strategy, Variant};
 use ff_spec::{CellList, Dtype, Launch, Prepare, RuntimeKind};
 use ff_testkit::cell_list::compare;
 use ff_testkit::generators::systems::rounded_batch;
@@ -13,9 +14,11 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{CHECKED_ROWS, Peak, Row, export, peak_of, time};
+use super::{CHECKED_ROWS, Peak, Row, export, peak_of, tables, time};
+use crate::commands::eval::choose;
 use crate::failure::{Failure, Result};
 use crate::options::BenchArgs;
+use crate::screen::Screen;
 use crate::tensors;
 
 /// Å; also what the peers are asked for.
@@ -131,9 +134,16 @@ fn check_list(list: &NeighborList<f64>, oracle: &Oracle, dtype: Dtype) -> Result
 ///
 /// # Errors
 /// A list that is wrong, and whatever stops the runtime.
-pub fn measure(case: &Case, runtime: &dyn Prepare<CellList>, roof: Option<Peak>, args: &BenchArgs) -> Result<Row> {
+pub fn measure(
+    case: &Case,
+    runtime: &dyn Prepare<CellList>,
+    roof: Option<Peak>,
+    args: &BenchArgs,
+    screen: &Screen,
+) -> Result<Row> {
     let inputs = rounded_batch(&liquids(case.n_atoms, case.n_systems), case.dtype);
-    let config = runtime.default_config(&case.variant, case.dtype, &inputs.problem(&case.name, &[]));
+    let problem = inputs.estimate(&case.name);
+    let (_, config) = choose(runtime, &tables(OP, args, screen), &case.variant, case.dtype, &inputs, &problem);
     let prepare = |inputs: &Inputs<f64>| runtime.prepare(&case.variant, case.dtype, inputs, &config);
     let rows = (0..inputs.n_atoms()).step_by(inputs.n_atoms().div_ceil(CHECKED_ROWS).max(1)).collect();
     let oracle = search_rows(&inputs, case.variant.list, case.dtype, rows).map_err(Failure::fault)?;
@@ -160,7 +170,7 @@ pub fn measure(case: &Case, runtime: &dyn Prepare<CellList>, roof: Option<Peak>,
     let mut kept = match case.calls {
         Calls::Update => {
             let inputs = Inputs { cutoff: CUTOFF - SKIN, ..inputs.clone() };
-            let kept = SkinList::new(inputs, SKIN, case.variant.list, HostConfig::default());
+            let kept = SkinList::new(inputs, SKIN, case.variant, host_config(&config)?);
             Some(kept.map_err(Failure::input)?)
         }
         _ => None,
