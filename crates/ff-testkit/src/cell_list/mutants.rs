@@ -7,12 +7,10 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use ff_spec::cell_list::{InputError, Inputs, List, NeighborList, Variant};
-use ff_spec::{
-    Atomics, CellList, Clock, Device, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Limits, Prepare, Problem,
-    RuntimeKind,
-};
+use ff_spec::{CellList, Clock, Device, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Prepare, Problem};
 
 use crate::generators::systems::rounded_batch;
+use crate::mutants::scalar_device;
 
 /// One edge.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -97,10 +95,7 @@ fn in_this_order(n_atoms: usize, edges: &[Edge]) -> NeighborList<f64> {
 pub fn scalar_list(inputs: &Inputs<f64>, list: List, dtype: Dtype) -> Result<NeighborList<f64>, InputError> {
     inputs.check()?;
     // A sum or product of two numbers of f32 that is rounded to f64 and then to f32 is rounded as if once.
-    let round = |x: f64| match dtype {
-        Dtype::F32 => f64::from(x as f32),
-        Dtype::F64 => x,
-    };
+    let round = |x: f64| dtype.round(x);
     let mut found = Vec::new();
     for system in 0..inputs.n_systems() {
         let pbc = inputs.pbc[system];
@@ -188,18 +183,7 @@ pub struct ScalarLists(DeviceId);
 
 impl Default for ScalarLists {
     fn default() -> Self {
-        Self(DeviceId {
-            runtime: RuntimeKind::Host,
-            name: "scalar".to_owned(),
-            slug: "scalar".to_owned(),
-            arch: "scalar".to_owned(),
-            driver: String::new(),
-            software: true,
-            threads: 1,
-            limits: Limits { max_units_per_cube: 1, shared_memory: 0, plane_size: 1 },
-            atomics: Atomics::default(),
-            f64: true,
-        })
+        Self(scalar_device())
     }
 }
 
