@@ -127,7 +127,7 @@ proptest! {
         let order: Vec<usize> = (0..n).collect();
         let here = evaluate(&model, &positions, &order);
         let size = here.energy.abs().max(here.forces.iter().flatten().fold(0.0, |m: f64, x| m.max(x.abs())));
-        let tolerance = 1e-9 * size;
+        let tolerance = 1e-12 * size;
 
         let moved: Positions = positions
             .iter()
