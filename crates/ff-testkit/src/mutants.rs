@@ -324,49 +324,30 @@ impl Launch for MutatedLaunch {
 
 #[cfg(test)]
 mod tests {
-    use std::ops::ControlFlow;
-
     use ff_spec::fused_message::InputError;
 
     use super::*;
     use crate::catalogue::{CaseSet, OracleCache};
-    use crate::gate::{GatePlan, GateSummary, run_gate};
+    use crate::testing::{assert_caught, assert_passes};
 
-    const VARIANTS: [&str; 2] = ["cfconv_linear_gaussian_cosine_receiver", "painn_linear_bessel_polynomial_receiver"];
-
-    fn gate(runtime: &dyn Prepare, cache: &mut OracleCache, set: CaseSet, dtypes: &[Dtype]) -> GateSummary {
-        let variants = VARIANTS.map(|id| id.parse().unwrap());
-        let plan = GatePlan { variants: &variants, dtypes, set, seeds: 3 };
-        run_gate(&[runtime], &plan, cache, &mut |_| ControlFlow::Continue(()))
+    fn variants() -> [Variant; 2] {
+        ["cfconv_linear_gaussian_cosine_receiver", "painn_linear_bessel_polynomial_receiver"]
+            .map(|id| id.parse().unwrap())
     }
 
     #[test]
     fn the_right_kernel_passes_everything() {
-        let summary = gate(&MutantRuntime::new(None), &mut OracleCache::default(), CaseSet::Full, &[Dtype::F32]);
-        let failure = summary.cases.iter().find(|row| row.verdict != "passed");
-        assert_eq!(summary.failure(), None, "{failure:?}");
-        assert_eq!(summary.passed, summary.cases.len());
+        assert_passes(&MutantRuntime::new(None), &variants(), &[Dtype::F32]);
     }
 
     #[test]
     fn every_fault_is_caught_in_every_variant_and_dtype() {
         let mut cache = OracleCache::default();
         for mutation in Mutation::ALL {
-            let inside: Box<dyn Prepare> = Box::new(MutantRuntime::new(Some(mutation)));
+            let inside = MutantRuntime::new(Some(mutation));
+            assert_caught(&format!("{mutation:?} inside"), &inside, &variants(), &mut cache);
             let around = mutate(Box::new(MutantRuntime::new(None)), mutation);
-            for (place, runtime) in [("inside", inside), ("around", around)] {
-                let summary = gate(runtime.as_ref(), &mut cache, CaseSet::Quick, &Dtype::ALL);
-                assert!(summary.failure().is_some(), "{mutation:?} {place} went unnoticed");
-                for variant in VARIANTS {
-                    for dtype in Dtype::ALL {
-                        let caught = summary
-                            .cases
-                            .iter()
-                            .any(|r| r.variant == variant && r.dtype == dtype && r.verdict == "failed");
-                        assert!(caught, "{mutation:?} {place} went unnoticed in {variant} {dtype}");
-                    }
-                }
-            }
+            assert_caught(&format!("{mutation:?} around"), around.as_ref(), &variants(), &mut cache);
         }
     }
 

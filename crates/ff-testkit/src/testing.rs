@@ -1,11 +1,54 @@
-//! What the tests of all ops that are compared tensor by tensor ask of them.
+//! What the tests of this crate ask of every op, and of those that are compared tensor by tensor.
 
-use ff_spec::Dtype;
+use std::ops::ControlFlow;
+
+use ff_spec::{Dtype, Prepare};
 
 use crate::catalogue::{CaseSet, Evaluated, OracleCache};
-use crate::gate::Gated;
+use crate::gate::{GatePlan, GateSummary, Gated, run_gate};
 use crate::tensors::{ByTensors, is_degenerate};
 use crate::tolerance::tolerance;
+
+/// The gate over three seeds on one runtime.
+pub(crate) fn gate<O: Gated>(
+    runtime: &dyn Prepare<O>,
+    variants: &[O::Variant],
+    dtypes: &[Dtype],
+    set: CaseSet,
+    cache: &mut OracleCache<O>,
+) -> GateSummary {
+    let plan = GatePlan { variants, dtypes, set, seeds: 3 };
+    run_gate(&[runtime], &plan, cache, &mut |_| ControlFlow::Continue(()))
+}
+
+/// A right kernel passes every case there is.
+pub(crate) fn assert_passes<O: Gated>(
+    runtime: &dyn Prepare<O>,
+    variants: &[O::Variant],
+    dtypes: &[Dtype],
+) -> GateSummary {
+    let summary = gate(runtime, variants, dtypes, CaseSet::Full, &mut OracleCache::default());
+    let failure = summary.cases.iter().find(|row| row.verdict != "passed");
+    assert_eq!(summary.failure(), None, "{failure:?}");
+    assert_eq!(summary.passed, summary.cases.len());
+    assert!(summary.cases.iter().all(|row| row.op == O::NAME && row.order == O::ORDER));
+    summary
+}
+
+/// A kernel with a fault fails one of the quick cases at least, in every variant and dtype.
+pub(crate) fn assert_caught<O: Gated>(
+    fault: &str,
+    runtime: &dyn Prepare<O>,
+    variants: &[O::Variant],
+    cache: &mut OracleCache<O>,
+) {
+    let summary = gate(runtime, variants, &Dtype::ALL, CaseSet::Quick, cache);
+    for (variant, dtype) in variants.iter().flat_map(|variant| Dtype::ALL.map(|dtype| (variant.to_string(), dtype))) {
+        let mut rows = summary.cases.iter().filter(|row| row.variant == variant && row.dtype == dtype);
+        let caught = rows.any(|row| row.verdict == "failed");
+        assert!(caught, "{fault} went unnoticed in {variant} {dtype} of order {}", O::ORDER);
+    }
+}
 
 /// Every case tells right from wrong in each of its tensors, and is degenerate where it says so.
 pub(crate) fn assert_cases_tell<O: ByTensors>(variant: &O::Variant, seeds: u64) {

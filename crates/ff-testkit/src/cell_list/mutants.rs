@@ -515,16 +515,15 @@ pub fn mutated(mut list: NeighborList<f64>, mutation: Mutation, kind: List) -> N
 
 #[cfg(test)]
 mod tests {
-    use std::ops::ControlFlow;
-
     use ff_spec::cell_list::Strategy;
     use proptest::prelude::*;
 
     use super::*;
     use crate::catalogue::{CaseSet, OracleCache};
     use crate::cell_list::discriminates;
-    use crate::gate::{GatePlan, GateSummary, Verdict, check, run_gate};
+    use crate::gate::{Verdict, check};
     use crate::generators::systems::strategies;
+    use crate::testing::{assert_caught, assert_passes, gate};
     use crate::tolerance::{Order, tolerance};
 
     const VARIANTS: [Variant; 2] = [
@@ -532,26 +531,12 @@ mod tests {
         Variant { list: List::Half, strategy: Strategy::Brute },
     ];
 
-    fn gate(
-        runtime: &dyn Prepare<CellList>,
-        variants: &[Variant],
-        cache: &mut OracleCache<CellList>,
-        set: CaseSet,
-    ) -> GateSummary {
-        let plan = GatePlan::<CellList> { variants, dtypes: &Dtype::ALL, set, seeds: 3 };
-        run_gate(&[runtime], &plan, cache, &mut |_| ControlFlow::Continue(()))
-    }
-
     #[test]
     fn the_right_search_passes_everything() {
-        let summary = gate(&ScalarLists::default(), &VARIANTS, &mut OracleCache::default(), CaseSet::Full);
-        let failure = summary.cases.iter().find(|row| row.verdict != "passed");
-        assert_eq!(summary.failure(), None, "{failure:?}");
-        assert_eq!(summary.passed, summary.cases.len());
+        let summary = assert_passes(&ScalarLists::default(), &VARIANTS, &Dtype::ALL);
         // Every case leaves f32 the digits that tables ask for.
         for row in &summary.cases {
             assert!(row.rel_error.unwrap() <= tolerance(row.dtype, Order::Forward) / 2.0, "{row:?}");
-            assert_eq!(row.op, "cell_list");
         }
     }
 
@@ -560,13 +545,8 @@ mod tests {
         let mut cache = OracleCache::default();
         for mutation in Mutation::ALL {
             let runtime = mutate(Box::new(ScalarLists::default()), mutation);
-            for variant in VARIANTS.into_iter().filter(|v| mutation.concerns(v.list)) {
-                let summary = gate(runtime.as_ref(), &[variant], &mut cache, CaseSet::Quick);
-                for dtype in Dtype::ALL {
-                    let caught = summary.cases.iter().any(|r| r.dtype == dtype && r.verdict == "failed");
-                    assert!(caught, "{mutation:?} went unnoticed in {variant} {dtype}");
-                }
-            }
+            let variants: Vec<_> = VARIANTS.into_iter().filter(|v| mutation.concerns(v.list)).collect();
+            assert_caught(&format!("{mutation:?}"), runtime.as_ref(), &variants, &mut cache);
         }
     }
 
@@ -592,7 +572,7 @@ mod tests {
         ] {
             let runtime = mutate(Box::new(ScalarLists::default()), mutation);
             let variants = VARIANTS.into_iter().filter(|v| v.list == list).collect::<Vec<_>>();
-            let summary = gate(runtime.as_ref(), &variants, &mut cache, CaseSet::Quick);
+            let summary = gate(runtime.as_ref(), &variants, &Dtype::ALL, CaseSet::Quick, &mut cache);
             let reasons: Vec<&str> = summary.cases.iter().filter_map(|r| r.reason.as_deref()).collect();
             assert!(reasons.iter().any(|r| r.contains(expected)), "{mutation:?}: {:?}", reasons.first());
         }

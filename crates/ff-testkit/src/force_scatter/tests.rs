@@ -1,13 +1,11 @@
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 
 use ff_spec::Dtype;
 
 use super::mutants::{Kernel, MutantRuntime, Mutation};
 use super::*;
 use crate::catalogue::OracleCache;
-use crate::gate::{GatePlan, GateRow, GateSummary, run_gate};
-use crate::testing::{assert_cases_tell, assert_every_tensor_is_looked_at};
+use crate::testing::{assert_cases_tell, assert_caught, assert_every_tensor_is_looked_at, assert_passes};
 use crate::tolerance::tolerance;
 
 const GATHER: Variant = Variant { reduction: Reduction::Gather };
@@ -67,19 +65,11 @@ fn every_tensor_is_looked_at() {
     assert_every_tensor_is_looked_at::<ForceScatterDoubleBackward>("batch", &GATHER, &ATOMIC);
 }
 
-fn gate<O: Kernel>(mutation: Option<Mutation>, cache: &mut OracleCache<O>, set: CaseSet) -> GateSummary {
-    let plan = GatePlan { variants: &[GATHER, ATOMIC], dtypes: &Dtype::ALL, set, seeds: 3 };
-    run_gate(&[&MutantRuntime::new(mutation)], &plan, cache, &mut |_| ControlFlow::Continue(()))
-}
-
 /// A kernel that does no more than round passes everything: the cases leave it room.
 #[test]
 fn the_right_kernels_pass_everything() {
     fn check<O: Kernel>() {
-        let summary = gate::<O>(None, &mut OracleCache::default(), CaseSet::Full);
-        let failure = summary.cases.iter().find(|row| row.verdict != "passed");
-        assert_eq!(summary.failure(), None, "{failure:?}");
-        assert!(summary.passed == summary.cases.len() && summary.cases.iter().all(|row| row.order == O::ORDER));
+        let summary = assert_passes::<O>(&MutantRuntime::new(None), &[GATHER, ATOMIC], &Dtype::ALL);
         // Kernels sum in other orders. One after the other, as here, the 20,000 edges of a system are off by 3e-6.
         let f32_rows = summary.cases.iter().filter(|row| row.dtype == Dtype::F32);
         let unfair: Vec<_> = f32_rows
@@ -97,12 +87,8 @@ fn every_fault_is_caught() {
     fn check<O: Kernel>() {
         let mut cache = OracleCache::default();
         for mutation in Mutation::of_order(O::ORDER) {
-            let summary = gate::<O>(Some(*mutation), &mut cache, CaseSet::Quick);
-            for (variant, dtype) in [GATHER, ATOMIC].into_iter().flat_map(|v| Dtype::ALL.map(|d| (v, d))) {
-                let caught = |r: &GateRow| r.variant == variant.id() && r.dtype == dtype && r.verdict == "failed";
-                let noticed = summary.cases.iter().any(caught);
-                assert!(noticed, "{mutation:?} went unnoticed in {variant} {dtype} of order {}", O::ORDER);
-            }
+            let runtime = MutantRuntime::new(Some(*mutation));
+            assert_caught::<O>(&format!("{mutation:?}"), &runtime, &[GATHER, ATOMIC], &mut cache);
         }
     }
     check::<ForceScatter>();

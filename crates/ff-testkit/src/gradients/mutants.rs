@@ -211,35 +211,20 @@ fn drop_edge(inputs: &mut Inputs<f64>) {
 
 #[cfg(test)]
 mod tests {
-    use std::ops::ControlFlow;
-
     use super::*;
-    use crate::catalogue::{CaseSet, OracleCache};
-    use crate::gate::{GatePlan, GateSummary, run_gate};
+    use crate::catalogue::OracleCache;
+    use crate::testing::{assert_caught, assert_passes};
 
     /// Linear, since every fault can be put into these.
     const LINEAR: [&str; 2] = ["cfconv_linear_gaussian_cosine_receiver", "painn_linear_bessel_polynomial_receiver"];
 
-    fn gate<O: Derivative>(
-        runtime: &dyn Prepare<O>,
-        cache: &mut OracleCache<O>,
-        ids: &[&str],
-        set: CaseSet,
-        dtypes: &[Dtype],
-    ) -> GateSummary {
-        let variants: Vec<Variant> = ids.iter().map(|id| id.parse().unwrap()).collect();
-        let plan = GatePlan { variants: &variants, dtypes, set, seeds: 3 };
-        run_gate(&[runtime], &plan, cache, &mut |_| ControlFlow::Continue(()))
+    fn variants<const N: usize>(ids: [&str; N]) -> [Variant; N] {
+        ids.map(|id| id.parse().unwrap())
     }
 
     fn right_passes<O: Derivative>() {
-        let ids = [LINEAR[0], "painn_mlp_expnorm_cosine_receiver", "painn_tabulated_edge_atomic"];
-        let summary =
-            gate::<O>(&MutantRuntime::new(None), &mut OracleCache::default(), &ids, CaseSet::Full, &Dtype::ALL);
-        let failure = summary.cases.iter().find(|row| row.verdict != "passed");
-        assert_eq!(summary.failure(), None, "{failure:?}");
-        assert_eq!(summary.passed, summary.cases.len());
-        assert!(summary.cases.iter().all(|row| row.order == O::ORDER));
+        let variants = variants([LINEAR[0], "painn_mlp_expnorm_cosine_receiver", "painn_tabulated_edge_atomic"]);
+        assert_passes::<O>(&MutantRuntime::new(None), &variants, &Dtype::ALL);
     }
 
     #[test]
@@ -256,19 +241,7 @@ mod tests {
         let mut cache = OracleCache::default();
         for mutation in Mutation::ALL {
             let runtime = MutantRuntime::new(Some(mutation));
-            let summary = gate::<O>(&runtime, &mut cache, &LINEAR, CaseSet::Quick, &Dtype::ALL);
-            assert!(summary.failure().is_some(), "{mutation:?} went unnoticed");
-            for variant in LINEAR {
-                for dtype in Dtype::ALL {
-                    let caught =
-                        |r: &&crate::gate::GateRow| r.variant == variant && r.dtype == dtype && r.verdict == "failed";
-                    assert!(
-                        summary.cases.iter().any(|r| caught(&r)),
-                        "{mutation:?} went unnoticed in {variant} {dtype} of order {}",
-                        O::ORDER
-                    );
-                }
-            }
+            assert_caught::<O>(&format!("{mutation:?}"), &runtime, &variants(LINEAR), &mut cache);
         }
     }
 
