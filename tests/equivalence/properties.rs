@@ -1,9 +1,13 @@
 //! Properties of the kernels over random inputs: the same code as the gate, on inputs nobody chose.
 
-use ff_reference::fused_message::{Oracle, forward};
+use ff_reference::Oracle;
+use ff_reference::fused_message::forward;
+use ff_spec::fused_message::Outputs;
 use ff_spec::{Dtype, FusedMessage, LaunchConfig, Prepare, RuntimeKind};
-use ff_testkit::gate::{check, discriminates, is_degenerate};
+use ff_testkit::gate::{Gated, check};
 use ff_testkit::generators::{rounded, strategies};
+use ff_testkit::tensors::is_degenerate;
+use ff_testkit::tolerance::cancels;
 use proptest::prelude::*;
 
 /// Launch parameters over the whole range a space may offer, and odd ones that no space would.
@@ -15,15 +19,14 @@ fn host_config() -> impl Strategy<Value = LaunchConfig> {
 /// Whether the gate will judge this case by the kernel: a single output is matched by a constant, which proves nothing, and
 /// outputs whose terms cancel have an error that tells how the terms were rounded. proptest counts what is turned down
 /// here and fails when it is most.
-fn tells(oracle: &Oracle, dtype: Dtype) -> bool {
-    is_degenerate(oracle) || (discriminates(oracle, dtype).is_ok() && !cancels(oracle))
-}
-
-/// Whether a whole tensor is less than a hundredth of the terms it sums, as where one short row is all there is.
-fn cancels(Oracle { outputs, magnitude }: &Oracle) -> bool {
-    let norm = |values: &[f64]| values.iter().map(|x| x * x).sum::<f64>().sqrt();
-    let tensors = [(&outputs.nodes, &magnitude.nodes), (&outputs.vectors, &magnitude.vectors)];
-    tensors.iter().any(|(outputs, magnitude)| norm(outputs) < 1e-2 * norm(magnitude))
+fn tells(oracle: &Oracle<Outputs<f64>>, dtype: Dtype) -> bool {
+    let Oracle { outputs, magnitude } = oracle;
+    let judged = || {
+        FusedMessage::discriminates(oracle, dtype).is_ok()
+            && !cancels(&outputs.nodes, &magnitude.nodes)
+            && !cancels(&outputs.vectors, &magnitude.vectors)
+    };
+    is_degenerate::<FusedMessage>(oracle) || judged()
 }
 
 proptest! {

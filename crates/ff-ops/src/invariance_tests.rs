@@ -1,6 +1,6 @@
 //! What symmetry says of energies and forces through the fused ops, on random molecules.
 
-use burn::tensor::{DType, Int, Tensor, TensorData};
+use burn::tensor::{DType, Tensor};
 use burn_autodiff::Autodiff;
 use burn_flex::Flex;
 use ff_spec::Dtype;
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use crate::force_scatter::{Systems, edge_vec, strained};
 use crate::fused_message::{Graph, Options, fused_message};
-use crate::testing::{case, filter, floats, spec};
+use crate::testing::{case, filter, floats, indices, numbers_of, spec};
 
 type B = Autodiff<Flex>;
 type Positions = Vec<[f64; 3]>;
@@ -46,18 +46,14 @@ fn evaluate((variant, inputs): &(Variant, Inputs<f64>), positions: &Positions, f
         let square: f64 = (0..3).map(|axis| (positions[i][axis] - positions[j][axis]).powi(2)).sum();
         i != j && square.sqrt() < inputs.radial.r_cut
     };
-    let (mut row_ptr, mut sender) = (vec![0i64], Vec::new());
+    let (mut row_ptr, mut sender) = (vec![0], Vec::new());
     for i in 0..n {
-        sender.extend((0..n).filter(|j| near(i, *j)).map(|j| j as i64));
-        row_ptr.push(sender.len() as i64);
+        sender.extend((0..n).filter(|j| near(i, *j)).map(|j| j as u32));
+        row_ptr.push(sender.len() as u32);
     }
-    let indices = |values: Vec<i64>| {
-        let len = values.len();
-        let data = TensorData::new(values, [len]).convert_dtype(DType::I32);
-        Tensor::<B, 1, Int>::from_data(data, (&device, DType::I32))
-    };
     let zeros = floats::<B, 2>(&vec![0.0; 3 * sender.len()], [sender.len(), 3], Dtype::F64, &device);
-    let graph = Graph::new(indices(row_ptr), indices(sender), zeros).expect("a list");
+    let indices = |values: &[u32]| indices(values, DType::I32, &device);
+    let graph = Graph::new(indices(&row_ptr), indices(&sender), zeros).expect("a list");
     let systems = Systems::new(&graph, &[n]).expect("one system");
     let x = floats::<B, 2>(positions.as_flattened(), [n, 3], Dtype::F64, &device).require_grad();
     let strain = floats::<B, 3>(&[0.0; 9], [1, 3, 3], Dtype::F64, &device).require_grad();
@@ -80,11 +76,10 @@ fn evaluate((variant, inputs): &(Variant, Inputs<f64>), positions: &Positions, f
     if let Some(mu) = mu {
         energy = energy + (mu.clone() * mu).sum();
     }
-    let value = energy.to_data().iter::<f64>().next().expect("a number");
+    let value = numbers_of(&energy)[0];
     let found = energy.backward();
-    let numbers = |data: TensorData| data.iter::<f64>().collect::<Vec<f64>>();
-    let gradient = numbers(x.grad(&found).expect("tracked").into_data());
-    let by_strain = numbers(strain.grad(&found).expect("tracked").into_data());
+    let gradient = numbers_of(&x.grad(&found).expect("tracked"));
+    let by_strain = numbers_of(&strain.grad(&found).expect("tracked"));
     Found {
         energy: value,
         forces: gradient.chunks_exact(3).map(|g| [-g[0], -g[1], -g[2]]).collect(),
@@ -132,7 +127,7 @@ proptest! {
         let order: Vec<usize> = (0..n).collect();
         let here = evaluate(&model, &positions, &order);
         let size = here.energy.abs().max(here.forces.iter().flatten().fold(0.0, |m: f64, x| m.max(x.abs())));
-        let tolerance = 1e-9 * size;
+        let tolerance = 1e-12 * size;
 
         let moved: Positions = positions
             .iter()

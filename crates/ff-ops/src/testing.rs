@@ -1,10 +1,11 @@
-//! What the tests of this crate share: random cases, the host kernels' answer, and uploads to a Burn backend.
+//! What the tests of this crate share: random cases, the host kernels' answer, uploads to a Burn backend, and comparison.
 
 use burn::tensor::backend::Backend;
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Int, Tensor, TensorData};
 use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Message, Outputs, Reduction, Variant};
 use ff_spec::{Dtype, Prepare, RuntimeKind};
 use ff_testkit::generators::{CaseSpec, Degrees, Distances, random_inputs};
+use ff_testkit::tolerance::norm;
 
 use crate::dtype::burn_dtype;
 use crate::fused_message::{FilterTensors, Graph, OpError};
@@ -49,13 +50,33 @@ pub(crate) fn on_host(variant: &Variant, inputs: &Inputs<f64>, dtype: Dtype) -> 
     launch.outputs().unwrap()
 }
 
+/// Numbers of mixed sign and size.
+pub(crate) fn numbers(n: usize, seed: usize) -> Vec<f64> {
+    (0..n).map(|i| ((i * 7 + seed * 13) as f64 * 0.73).sin()).collect()
+}
+
+/// The elements of a tensor, widened.
+pub(crate) fn numbers_of<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> Vec<f64> {
+    tensor.to_data().iter::<f64>().collect()
+}
+
+/// ‖found − expected‖ and ‖expected‖.
+fn error_and_scale(found: &[f64], expected: &[f64]) -> (f64, f64) {
+    assert_eq!(found.len(), expected.len());
+    (norm(found.iter().zip(expected).map(|(a, b)| a - b)), norm(expected.iter().copied()))
+}
+
+/// Asserts that tensors agree by the gate's norm.
+pub(crate) fn assert_agree(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
+    let (error, scale) = error_and_scale(found, expected);
+    assert!(scale > 0.0, "{what} tells nothing");
+    assert!(error <= tolerance * scale, "{what}: {error:e} of {scale:e}");
+}
+
 /// The larger ‖found − expected‖/‖expected‖ of the two outputs; NaN where one is NaN.
 pub(crate) fn distance(found: &Outputs<f64>, expected: &Outputs<f64>) -> f64 {
     let one = |found: &[f64], expected: &[f64]| {
-        assert_eq!(found.len(), expected.len());
-        let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
-        let error = norm(&mut found.iter().zip(expected).map(|(a, b)| a - b));
-        let scale = norm(&mut expected.iter().copied());
+        let (error, scale) = error_and_scale(found, expected);
         if error == 0.0 { 0.0 } else { error / scale }
     };
     let (nodes, vectors) = (one(&found.nodes, &expected.nodes), one(&found.vectors, &expected.vectors));
@@ -72,17 +93,19 @@ pub(crate) fn floats<B: Backend, const D: usize>(
     Tensor::from_data(TensorData::new(values.to_vec(), shape).convert_dtype(dtype), (device, dtype))
 }
 
+pub(crate) fn indices<B: Backend>(values: &[u32], dtype: DType, device: &B::Device) -> Tensor<B, 1, Int> {
+    let values: Vec<i64> = values.iter().map(|i| i64::from(*i)).collect();
+    let n = values.len();
+    Tensor::from_data(TensorData::new(values, [n]).convert_dtype(dtype), (device, dtype))
+}
+
 pub(crate) fn graph<B: Backend>(
     inputs: &Inputs<f64>,
     dtype: Dtype,
     index: DType,
     device: &B::Device,
 ) -> Result<Graph<B>, OpError> {
-    let indices = |values: &[u32]| {
-        let values: Vec<i64> = values.iter().map(|i| i64::from(*i)).collect();
-        let n = values.len();
-        Tensor::from_data(TensorData::new(values, [n]).convert_dtype(index), (device, index))
-    };
+    let indices = |values: &[u32]| indices(values, index, device);
     let edge_vec = floats(&inputs.edge_vec, [inputs.edge_vec.len() / 3, 3], dtype, device);
     Graph::new(indices(&inputs.row_ptr), indices(&inputs.sender), edge_vec)
 }

@@ -7,19 +7,11 @@ use ff_spec::force_scatter::{
     BackwardInputs, DoubleBackwardInputs, DoubleGradients, Gradients, InputError, Inputs, Outputs,
 };
 
+use crate::Oracle;
 use crate::fused_message::{Dual, Number, Tracked};
 
 #[cfg(test)]
 mod tests;
-
-/// A result, and the scale that rounding errors of it are judged by.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Oracle<O> {
-    /// The exact result, to f64 rounding.
-    pub outputs: O,
-    /// For each element the sum of the |terms| that were summed.
-    pub magnitude: O,
-}
 
 /// Why there is no result.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

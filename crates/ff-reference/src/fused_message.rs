@@ -4,29 +4,16 @@
 
 use ff_spec::fused_message::{Activation, Filter, InputError, Inputs, Outputs, Variant};
 
-use crate::Jet;
 use crate::radial::{self, BoundRadial, RadialError, RadialFunction, RadialKind};
+use crate::{Jet, Oracle};
 
 mod call;
 mod gradients;
 mod number;
 
 use call::Call;
-pub use gradients::{
-    BackwardOracle, DoubleBackwardOracle, backward, backward_over, double_backward, double_backward_over,
-};
+pub use gradients::{backward, backward_over, double_backward, double_backward_over};
 pub use number::{Dual, Number, Tracked};
-
-/// What the op computes, and the scale that rounding errors of it are judged by.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Oracle {
-    /// The exact result, to f64 rounding.
-    pub outputs: Outputs<f64>,
-    /// For each output element the sum of the |terms| that were summed, with the first-order effect of a rounded
-    /// distance. An implementation in a type of unit roundoff ε is off by a small multiple of ε times this, however
-    /// much of the sum cancels.
-    pub magnitude: Outputs<f64>,
-}
 
 /// Inputs that the oracle cannot compute on.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -67,7 +54,7 @@ pub enum ReferenceError {
 ///
 /// # Errors
 /// [`ReferenceError`] for inputs that are not the variant's.
-pub fn forward(variant: &Variant, inputs: &Inputs<f64>) -> Result<Oracle, ReferenceError> {
+pub fn forward(variant: &Variant, inputs: &Inputs<f64>) -> Result<Oracle<Outputs<f64>>, ReferenceError> {
     let tracked = call::<Tracked>(variant, inputs)?.forward();
     let (outputs, magnitude) = (tracked.map(|x| x.value), tracked.map(|x| x.magnitude));
     check_finite(outputs.tensors())?;
@@ -250,13 +237,9 @@ mod tests {
 
     use super::*;
     use crate::radial::default_parameters;
+    use crate::testing::numbers;
 
     const R_C: f64 = 4.0;
-
-    /// Numbers of mixed sign and size without a generator: what they are does not matter.
-    fn numbers(n: usize, seed: usize) -> Vec<f64> {
-        (0..n).map(|i| ((i * 7 + seed * 13) as f64 * 0.73).sin()).collect()
-    }
 
     fn radial(n_basis: usize) -> Radial<f64> {
         Radial {

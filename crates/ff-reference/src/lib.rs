@@ -9,6 +9,10 @@ pub mod force_scatter;
 pub mod fused_message;
 mod generated;
 mod jet;
+mod oracle;
 pub mod radial;
+#[cfg(test)]
+mod testing;
 
 pub use jet::Jet;
+pub use oracle::Oracle;

@@ -19,6 +19,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dtype::cast;
 use crate::{Problem, Scalar};
 
 /// The name of this family of kernels.
@@ -395,7 +396,6 @@ impl<T: Scalar> Inputs<T> {
 
     /// The same inputs in another dtype, rounded to nearest.
     pub fn cast<U: Scalar>(&self) -> Inputs<U> {
-        let cast = |v: &[T]| -> Vec<U> { v.iter().map(|x| U::from_f64(x.to_f64())).collect() };
         Inputs {
             positions: cast(&self.positions),
             system_ptr: self.system_ptr.clone(),

@@ -32,7 +32,34 @@ impl Dtype {
             Dtype::F64 => "f64",
         }
     }
+
+    /// A number as this type holds it: rounded to nearest.
+    pub fn round(self, x: f64) -> f64 {
+        match self {
+            Dtype::F32 => f64::from(x as f32),
+            Dtype::F64 => x,
+        }
+    }
 }
+
+/// The same elements in another type, rounded to nearest.
+pub(crate) fn cast<T: Scalar, U: Scalar>(values: &[T]) -> Vec<U> {
+    values.iter().map(|x| U::from_f64(x.to_f64())).collect()
+}
+
+/// The `cast` of types whose `map` changes every element.
+macro_rules! cast_by_map {
+    ($($tensors:ident),+) => {$(
+        impl<T: $crate::Scalar> $tensors<T> {
+            /// The same tensors in another dtype, rounded to nearest.
+            pub fn cast<U: $crate::Scalar>(&self) -> $tensors<U> {
+                self.map(|x| U::from_f64(x.to_f64()))
+            }
+        }
+    )+};
+}
+
+pub(crate) use cast_by_map;
 
 impl fmt::Display for Dtype {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

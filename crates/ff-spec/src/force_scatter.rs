@@ -16,6 +16,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dtype::{cast, cast_by_map};
 use crate::{Problem, Scalar};
 
 mod gradients;
@@ -212,10 +213,6 @@ fn check_offsets(tensor: &'static str, offsets: &[u32], (end, count): (&'static 
     if offsets[last] as usize != count { fail(last, count as u32) } else { Ok(()) }
 }
 
-fn cast<T: Scalar, U: Scalar>(values: &[T]) -> Vec<U> {
-    values.iter().map(|x| U::from_f64(x.to_f64())).collect()
-}
-
 impl<T> Inputs<T> {
     /// Atoms.
     pub fn n_atoms(&self) -> usize {
@@ -339,12 +336,7 @@ impl<T> Outputs<T> {
     }
 }
 
-impl<T: Scalar> Outputs<T> {
-    /// The same tensors in another dtype, rounded to nearest.
-    pub fn cast<U: Scalar>(&self) -> Outputs<U> {
-        self.map(|x| U::from_f64(x.to_f64()))
-    }
-}
+cast_by_map!(Outputs);
 
 #[cfg(test)]
 mod tests {

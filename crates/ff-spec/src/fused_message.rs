@@ -14,6 +14,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dtype::cast;
 use crate::{Problem, Scalar};
 
 mod gradients;
@@ -406,7 +407,6 @@ impl<T: Scalar> Inputs<T> {
 
     /// The same inputs in another dtype, rounded to nearest.
     pub fn cast<U: Scalar>(&self) -> Inputs<U> {
-        let cast = |v: &[T]| -> Vec<U> { v.iter().map(|x| U::from_f64(x.to_f64())).collect() };
         let cast_map = |m: &BTreeMap<String, Vec<T>>| m.iter().map(|(k, v)| (k.clone(), cast(v))).collect();
         Inputs {
             message: self.message,
@@ -423,7 +423,7 @@ impl<T: Scalar> Inputs<T> {
                 basis: cast_map(&self.radial.basis),
                 cutoff: cast_map(&self.radial.cutoff),
             },
-            filter: self.filter.map(|x| U::from_f64(x.to_f64())),
+            filter: self.filter.cast(),
         }
     }
 

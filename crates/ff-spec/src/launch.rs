@@ -9,125 +9,65 @@ pub trait Op: 'static {
     /// The one name that templates, oracles, spaces, tables and tests share.
     const NAME: &'static str;
     /// The derivative order: 0 for the op itself, 1 for its vector-Jacobian product, 2 for that of order 1.
-    const ORDER: u8 = 0;
+    const ORDER: u8;
     /// What changes the generated code; prints as its id and is read from it.
     type Variant: Clone + Ord + fmt::Debug + fmt::Display + FromStr;
     /// All inputs of one call, in f64.
-    type Inputs: fmt::Debug;
+    type Inputs: Clone + fmt::Debug;
     /// What one call computes, widened to f64.
-    type Outputs: fmt::Debug;
+    type Outputs: Clone + fmt::Debug;
 
     /// What tuning tables are keyed by of a variant.
     fn family(variant: &Self::Variant) -> String;
 }
 
-/// Radial basis, filter, message and scatter: [`fused_message`].
-#[derive(Debug)]
-pub struct FusedMessage;
+/// Declares ops: of each the module of its family, its derivative order, what in that module it reads and computes, and the
+/// method of its variant that is [`Op::family`].
+macro_rules! ops {
+    ($(
+        $(#[$doc:meta])*
+        impl Op for $op:ident: $module:ident, $order:literal, $inputs:ident -> $outputs:ident, $family:ident;
+    )*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug)]
+            pub struct $op;
 
-impl Op for FusedMessage {
-    const NAME: &'static str = fused_message::OP;
-    type Variant = fused_message::Variant;
-    type Inputs = fused_message::Inputs<f64>;
-    type Outputs = fused_message::Outputs<f64>;
+            impl Op for $op {
+                const NAME: &'static str = $module::OP;
+                const ORDER: u8 = $order;
+                type Variant = $module::Variant;
+                type Inputs = $module::$inputs<f64>;
+                type Outputs = $module::$outputs<f64>;
 
-    fn family(variant: &Self::Variant) -> String {
-        variant.family()
-    }
+                fn family(variant: &Self::Variant) -> String {
+                    variant.$family()
+                }
+            }
+        )*
+
+        /// A device that kernels of every family can be prepared on.
+        pub trait Runtime: $(Prepare<$op> +)* {}
+
+        impl<R> Runtime for R where R: $(Prepare<$op> +)* {}
+    };
 }
 
-/// The first backward of [`FusedMessage`].
-#[derive(Debug)]
-pub struct FusedMessageBackward;
-
-impl Op for FusedMessageBackward {
-    const NAME: &'static str = fused_message::OP;
-    const ORDER: u8 = 1;
-    type Variant = fused_message::Variant;
-    type Inputs = fused_message::BackwardInputs<f64>;
-    type Outputs = fused_message::Gradients<f64>;
-
-    fn family(variant: &Self::Variant) -> String {
-        variant.family()
-    }
-}
-
-/// The second backward of [`FusedMessage`]: the vector-Jacobian product of the first.
-#[derive(Debug)]
-pub struct FusedMessageDoubleBackward;
-
-impl Op for FusedMessageDoubleBackward {
-    const NAME: &'static str = fused_message::OP;
-    const ORDER: u8 = 2;
-    type Variant = fused_message::Variant;
-    type Inputs = fused_message::DoubleBackwardInputs<f64>;
-    type Outputs = fused_message::DoubleGradients<f64>;
-
-    fn family(variant: &Self::Variant) -> String {
-        variant.family()
-    }
-}
-
-/// Neighbour lists: [`cell_list`].
-#[derive(Debug)]
-pub struct CellList;
-
-impl Op for CellList {
-    const NAME: &'static str = cell_list::OP;
-    type Variant = cell_list::Variant;
-    type Inputs = cell_list::Inputs<f64>;
-    type Outputs = cell_list::NeighborList<f64>;
-
-    fn family(variant: &Self::Variant) -> String {
-        variant.id()
-    }
-}
-
-/// Edge gradients to forces and strain derivatives: [`force_scatter`].
-#[derive(Debug)]
-pub struct ForceScatter;
-
-impl Op for ForceScatter {
-    const NAME: &'static str = force_scatter::OP;
-    type Variant = force_scatter::Variant;
-    type Inputs = force_scatter::Inputs<f64>;
-    type Outputs = force_scatter::Outputs<f64>;
-
-    fn family(variant: &Self::Variant) -> String {
-        variant.id()
-    }
-}
-
-/// The first backward of [`ForceScatter`].
-#[derive(Debug)]
-pub struct ForceScatterBackward;
-
-impl Op for ForceScatterBackward {
-    const NAME: &'static str = force_scatter::OP;
-    const ORDER: u8 = 1;
-    type Variant = force_scatter::Variant;
-    type Inputs = force_scatter::BackwardInputs<f64>;
-    type Outputs = force_scatter::Gradients<f64>;
-
-    fn family(variant: &Self::Variant) -> String {
-        variant.id()
-    }
-}
-
-/// The second backward of [`ForceScatter`]: the vector-Jacobian product of the first.
-#[derive(Debug)]
-pub struct ForceScatterDoubleBackward;
-
-impl Op for ForceScatterDoubleBackward {
-    const NAME: &'static str = force_scatter::OP;
-    const ORDER: u8 = 2;
-    type Variant = force_scatter::Variant;
-    type Inputs = force_scatter::DoubleBackwardInputs<f64>;
-    type Outputs = force_scatter::DoubleGradients<f64>;
-
-    fn family(variant: &Self::Variant) -> String {
-        variant.id()
-    }
+ops! {
+    /// Radial basis, filter, message and scatter: [`fused_message`].
+    impl Op for FusedMessage: fused_message, 0, Inputs -> Outputs, family;
+    /// The first backward of [`FusedMessage`].
+    impl Op for FusedMessageBackward: fused_message, 1, BackwardInputs -> Gradients, family;
+    /// The second backward of [`FusedMessage`]: the vector-Jacobian product of the first.
+    impl Op for FusedMessageDoubleBackward: fused_message, 2, DoubleBackwardInputs -> DoubleGradients, family;
+    /// Neighbour lists: [`cell_list`].
+    impl Op for CellList: cell_list, 0, Inputs -> NeighborList, id;
+    /// Edge gradients to forces and strain derivatives: [`force_scatter`].
+    impl Op for ForceScatter: force_scatter, 0, Inputs -> Outputs, id;
+    /// The first backward of [`ForceScatter`].
+    impl Op for ForceScatterBackward: force_scatter, 1, BackwardInputs -> Gradients, id;
+    /// The second backward of [`ForceScatter`]: the vector-Jacobian product of the first.
+    impl Op for ForceScatterDoubleBackward: force_scatter, 2, DoubleBackwardInputs -> DoubleGradients, id;
 }
 
 /// Why a kernel could not be prepared, launched or read.
@@ -229,27 +169,4 @@ pub trait Prepare<O: Op = FusedMessage>: Device {
         inputs: &O::Inputs,
         config: &LaunchConfig,
     ) -> Result<Box<dyn Launch<O>>, LaunchError>;
-}
-
-/// A device that kernels of every family can be prepared on.
-pub trait Runtime:
-    Prepare<FusedMessage>
-    + Prepare<FusedMessageBackward>
-    + Prepare<FusedMessageDoubleBackward>
-    + Prepare<CellList>
-    + Prepare<ForceScatter>
-    + Prepare<ForceScatterBackward>
-    + Prepare<ForceScatterDoubleBackward>
-{
-}
-
-impl<R> Runtime for R where
-    R: Prepare<FusedMessage>
-        + Prepare<FusedMessageBackward>
-        + Prepare<FusedMessageDoubleBackward>
-        + Prepare<CellList>
-        + Prepare<ForceScatter>
-        + Prepare<ForceScatterBackward>
-        + Prepare<ForceScatterDoubleBackward>
-{
 }

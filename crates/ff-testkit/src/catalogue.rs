@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use ff_reference::fused_message::ReferenceError;
-use ff_spec::fused_message::{Activation, Inputs, OP, Variant};
+use ff_reference::Oracle;
+use ff_reference::fused_message::{ReferenceError, forward};
+use ff_spec::fused_message::{Activation, Inputs, OP, Outputs, Reduction, Variant};
 use ff_spec::{Dtype, FusedMessage};
 
 use crate::gate::Gated;
 use crate::generators::{CaseSpec, Degrees, Distances, random_inputs, rounded};
+use crate::tensors::{ByTensors, tensors_of_spec};
+use crate::tolerance::Order;
 
 /// How many cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -118,6 +121,34 @@ pub fn cases(op: &str, _variant: &Variant, set: CaseSet) -> Vec<Case> {
     all
 }
 
+impl ByTensors for FusedMessage {
+    type Spec = CaseSpec;
+    type Error = ReferenceError;
+    const TOLERANCE: Order = Order::Forward;
+
+    fn cases(variant: &Variant, set: CaseSet) -> Vec<Case> {
+        cases(OP, variant, set)
+    }
+
+    fn representative(variant: &Variant) -> Variant {
+        Variant { reduction: Reduction::Receiver, ..variant.clone() }
+    }
+
+    fn inputs(spec: &CaseSpec, variant: &Variant, seed: u64) -> Result<Inputs<f64>, ReferenceError> {
+        random_inputs(spec, variant, seed)
+    }
+
+    fn oracle(variant: &Variant, inputs: &Inputs<f64>) -> Result<Oracle<Outputs<f64>>, ReferenceError> {
+        forward(variant, inputs)
+    }
+
+    fn same_bits(variant: &Variant) -> Option<&'static str> {
+        (variant.reduction == Reduction::Receiver).then_some("receiver")
+    }
+
+    tensors_of_spec!(Inputs<f64>, inputs => *inputs);
+}
+
 /// Inputs with what the oracle says of them.
 pub struct Evaluated<O: Gated = FusedMessage> {
     /// Rounded to the dtype.
@@ -191,14 +222,13 @@ impl<O: Gated> OracleCache<O> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use ff_reference::fused_message::{Oracle, forward};
     use ff_spec::fused_message::Filter;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::gate::is_degenerate;
-    use crate::tolerance::{Order, compare};
+    use crate::tensors::is_degenerate;
+    use crate::tolerance::compare;
 
     fn variants() -> Vec<Variant> {
         [
@@ -226,7 +256,12 @@ mod tests {
         for variant in variants() {
             for case in cases(OP, &variant, CaseSet::Full) {
                 let evaluated = cache.get(&case, &variant, Dtype::F32, 0).unwrap();
-                assert_eq!(is_degenerate(&evaluated.oracle), case.degenerate, "{} of {variant}", case.id);
+                assert_eq!(
+                    is_degenerate::<FusedMessage>(&evaluated.oracle),
+                    case.degenerate,
+                    "{} of {variant}",
+                    case.id
+                );
                 let work =
                     evaluated.inputs.n_edges() * evaluated.inputs.channels() * case.spec.n_basis.max(case.spec.hidden);
                 assert!(work < 50_000_000, "{}: {work} multiplications are too many for the oracle", case.id);

@@ -5,14 +5,10 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use ff_reference::fused_message::{Oracle, ReferenceError, forward};
-use ff_spec::fused_message::{OP, Outputs, Reduction, Variant};
 use ff_spec::{Dtype, FusedMessage, Launch, LaunchConfig, LaunchError, Op, Prepare, Problem, RuntimeKind};
 use serde::{Deserialize, Serialize};
 
-use crate::catalogue::{self, Case, CaseSet, Evaluated, OracleCache};
-use crate::generators::CaseSpec;
-use crate::tolerance::{Order, compare};
+use crate::catalogue::{Case, CaseSet, Evaluated, OracleCache};
 
 /// Fewer seeds than this prove nothing about buffers that survive a launch.
 pub const MIN_SEEDS: usize = 3;
@@ -66,53 +62,6 @@ pub trait Gated: Op + Sized {
 
     /// How the outputs of two runs differ although the variant promises the same bits.
     fn broken_promise(variant: &Self::Variant, first: &Self::Outputs, second: &Self::Outputs) -> Option<String>;
-}
-
-impl Gated for FusedMessage {
-    type Spec = CaseSpec;
-    type Oracle = Oracle;
-    type Error = ReferenceError;
-
-    fn cases(variant: &Variant, set: CaseSet) -> Vec<Case> {
-        catalogue::cases(OP, variant, set)
-    }
-
-    fn representative(variant: &Variant) -> Variant {
-        Variant { reduction: Reduction::Receiver, ..variant.clone() }
-    }
-
-    fn evaluate(case: &Case, variant: &Variant, dtype: Dtype, seed: u64) -> Result<Evaluated, ReferenceError> {
-        let inputs = case.inputs(variant, dtype, seed)?;
-        let oracle = forward(variant, &inputs)?;
-        Ok(Evaluated { inputs, oracle })
-    }
-
-    fn bytes(Evaluated { inputs, oracle }: &Evaluated) -> usize {
-        let tensors: usize = inputs.tensors().iter().map(|(_, _, values)| values.len()).sum();
-        let outputs = oracle.outputs.nodes.len() + oracle.outputs.vectors.len();
-        (tensors + 2 * outputs) * size_of::<f64>() + (inputs.sender.len() + inputs.row_ptr.len()) * size_of::<u32>()
-    }
-
-    fn problem(name: &str, evaluated: &Evaluated) -> Problem {
-        evaluated.inputs.problem(name)
-    }
-
-    fn discriminates(oracle: &Oracle, dtype: Dtype) -> Result<(), String> {
-        discriminates(oracle, dtype)
-    }
-
-    fn survivor(outputs: &Outputs<f64>) -> Option<String> {
-        survivor(&outputs.tensors())
-    }
-
-    fn compare(outputs: &Outputs<f64>, oracle: &Oracle, dtype: Dtype) -> Result<(f64, f64), Verdict> {
-        let (reference, magnitude) = (oracle.outputs.tensors(), oracle.magnitude.tensors());
-        compare_tensors(dtype, Order::Forward, &outputs.tensors(), &reference, &magnitude)
-    }
-
-    fn broken_promise(variant: &Variant, first: &Outputs<f64>, second: &Outputs<f64>) -> Option<String> {
-        broken_bits(variant, &first.tensors(), &second.tensors())
-    }
 }
 
 /// What the gate says of one launch.
@@ -197,97 +146,6 @@ impl From<LaunchError> for Verdict {
             other => Verdict::failed(other.to_string()),
         }
     }
-}
-
-/// Whether nothing was summed into any output, so that zero is the right answer.
-pub fn is_degenerate(oracle: &Oracle) -> bool {
-    oracle.magnitude.nodes.iter().chain(&oracle.magnitude.vectors).all(|m| *m == 0.0)
-}
-
-/// Whether an all-zero and a constant output would fail against this oracle, as they must for a pass to mean anything.
-/// A degenerate oracle is exempt: there zero is right.
-///
-/// # Errors
-/// What would pass.
-pub fn discriminates(oracle: &Oracle, dtype: Dtype) -> Result<(), String> {
-    tell_tensors(dtype, Order::Forward, &oracle.outputs.tensors(), &oracle.magnitude.tensors())
-}
-
-/// Tensors by name.
-pub(crate) type Tensors<'a> = [(&'static str, &'a [f64])];
-
-/// Whether zeros and constants would fail in every tensor. Exempt are tensors into which nothing was summed, where zero
-/// is right, and gradients of a single element from constants that are made of the right answer itself.
-pub(crate) fn tell_tensors(dtype: Dtype, order: Order, reference: &Tensors, magnitude: &Tensors) -> Result<(), String> {
-    for ((tensor, reference), (_, magnitude)) in reference.iter().zip(magnitude) {
-        if magnitude.iter().all(|m| *m == 0.0) {
-            continue;
-        }
-        let mut constants = vec![0.0, 1.0];
-        if reference.len() > 1 || order == Order::Forward {
-            constants.extend([reference.iter().sum::<f64>() / reference.len() as f64, reference[0]]);
-        }
-        for constant in constants {
-            if compare(dtype, order, &vec![constant; reference.len()], reference, magnitude).passed {
-                return Err(format!("`{tensor}` full of {constant:e} would pass: this case proves nothing"));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// An element that is not NaN.
-pub(crate) fn survivor(tensors: &Tensors) -> Option<String> {
-    let mut values = tensors.iter().flat_map(|(_, values)| *values);
-    values.find(|x| !x.is_nan()).map(|x| format!("outputs are not all NaN but also {x:e}"))
-}
-
-/// Where the tensors of two runs differ in any bit although the reduction is `receiver`.
-pub(crate) fn broken_bits(variant: &Variant, first: &Tensors, second: &Tensors) -> Option<String> {
-    if variant.reduction != Reduction::Receiver {
-        return None;
-    }
-    differing_bits("receiver", first, second)
-}
-
-/// Where the tensors of two runs differ in any bit although this reduction promises that they do not.
-pub(crate) fn differing_bits(reduction: &str, first: &Tensors, second: &Tensors) -> Option<String> {
-    first.iter().zip(second).find_map(|((tensor, first), (_, second))| {
-        let index = (0..first.len()).find(|&i| first[i].to_bits() != second[i].to_bits())?;
-        Some(format!(
-            "reduction `{reduction}` promises the same bits on every run, but `{tensor}`[{index}] is {:e} in the first run \
-             and {:e} in the second",
-            first[index], second[index]
-        ))
-    })
-}
-
-/// Compares every tensor with the oracle, to (rel_error, max_abs_error).
-pub(crate) fn compare_tensors(
-    dtype: Dtype,
-    order: Order,
-    out: &Tensors,
-    reference: &Tensors,
-    magnitude: &Tensors,
-) -> Result<(f64, f64), Verdict> {
-    let names = |tensors: &Tensors| tensors.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-    if names(out) != names(reference) {
-        return Err(Verdict::failed(format!("outputs are [{}], expected [{}]", names(out), names(reference))));
-    }
-    let (mut rel_error, mut max_abs_error): (f64, f64) = (0.0, 0.0);
-    for (((tensor, out), (_, reference)), (_, magnitude)) in out.iter().zip(reference).zip(magnitude) {
-        let found = compare(dtype, order, out, reference, magnitude);
-        if let Some(reason) = found.reason {
-            return Err(Verdict::Failed {
-                reason: format!("`{tensor}`: {reason}"),
-                rel_error: Some(found.rel_error),
-                max_abs_error: Some(found.max_abs_error),
-            });
-        }
-        rel_error = rel_error.max(found.rel_error);
-        max_abs_error = max_abs_error.max(found.max_abs_error);
-    }
-    Ok((rel_error, max_abs_error))
 }
 
 /// Poisons, checks that this took, and runs.
@@ -572,7 +430,9 @@ mod tests {
     use std::rc::Rc;
     use std::time::Duration;
 
-    use ff_spec::fused_message::Inputs;
+    use ff_reference::Oracle;
+    use ff_reference::fused_message::forward;
+    use ff_spec::fused_message::{Inputs, OP, Outputs, Reduction, Variant};
     use ff_spec::{Clock, DeviceId, Problem};
     use proptest::prelude::*;
 
@@ -580,6 +440,8 @@ mod tests {
     use crate::catalogue::cases;
     use crate::generators::{rounded, strategies};
     use crate::mutants::MutantRuntime;
+    use crate::played::Played;
+    use crate::tensors::is_degenerate;
 
     fn variant(id: &str) -> Variant {
         id.parse().unwrap()
@@ -590,41 +452,11 @@ mod tests {
         OracleCache::default().get(&case, variant, Dtype::F64, 0).unwrap()
     }
 
-    /// A launch that plays back outputs, one per run, the last of them for ever.
-    struct Script {
-        outputs: Vec<Outputs<f64>>,
-        poison_works: bool,
-        poisoned: bool,
-        runs: usize,
-    }
-
-    impl Launch for Script {
-        fn poison(&mut self) -> Result<(), LaunchError> {
-            self.poisoned = self.poison_works;
-            Ok(())
-        }
-        fn run(&mut self) -> Result<(), LaunchError> {
-            self.poisoned = false;
-            self.runs += 1;
-            Ok(())
-        }
-        fn time(&mut self) -> Result<Duration, LaunchError> {
-            Err(LaunchError::Runtime("a script has no clock".to_owned()))
-        }
-        fn outputs(&mut self) -> Result<Outputs<f64>, LaunchError> {
-            let mut out = self.outputs[self.runs.saturating_sub(1).min(self.outputs.len() - 1)].clone();
-            if self.poisoned {
-                out.nodes.iter_mut().chain(&mut out.vectors).for_each(|x| *x = f64::NAN);
-            }
-            Ok(out)
-        }
-        fn input_digest(&mut self) -> Result<u64, LaunchError> {
-            Ok(0)
-        }
-    }
-
-    fn script(outputs: Vec<Outputs<f64>>) -> Script {
-        Script { outputs, poison_works: true, poisoned: false, runs: 0 }
+    /// The gate on a launch of these outputs, one per run, the last of them for ever.
+    fn judge(variant: &Variant, oracle: &Oracle<Outputs<f64>>, outputs: &[&Outputs<f64>]) -> Verdict {
+        let results = outputs.iter().map(|outputs| (*outputs).clone()).collect();
+        let mut launch = Played::<FusedMessage>::new(outputs[0].map(|_| f64::NAN), results);
+        check_launch(&mut launch, variant, Dtype::F64, oracle)
     }
 
     #[test]
@@ -633,26 +465,25 @@ mod tests {
         let atomic = variant("painn_linear_gaussian_cosine_edge_atomic");
         let oracle = &evaluated(&receiver, "small").oracle;
         let right = oracle.outputs.clone();
-        let judge = |variant: &Variant, mut s: Script| check_launch(&mut s, variant, Dtype::F64, oracle);
-        assert!(judge(&receiver, script(vec![right.clone()])).passed());
+        assert!(judge(&receiver, oracle, &[&right]).passed());
 
         let mut nan = right.clone();
         nan.vectors[7] = f64::NAN;
-        assert!(judge(&receiver, script(vec![nan.clone()])).reason().unwrap().contains("not finite"));
-        assert!(!judge(&atomic, script(vec![right.clone(), nan])).passed(), "a fault of the second run alone");
+        assert!(judge(&receiver, oracle, &[&nan]).reason().unwrap().contains("not finite"));
+        assert!(!judge(&atomic, oracle, &[&right, &nan]).passed(), "a fault of the second run alone");
 
         let mut last_bit = right.clone();
         last_bit.nodes[3] = f64::from_bits(last_bit.nodes[3].to_bits() ^ 1);
-        let runs = || script(vec![right.clone(), last_bit.clone()]);
-        assert!(judge(&receiver, runs()).reason().unwrap().contains("same bits"));
-        assert!(judge(&atomic, runs()).passed(), "atomics may differ in the last bit");
+        assert!(judge(&receiver, oracle, &[&right, &last_bit]).reason().unwrap().contains("same bits"));
+        assert!(judge(&atomic, oracle, &[&right, &last_bit]).passed(), "atomics may differ in the last bit");
 
-        let deaf = Script { poison_works: false, ..script(vec![right.clone()]) };
-        assert!(judge(&receiver, deaf).reason().unwrap().contains("poison"));
+        let mut deaf = Played::<FusedMessage>::new(right.clone(), vec![right.clone()]);
+        let found = check_launch(&mut deaf, &receiver, Dtype::F64, oracle);
+        assert!(found.reason().unwrap().contains("poison"));
 
         let mut short = right;
         short.nodes.pop();
-        assert!(judge(&receiver, script(vec![short])).reason().unwrap().contains("elements"));
+        assert!(judge(&receiver, oracle, &[&short]).reason().unwrap().contains("elements"));
     }
 
     #[test]
@@ -660,12 +491,15 @@ mod tests {
         let variant = variant("cfconv_linear_gaussian_cosine_receiver");
         let one = Outputs { nodes: vec![2.0], vectors: Vec::new() };
         let oracle = Oracle { outputs: one.clone(), magnitude: one.clone() };
-        assert!(discriminates(&oracle, Dtype::F32).is_err());
-        assert!(!check_launch(&mut script(vec![one]), &variant, Dtype::F32, &oracle).passed());
+        for dtype in Dtype::ALL {
+            assert!(FusedMessage::discriminates(&oracle, dtype).is_err());
+        }
+        assert!(!judge(&variant, &oracle, &[&one]).passed());
 
         let zero = Outputs { nodes: vec![0.0; 4], vectors: Vec::new() };
         let degenerate = Oracle { outputs: zero.clone(), magnitude: zero };
-        assert!(is_degenerate(&degenerate) && discriminates(&degenerate, Dtype::F32).is_ok());
+        assert!(is_degenerate::<FusedMessage>(&degenerate));
+        assert_eq!(FusedMessage::discriminates(&degenerate, Dtype::F32), Ok(()));
     }
 
     #[test]
@@ -679,7 +513,7 @@ mod tests {
             let (variant, mut cache) = (variant(id), <OracleCache>::default());
             for case in cases(OP, &variant, CaseSet::Full) {
                 let evaluated = cache.get(&case, &variant, Dtype::F32, 0).unwrap();
-                assert_eq!(discriminates(&evaluated.oracle, Dtype::F32), Ok(()), "{id} {}", case.id);
+                assert_eq!(FusedMessage::discriminates(&evaluated.oracle, Dtype::F32), Ok(()), "{id} {}", case.id);
             }
         }
     }

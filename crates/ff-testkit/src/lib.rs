@@ -8,5 +8,9 @@ pub mod gate;
 pub mod generators;
 pub mod gradients;
 pub mod mutants;
+pub mod played;
 pub mod registry;
+pub mod tensors;
+#[cfg(test)]
+mod testing;
 pub mod tolerance;

@@ -3,18 +3,18 @@
 //! [`MutantRuntime`] is a kernel simple enough to be right by inspection, with each fault built in where such a fault
 //! would be made. [`mutate`] puts the same faults around any runtime.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ff_reference::fused_message::ReferenceError;
 use ff_reference::radial::{BoundRadial, RadialFunction, RadialKind, find};
 use ff_spec::fused_message::{Filter, FilterKind, Inputs, Message, Outputs, Reduction, Variant};
 use ff_spec::{
-    Atomics, Clock, Device, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Limits, Prepare, Problem, RuntimeKind,
+    Atomics, Clock, Device, DeviceId, Dtype, FusedMessage, Launch, LaunchConfig, LaunchError, Limits, Prepare, Problem,
+    RuntimeKind,
 };
+
+use crate::played::{Leftovers, Played, Shape, shape};
+use crate::tensors::ByTensors;
 
 /// A fault that a gate must catch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,24 +48,16 @@ impl Mutation {
     ];
 }
 
-/// What launches have the same shape by: variant, dtype, atoms, edges, features, basis functions.
-type Shape = (String, Dtype, usize, usize, usize, usize);
-
-fn shape(variant: &Variant, dtype: Dtype, inputs: &Inputs<f64>) -> Shape {
-    (variant.id(), dtype, inputs.n_atoms, inputs.n_edges(), inputs.features, inputs.radial.n_basis)
-}
-
-/// The first launch's leftovers by shape, shared between a runtime and its launches.
-type Leftovers = Rc<RefCell<HashMap<Shape, Vec<f64>>>>;
-
-/// A scalar kernel for linear filters with reduction `receiver`, in f64 with its results rounded, with or without a
-/// fault.
+/// A device whose every kernel is simple enough to be right by inspection, with or without a fault.
 #[derive(Debug)]
-pub struct MutantRuntime {
-    mutation: Option<Mutation>,
+pub struct Mutants<M> {
+    pub(crate) mutation: Option<M>,
     device: DeviceId,
-    leftovers: Leftovers,
+    pub(crate) leftovers: Leftovers,
 }
+
+/// A scalar kernel for linear filters with reduction `receiver`, in f64 with its results rounded.
+pub type MutantRuntime = Mutants<Mutation>;
 
 /// The device of mutants.
 pub(crate) fn scalar_device() -> DeviceId {
@@ -83,14 +75,14 @@ pub(crate) fn scalar_device() -> DeviceId {
     }
 }
 
-impl MutantRuntime {
+impl<M> Mutants<M> {
     /// A runtime whose every launch has the fault; a right one for `None`.
-    pub fn new(mutation: Option<Mutation>) -> Self {
+    pub fn new(mutation: Option<M>) -> Self {
         Self { mutation, device: scalar_device(), leftovers: Leftovers::default() }
     }
 }
 
-impl Device for MutantRuntime {
+impl<M> Device for Mutants<M> {
     fn device(&self) -> &DeviceId {
         &self.device
     }
@@ -126,26 +118,26 @@ impl Prepare for MutantRuntime {
         let unreadable = |e: ReferenceError| LaunchError::Compile(e.to_string());
         let basis = bound(basis, RadialKind::Basis, &inputs.radial.basis).map_err(unreadable)?;
         let cutoff = bound(cutoff, RadialKind::Cutoff, &inputs.radial.cutoff).map_err(unreadable)?;
-        let mut inputs = crate::generators::rounded(inputs, dtype);
-        let outputs = inputs.poisoned_outputs();
+        let inputs = FusedMessage::rounded(inputs, dtype);
+        let mut read = inputs.clone();
         if self.mutation == Some(Mutation::StaleBufferRead) {
-            let key = shape(variant, dtype, &inputs);
-            inputs.nodes = self.leftovers.borrow_mut().entry(key).or_insert(inputs.nodes).clone();
+            self.leftovers.read(shape::<FusedMessage>(variant, dtype, &inputs), &mut read.nodes);
         }
-        Ok(Box::new(ScalarLaunch { mutation: self.mutation, dtype, inputs, basis, cutoff, outputs }))
+        let results = Scalar { mutation: self.mutation, inputs: &read, basis, cutoff }.outputs(dtype);
+        let overwrites = self.mutation == Some(Mutation::InputOverwritten);
+        Ok(Box::new(Played::<FusedMessage>::on(inputs, results, overwrites)))
     }
 }
 
-struct ScalarLaunch {
+/// One call of the scalar kernel.
+struct Scalar<'a> {
     mutation: Option<Mutation>,
-    dtype: Dtype,
-    inputs: Inputs<f64>,
+    inputs: &'a Inputs<f64>,
     basis: BoundRadial,
     cutoff: BoundRadial,
-    outputs: Outputs<f64>,
 }
 
-impl ScalarLaunch {
+impl Scalar<'_> {
     fn has(&self, mutation: Mutation) -> bool {
         self.mutation == Some(mutation)
     }
@@ -196,55 +188,19 @@ impl ScalarLaunch {
         }
         (y, v)
     }
-}
 
-impl Launch for ScalarLaunch {
-    fn poison(&mut self) -> Result<(), LaunchError> {
-        self.outputs = self.inputs.poisoned_outputs();
-        Ok(())
-    }
-
-    fn run(&mut self) -> Result<(), LaunchError> {
-        let f = self.inputs.features;
+    fn outputs(&self, dtype: Dtype) -> Outputs<f64> {
+        let (mut out, f) = (self.inputs.poisoned_outputs(), self.inputs.features);
         let rows = self.inputs.n_atoms - usize::from(self.has(Mutation::MissingWrite) && self.inputs.n_atoms > 0);
-        let (zero, dtype) = (self.has(Mutation::ZeroOutput), self.dtype);
-        let round = move |x: f64| match dtype {
-            _ if zero => 0.0,
-            Dtype::F32 => f64::from(x as f32),
-            Dtype::F64 => x,
-        };
+        let round = |x: f64| if self.has(Mutation::ZeroOutput) { 0.0 } else { dtype.round(x) };
         for i in 0..rows {
             let (y, v) = self.row(i);
-            self.outputs.nodes[i * f..][..f].iter_mut().zip(y).for_each(|(out, y)| *out = round(y));
+            out.nodes[i * f..][..f].iter_mut().zip(y).for_each(|(out, y)| *out = round(y));
             if self.inputs.message == Message::Painn {
-                self.outputs.vectors[3 * i * f..][..3 * f].iter_mut().zip(v).for_each(|(out, v)| *out = round(v));
+                out.vectors[3 * i * f..][..3 * f].iter_mut().zip(v).for_each(|(out, v)| *out = round(v));
             }
         }
-        if self.has(Mutation::InputOverwritten)
-            && let Some(x) = self.inputs.edge_vec.last_mut()
-        {
-            *x = -*x;
-        }
-        Ok(())
-    }
-
-    fn time(&mut self) -> Result<Duration, LaunchError> {
-        let start = Instant::now();
-        self.run()?;
-        Ok(start.elapsed())
-    }
-
-    fn outputs(&mut self) -> Result<Outputs<f64>, LaunchError> {
-        Ok(self.outputs.clone())
-    }
-
-    fn input_digest(&mut self) -> Result<u64, LaunchError> {
-        let mut hasher = DefaultHasher::new();
-        (&self.inputs.row_ptr, &self.inputs.sender).hash(&mut hasher);
-        for (_, _, values) in self.inputs.tensors() {
-            values.iter().for_each(|x| x.to_bits().hash(&mut hasher));
-        }
-        Ok(hasher.finish())
+        out
     }
 }
 
@@ -287,7 +243,7 @@ impl Prepare for Mutated {
             inner,
             mutation: self.mutation,
             features: inputs.features,
-            shape: shape(variant, dtype, inputs),
+            shape: shape::<FusedMessage>(variant, dtype, inputs),
             leftovers: self.leftovers.clone(),
             runs: 0,
             poisoned: false,
@@ -354,10 +310,7 @@ impl Launch for MutatedLaunch {
                 out.nodes.chunks_exact_mut(f.max(1)).for_each(|row| row.rotate_left(1));
             }
             Mutation::ZeroOutput => out.nodes.iter_mut().chain(&mut out.vectors).for_each(|x| *x = 0.0),
-            Mutation::StaleBufferRead => {
-                let mut leftovers = self.leftovers.borrow_mut();
-                out.nodes = leftovers.entry(self.shape.clone()).or_insert(out.nodes).clone();
-            }
+            Mutation::StaleBufferRead => self.leftovers.read(self.shape.clone(), &mut out.nodes),
             Mutation::DroppedEdge | Mutation::OffByOneCutoff | Mutation::InputOverwritten => {}
         }
         Ok(out)
@@ -371,49 +324,30 @@ impl Launch for MutatedLaunch {
 
 #[cfg(test)]
 mod tests {
-    use std::ops::ControlFlow;
-
     use ff_spec::fused_message::InputError;
 
     use super::*;
     use crate::catalogue::{CaseSet, OracleCache};
-    use crate::gate::{GatePlan, GateSummary, run_gate};
+    use crate::testing::{assert_caught, assert_passes};
 
-    const VARIANTS: [&str; 2] = ["cfconv_linear_gaussian_cosine_receiver", "painn_linear_bessel_polynomial_receiver"];
-
-    fn gate(runtime: &dyn Prepare, cache: &mut OracleCache, set: CaseSet, dtypes: &[Dtype]) -> GateSummary {
-        let variants = VARIANTS.map(|id| id.parse().unwrap());
-        let plan = GatePlan { variants: &variants, dtypes, set, seeds: 3 };
-        run_gate(&[runtime], &plan, cache, &mut |_| ControlFlow::Continue(()))
+    fn variants() -> [Variant; 2] {
+        ["cfconv_linear_gaussian_cosine_receiver", "painn_linear_bessel_polynomial_receiver"]
+            .map(|id| id.parse().unwrap())
     }
 
     #[test]
     fn the_right_kernel_passes_everything() {
-        let summary = gate(&MutantRuntime::new(None), &mut OracleCache::default(), CaseSet::Full, &[Dtype::F32]);
-        let failure = summary.cases.iter().find(|row| row.verdict != "passed");
-        assert_eq!(summary.failure(), None, "{failure:?}");
-        assert_eq!(summary.passed, summary.cases.len());
+        assert_passes(&MutantRuntime::new(None), &variants(), &[Dtype::F32]);
     }
 
     #[test]
     fn every_fault_is_caught_in_every_variant_and_dtype() {
         let mut cache = OracleCache::default();
         for mutation in Mutation::ALL {
-            let inside: Box<dyn Prepare> = Box::new(MutantRuntime::new(Some(mutation)));
+            let inside = MutantRuntime::new(Some(mutation));
+            assert_caught(&format!("{mutation:?} inside"), &inside, &variants(), &mut cache);
             let around = mutate(Box::new(MutantRuntime::new(None)), mutation);
-            for (place, runtime) in [("inside", inside), ("around", around)] {
-                let summary = gate(runtime.as_ref(), &mut cache, CaseSet::Quick, &Dtype::ALL);
-                assert!(summary.failure().is_some(), "{mutation:?} {place} went unnoticed");
-                for variant in VARIANTS {
-                    for dtype in Dtype::ALL {
-                        let caught = summary
-                            .cases
-                            .iter()
-                            .any(|r| r.variant == variant && r.dtype == dtype && r.verdict == "failed");
-                        assert!(caught, "{mutation:?} {place} went unnoticed in {variant} {dtype}");
-                    }
-                }
-            }
+            assert_caught(&format!("{mutation:?} around"), around.as_ref(), &variants(), &mut cache);
         }
     }
 

@@ -89,9 +89,8 @@ pub fn compare_rounded(
         );
         return failed(f64::NAN, f64::NAN, Some(index), reason);
     }
-    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
-    let error_norm = norm(&mut out.iter().zip(reference).map(|(o, r)| o - r));
-    let reference_norm = norm(&mut reference.iter().copied());
+    let error_norm = norm(out.iter().zip(reference).map(|(o, r)| o - r));
+    let reference_norm = norm(reference.iter().copied());
     let rel_error = if error_norm == 0.0 { 0.0 } else { error_norm / reference_norm };
     let mut max_abs_error: f64 = 0.0;
     let (mut worst_index, mut worst) = (None, 0.0);
@@ -121,6 +120,17 @@ pub fn compare_rounded(
         return failed(rel_error, max_abs_error, worst_index, reason);
     }
     Comparison { passed: true, rel_error, max_abs_error, worst_index, reason: None }
+}
+
+/// Whether a tensor is less than a hundredth of the terms it sums, in the norm: the error of such a one tells how the terms
+/// were rounded and little else.
+pub fn cancels(outputs: &[f64], magnitude: &[f64]) -> bool {
+    norm(outputs.iter().copied()) < 1e-2 * norm(magnitude.iter().copied())
+}
+
+/// The square root of the sum of squares.
+pub fn norm(values: impl Iterator<Item = f64>) -> f64 {
+    values.map(|x| x * x).sum::<f64>().sqrt()
 }
 
 #[cfg(test)]
@@ -167,6 +177,13 @@ mod tests {
         assert!(judge(4e-8).passed, "a norm of 8e-8 is rounding");
         let found = judge(6e-8);
         assert!(!found.passed && found.reason.unwrap().contains("norm"), "a norm of 1.2e-7 is more");
+    }
+
+    #[test]
+    fn what_cancels_is_small_beside_its_terms() {
+        assert!(cancels(&[1e-3], &[1.0]) && cancels(&[1e-3, -1e-3], &[1.0, 1.0]));
+        assert!(!cancels(&[-0.5], &[1.0]) && !cancels(&[1e-3, 0.5], &[1.0, 1.0]));
+        assert!(!cancels(&[], &[]) && !cancels(&[0.0], &[0.0]), "nothing was summed");
     }
 
     #[test]

@@ -168,14 +168,16 @@ impl<O: Tuned> Launch<O> for Sampled<'_, O> {
 
 #[cfg(test)]
 mod tests {
-    use ff_reference::fused_message::{Oracle, forward};
+    use ff_reference::Oracle;
+    use ff_reference::fused_message::forward;
     use ff_spec::CellList;
     use ff_spec::cell_list::{self, NeighborList};
-    use ff_spec::fused_message::{Inputs, Outputs, Variant};
+    use ff_spec::fused_message::{Inputs, Variant};
     use ff_tables::gate_tolerance;
     use ff_testkit::cell_list::mutants::{self as lists, ScalarLists};
     use ff_testkit::gate::Gated;
     use ff_testkit::mutants::{MutantRuntime, Mutation};
+    use ff_testkit::played::Played;
     use ff_testkit::tolerance::{Order, tolerance};
 
     use super::*;
@@ -235,37 +237,6 @@ mod tests {
 
     #[test]
     fn a_fault_outside_the_sampled_rows_shows() {
-        /// The right outputs with one row replaced.
-        struct OneRow {
-            outputs: Outputs<f64>,
-            poisoned: bool,
-            value: Option<f64>,
-        }
-        impl Launch for OneRow {
-            fn poison(&mut self) -> Result<(), LaunchError> {
-                self.poisoned = true;
-                Ok(())
-            }
-            fn run(&mut self) -> Result<(), LaunchError> {
-                self.poisoned = false;
-                Ok(())
-            }
-            fn time(&mut self) -> Result<Duration, LaunchError> {
-                Ok(Duration::from_nanos(1))
-            }
-            fn outputs(&mut self) -> Result<Outputs<f64>, LaunchError> {
-                let mut outputs = self.outputs.clone();
-                if self.poisoned {
-                    outputs.nodes.fill(f64::NAN);
-                } else if let Some(value) = self.value {
-                    outputs.nodes[0] = value;
-                }
-                Ok(outputs)
-            }
-            fn input_digest(&mut self) -> Result<u64, LaunchError> {
-                Ok(0)
-            }
-        }
         let variant: Variant = "cfconv_linear_gaussian_cosine_receiver".parse().expect("a variant");
         let inputs = case_inputs(&variant, "many_rows");
         let outputs = forward(&variant, &inputs).expect("right").outputs;
@@ -279,11 +250,16 @@ mod tests {
         reference.oracle =
             Oracle { outputs: gather(&oracle.outputs, &rows), magnitude: gather(&oracle.magnitude, &rows) };
         reference.rows = Some(rows);
-        let launch = |value| OneRow { outputs: outputs.clone(), poisoned: false, value };
-        assert!(verifier.recheck(&mut launch(Some(f64::NAN))).is_err());
-        verifier.recheck(&mut launch(None)).expect("right");
-        assert!(verifier.recheck(&mut launch(Some(outputs.nodes[0] + 1.0))).is_err());
+        let launch = |value| {
+            let mut outputs = outputs.clone();
+            outputs.nodes[0] = value;
+            Played::<FusedMessage>::on(inputs.clone(), outputs, false)
+        };
+        assert!(verifier.recheck(&mut launch(f64::NAN)).is_err());
+        verifier.recheck(&mut launch(outputs.nodes[0])).expect("right");
+        assert!(verifier.recheck(&mut launch(outputs.nodes[0] + 1.0)).is_err());
     }
+
     fn list_inputs(id: &str) -> cell_list::Inputs<f64> {
         let variant: cell_list::Variant = "full_cells".parse().expect("a variant");
         let case = CellList::cases(&variant, CaseSet::Full).into_iter().find(|c| c.id == id).expect("in the catalogue");
@@ -325,32 +301,6 @@ mod tests {
         }
     }
 
-    /// A list as it is, of no device.
-    struct Played {
-        list: NeighborList<f64>,
-        poisoned: bool,
-    }
-
-    impl Launch<CellList> for Played {
-        fn poison(&mut self) -> Result<(), LaunchError> {
-            self.poisoned = true;
-            Ok(())
-        }
-        fn run(&mut self) -> Result<(), LaunchError> {
-            self.poisoned = false;
-            Ok(())
-        }
-        fn time(&mut self) -> Result<Duration, LaunchError> {
-            Ok(Duration::from_nanos(1))
-        }
-        fn outputs(&mut self) -> Result<NeighborList<f64>, LaunchError> {
-            Ok(if self.poisoned { NeighborList::default() } else { self.list.clone() })
-        }
-        fn input_digest(&mut self) -> Result<u64, LaunchError> {
-            Ok(0)
-        }
-    }
-
     #[test]
     fn a_fault_of_a_list_outside_the_sampled_rows_shows() {
         let inputs = list_inputs("liquid");
@@ -369,7 +319,8 @@ mod tests {
             let altered = |change: &dyn Fn(lists::Edge) -> Option<lists::Edge>| {
                 let all = lists::edges(&right).into_iter();
                 let edges = all.filter_map(|edge| if of_pair(&edge) { change(edge) } else { Some(edge) });
-                Played { list: lists::assembled(inputs.n_atoms(), edges.collect()), poisoned: false }
+                let list = lists::assembled(inputs.n_atoms(), edges.collect());
+                Played::<CellList>::new(NeighborList::default(), vec![list])
             };
             let whole = |edge| Some(edge);
             let missing = |_| None;

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use ff_reference::Oracle;
 use ff_reference::cell_list::{Oracle as ListOracle, search_rows};
-use ff_reference::fused_message::{Oracle, forward};
+use ff_reference::fused_message::forward;
 use ff_spec::cell_list::NeighborList;
 use ff_spec::fused_message::{Filter, Inputs, Outputs, Variant};
 use ff_spec::{CellList, Dtype, FusedMessage, Problem, cell_list};
@@ -12,6 +13,7 @@ use ff_tables::gate_tolerance;
 use ff_testkit::gate::Gated;
 use ff_testkit::generators::rounded;
 use ff_testkit::generators::systems::rounded_batch;
+use ff_testkit::tolerance::norm;
 
 use crate::space::Part;
 
@@ -85,7 +87,7 @@ impl Tuned for FusedMessage {
         inputs: &Inputs<f64>,
         dtype: Dtype,
         work: usize,
-    ) -> Result<(Oracle, Option<Rows>), String> {
+    ) -> Result<(Oracle<Outputs<f64>>, Option<Rows>), String> {
         let mut inputs = rounded(inputs, dtype);
         let rows = message_rows(&inputs, work);
         if let Some(rows) = &rows {
@@ -241,9 +243,8 @@ fn row_sums(outputs: &Outputs<f64>, n_atoms: usize) -> Vec<[f64; 2]> {
 
 /// Compares the rows of two configurations that computed the same, in the norm over all rows.
 fn compare_sums(found: &[[f64; 2]], expected: &[[f64; 2]], dtype: Dtype) -> Result<(), String> {
-    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
-    let off = norm(&mut found.iter().zip(expected).map(|(f, e)| f[0] - e[0]));
-    let size = norm(&mut expected.iter().map(|e| e[1]));
+    let off = norm(found.iter().zip(expected).map(|(f, e)| f[0] - e[0]));
+    let size = norm(expected.iter().map(|e| e[1]));
     // Each of the two may be off by the tolerance.
     let allowed = 2.0 * gate_tolerance(dtype) * size;
     if found.len() == expected.len() && off <= allowed {

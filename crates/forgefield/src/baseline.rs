@@ -9,6 +9,7 @@ use ff_ops::unfused;
 use ff_spec::fused_message::{FilterKind, Inputs, Outputs, Variant};
 use ff_spec::{Dtype, LaunchError, Prepare, RuntimeKind};
 use ff_testkit::generators::rounded;
+use ff_testkit::tolerance::norm;
 use ff_tune::Baseline;
 
 /// Tensors of the size of the largest that live at once in the composition.
@@ -86,9 +87,8 @@ fn distance(out: &Outputs<f64>, reference: &Outputs<f64>) -> f64 {
         if out.len() != reference.len() {
             return f64::INFINITY;
         }
-        let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
-        let off = norm(&mut out.iter().zip(reference).map(|(o, r)| o - r));
-        if off == 0.0 { 0.0 } else { off / norm(&mut reference.iter().copied()) }
+        let off = norm(out.iter().zip(reference).map(|(o, r)| o - r));
+        if off == 0.0 { 0.0 } else { off / norm(reference.iter().copied()) }
     };
     let (nodes, vectors) = (relative(&out.nodes, &reference.nodes), relative(&out.vectors, &reference.vectors));
     // `f64::max` would drop a NaN.

@@ -1,8 +1,8 @@
 //! Edge vectors and sums of edges through Burn's graph, against the oracle, the host kernels and differences.
 
 use burn::backend::wgpu::Wgpu;
+use burn::tensor::DType;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{DType, TensorData};
 use burn_autodiff::Autodiff;
 use burn_flex::Flex;
 use ff_reference::force_scatter as oracle;
@@ -11,12 +11,7 @@ use ff_spec::force_scatter::{BackwardInputs, DoubleBackwardInputs, Gradients, In
 use ff_testkit::tolerance::{Order, tolerance};
 
 use super::*;
-use crate::testing::floats;
-
-/// Numbers of mixed sign and size.
-fn numbers(n: usize, seed: usize) -> Vec<f64> {
-    (0..n).map(|i| ((i * 7 + seed * 13) as f64 * 0.73).sin()).collect()
-}
+use crate::testing::{assert_agree, floats, indices, numbers, numbers_of};
 
 /// Three systems of 4, 0 and 5 atoms, all pairs within each.
 fn inputs() -> Inputs<f64> {
@@ -33,14 +28,8 @@ fn inputs() -> Inputs<f64> {
 }
 
 fn graph<B: Backend>(inputs: &Inputs<f64>, dtype: Dtype) -> Graph<B> {
-    let device = Default::default();
-    let indices = |values: &[u32]| {
-        let values: Vec<i64> = values.iter().map(|i| i64::from(*i)).collect();
-        let n = values.len();
-        Tensor::from_data(TensorData::new(values, [n]).convert_dtype(DType::I32), (&device, DType::I32))
-    };
-    let edge_vec = edges(&inputs.edge_vec, dtype);
-    Graph::new(indices(&inputs.row_ptr), indices(&inputs.sender), edge_vec).unwrap()
+    let indices = |values: &[u32]| indices(values, DType::I32, &Default::default());
+    Graph::new(indices(&inputs.row_ptr), indices(&inputs.sender), edges(&inputs.edge_vec, dtype)).unwrap()
 }
 
 fn edges<B: Backend>(values: &[f64], dtype: Dtype) -> Tensor<B, 2> {
@@ -49,19 +38,6 @@ fn edges<B: Backend>(values: &[f64], dtype: Dtype) -> Tensor<B, 2> {
 
 fn strains<B: Backend>(values: &[f64], dtype: Dtype) -> Tensor<B, 3> {
     floats(values, [values.len() / 9, 3, 3], dtype, &Default::default())
-}
-
-fn numbers_of<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> Vec<f64> {
-    tensor.to_data().iter::<f64>().collect()
-}
-
-fn assert_agree(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
-    let error = norm(&mut found.iter().zip(expected).map(|(a, b)| a - b));
-    let scale = norm(&mut expected.iter().copied());
-    assert!(scale > 0.0, "{what} tells nothing");
-    assert!(error <= tolerance * scale, "{what}: {error:e} of {scale:e}");
 }
 
 const GATHER: Variant = Variant { reduction: Reduction::Gather };

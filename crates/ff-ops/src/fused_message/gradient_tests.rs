@@ -8,18 +8,15 @@ use burn_autodiff::checkpoint::strategy::{BalancedCheckpointing, CheckpointStrat
 use burn_flex::Flex;
 use ff_reference::fused_message::{backward, double_backward};
 use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, Filter, Outputs};
+use ff_spec::{FusedMessageBackward, FusedMessageDoubleBackward};
 use ff_testkit::generators::{CaseSpec, rounded};
-use ff_testkit::gradients::{random_cotangents, random_tangent, rounded_backward, rounded_double_backward};
+use ff_testkit::gradients::{random_cotangents, random_tangent};
+use ff_testkit::tensors::ByTensors;
 use ff_testkit::tolerance::{Order, tolerance};
 
 use super::*;
-use crate::testing::{case, filter, floats, graph, spec, variants};
+use crate::testing::{assert_agree, case, filter, floats, graph, numbers, numbers_of, spec, variants};
 use crate::unfused;
-
-/// Numbers of mixed sign and size.
-fn numbers(n: usize, seed: usize) -> Vec<f64> {
-    (0..n).map(|i| ((i * 7 + seed * 13) as f64 * 0.73).sin()).collect()
-}
 
 fn tracked<B: AutodiffBackend>(filter: FilterTensors<B>) -> FilterTensors<B> {
     match filter {
@@ -122,20 +119,6 @@ impl<B: AutodiffBackend + FusedMessageBackend> Leaves<B> {
     }
 }
 
-fn numbers_of<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> Vec<f64> {
-    tensor.to_data().iter::<f64>().collect()
-}
-
-/// Asserts that tensors agree by the gate's norm.
-fn assert_agree(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
-    let error = norm(&mut found.iter().zip(expected).map(|(a, b)| a - b));
-    let scale = norm(&mut expected.iter().copied());
-    assert!(scale > 0.0, "{what} tells nothing");
-    assert!(error <= tolerance * scale, "{what}: {error:e} of {scale:e}");
-}
-
 /// Random cotangents as tensors.
 fn cotangents<B: Backend>(
     inputs: &Inputs<f64>,
@@ -202,7 +185,7 @@ fn gradients_are_the_oracle_s<B: FusedMessageBackend>() {
     for variant in variants("gaussian", "cosine", Reduction::Receiver) {
         let inputs = case(&spec(), &variant);
         let grad = random_cotangents(&inputs, 3);
-        let all = rounded_backward(&BackwardInputs { inputs, grad, wanted: Wanted::ALL }, Dtype::F32);
+        let all = FusedMessageBackward::rounded(&BackwardInputs { inputs, grad, wanted: Wanted::ALL }, Dtype::F32);
         let oracle = backward(&variant, &all).unwrap().outputs;
         let found = fused::<B, NoCheckpointing>(&variant, &all.inputs, &all.grad, Dtype::F32);
         let expected: Vec<_> = oracle.tensors().into_iter().filter(|(_, values)| !values.is_empty()).collect();
@@ -225,7 +208,7 @@ fn the_gradients_have_gradients() {
         {
             let inputs = case(&spec(), &variant);
             let (grad, tangent) = (random_cotangents(&inputs, 3), random_tangent(&inputs, true, 3));
-            let all = rounded_double_backward(&DoubleBackwardInputs { inputs, grad, tangent }, dtype);
+            let all = FusedMessageDoubleBackward::rounded(&DoubleBackwardInputs { inputs, grad, tangent }, dtype);
             let oracle = double_backward(&variant, &all).unwrap().outputs;
             let DoubleBackwardInputs { inputs, grad, tangent } = &all;
 

@@ -1,5 +1,5 @@
 use burn::backend::wgpu::{Wgpu, WgpuDevice};
-use burn::tensor::{DType, TensorData};
+use burn::tensor::DType;
 use burn_flex::Flex;
 use ff_spec::Clock;
 use ff_spec::fused_message::Outputs;
@@ -7,7 +7,7 @@ use ff_tables::{Entry, EntryFields, Evidence, Pass, Step, Versions, gate_toleran
 use ff_testkit::generators::{CaseSpec, Degrees};
 
 use super::*;
-use crate::testing::{case, distance, filter, floats, graph, on_host, spec, variants};
+use crate::testing::{case, distance, filter, floats, graph, numbers_of, on_host, spec, variants};
 
 /// The op on tensors made of `inputs`.
 fn call<B: FusedMessageBackend>(
@@ -28,9 +28,8 @@ fn call<B: FusedMessageBackend>(
 }
 
 fn read<B: Backend>(message: Message<B>) -> Outputs<f64> {
-    let wide = |data: TensorData| data.iter::<f64>().collect();
-    let vectors = message.vectors.map(|v| wide(v.into_data())).unwrap_or_default();
-    Outputs { nodes: wide(message.nodes.into_data()), vectors }
+    let vectors = message.vectors.as_ref().map(numbers_of).unwrap_or_default();
+    Outputs { nodes: numbers_of(&message.nodes), vectors }
 }
 
 /// Every message, filter, reduction and dtype that the device has.

@@ -1,9 +1,5 @@
 use super::*;
-
-/// Numbers of mixed sign and size without a generator: what they are does not matter.
-fn numbers(n: usize, seed: usize) -> Vec<f64> {
-    (0..n).map(|i| ((i * 7 + seed * 13) as f64 * 0.73).sin()).collect()
-}
+use crate::testing::numbers;
 
 /// Systems of 3, 0, 1 and 2 atoms: rows of several edges, of none, edges between an atom and its own image.
 fn inputs() -> Inputs<f64> {

@@ -5,24 +5,7 @@ use ff_spec::fused_message::{
 };
 
 use super::{Dual, Number, ReferenceError, Tracked, call, check_finite};
-
-/// What the first backward computes, and the scale that rounding errors of it are judged by.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BackwardOracle {
-    /// The exact result, to f64 rounding.
-    pub outputs: Gradients<f64>,
-    /// As [`Oracle::magnitude`](super::Oracle::magnitude).
-    pub magnitude: Gradients<f64>,
-}
-
-/// What the second backward computes, and the scale that rounding errors of it are judged by.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DoubleBackwardOracle {
-    /// The exact result, to f64 rounding.
-    pub outputs: DoubleGradients<f64>,
-    /// As [`Oracle::magnitude`](super::Oracle::magnitude).
-    pub magnitude: DoubleGradients<f64>,
-}
+use crate::Oracle;
 
 /// The gradients of L = ⟨g, forward⟩ that are wanted, for cotangents g.
 ///
@@ -31,11 +14,11 @@ pub struct DoubleBackwardOracle {
 ///
 /// # Errors
 /// [`ReferenceError`] for inputs that are not the variant's.
-pub fn backward(variant: &Variant, inputs: &BackwardInputs<f64>) -> Result<BackwardOracle, ReferenceError> {
+pub fn backward(variant: &Variant, inputs: &BackwardInputs<f64>) -> Result<Oracle<Gradients<f64>>, ReferenceError> {
     let tracked = backward_over::<Tracked>(variant, inputs)?;
     let (outputs, magnitude) = (tracked.map(|x| x.value), tracked.map(magnitude));
     check_finite(outputs.tensors())?;
-    Ok(BackwardOracle { outputs, magnitude })
+    Ok(Oracle { outputs, magnitude })
 }
 
 /// The gradients of Q = ⟨t, gradients of L⟩ in g and in every input, for cotangents g and t: what Q is at edges is as in
@@ -49,11 +32,11 @@ pub fn backward(variant: &Variant, inputs: &BackwardInputs<f64>) -> Result<Backw
 pub fn double_backward(
     variant: &Variant,
     inputs: &DoubleBackwardInputs<f64>,
-) -> Result<DoubleBackwardOracle, ReferenceError> {
+) -> Result<Oracle<DoubleGradients<f64>>, ReferenceError> {
     let tracked = double_backward_over::<Tracked>(variant, inputs)?;
     let (outputs, magnitude) = (tracked.map(|x| x.value), tracked.map(magnitude));
     check_finite(outputs.tensors())?;
-    Ok(DoubleBackwardOracle { outputs, magnitude })
+    Ok(Oracle { outputs, magnitude })
 }
 
 /// The least that a sum of any terms counts for: below 1e-38 f32 has no numbers to full precision, its tolerance is 1e-5,
@@ -104,17 +87,13 @@ mod tests {
     use super::*;
     use crate::fused_message::{FilterFunction, forward};
     use crate::radial::{RADIAL_FUNCTIONS, RadialKind, default_parameters};
+    use crate::testing::numbers;
 
     const R_C: f64 = 4.0;
     /// The edge at d = 0.
     const AT_ZERO: usize = 2;
     /// The edges at and beyond the cutoff.
     const BEYOND: [usize; 2] = [4, 6];
-
-    /// Numbers of mixed sign and size without a generator: what they are does not matter.
-    fn numbers(n: usize, seed: usize) -> Vec<f64> {
-        (0..n).map(|i| ((i * 7 + seed * 13) as f64 * 0.73).sin()).collect()
-    }
 
     /// Three atoms, edges of every kind: long, short, to itself, and those that contribute in part or not at all.
     fn linear(message: Message, basis: &str, cutoff: &str) -> Inputs<f64> {
@@ -277,7 +256,7 @@ mod tests {
         a.iter().zip(b).map(pair).sum()
     }
 
-    fn first(variant: &Variant, inputs: &Inputs<f64>, grad: &Outputs<f64>) -> BackwardOracle {
+    fn first(variant: &Variant, inputs: &Inputs<f64>, grad: &Outputs<f64>) -> Oracle<Gradients<f64>> {
         let inputs = BackwardInputs { inputs: inputs.clone(), grad: grad.clone(), wanted: Wanted::ALL };
         backward(variant, &inputs).unwrap()
     }
@@ -287,7 +266,7 @@ mod tests {
         inputs: &Inputs<f64>,
         grad: &Outputs<f64>,
         tangent: &Gradients<f64>,
-    ) -> DoubleBackwardOracle {
+    ) -> Oracle<DoubleGradients<f64>> {
         let (inputs, grad, tangent) = (inputs.clone(), grad.clone(), tangent.clone());
         double_backward(variant, &DoubleBackwardInputs { inputs, grad, tangent }).unwrap()
     }
@@ -306,7 +285,7 @@ mod tests {
     fn backward_matches_differences() {
         for (variant, inputs) in all() {
             let grad = cotangents(&inputs, 20);
-            let BackwardOracle { outputs, magnitude } = first(&variant, &inputs, &grad);
+            let Oracle { outputs, magnitude } = first(&variant, &inputs, &grad);
             for (tensor, t) in directions(&inputs, 30) {
                 let l =
                     |h| product(&forward(&variant, &moved(&inputs, &t, h)).unwrap().outputs.tensors(), &grad.tensors());
@@ -325,7 +304,7 @@ mod tests {
     fn double_backward_matches_differences_of_backward() {
         for (variant, inputs) in all() {
             let (grad, t) = (cotangents(&inputs, 20), direction(&inputs, 30));
-            let DoubleBackwardOracle { outputs, magnitude } = second(&variant, &inputs, &grad, &t);
+            let Oracle { outputs, magnitude } = second(&variant, &inputs, &grad, &t);
             let q = |inputs: &Inputs<f64>, grad: &Outputs<f64>| {
                 product(&first(&variant, inputs, grad).outputs.tensors(), &t.tensors())
             };
@@ -351,7 +330,7 @@ mod tests {
     fn the_gradient_in_g_is_the_derivative_of_the_outputs() {
         for (variant, inputs) in all() {
             let (grad, t) = (cotangents(&inputs, 20), direction(&inputs, 30));
-            let DoubleBackwardOracle { outputs, magnitude } = second(&variant, &inputs, &grad, &t);
+            let Oracle { outputs, magnitude } = second(&variant, &inputs, &grad, &t);
             let at = |h| forward(&variant, &moved(&inputs, &t, h)).unwrap().outputs;
             let [down_2, down, up, up_2] = [-2e-3, -1e-3, 1e-3, 2e-3].map(at);
             for tensor in 0..2 {
@@ -389,7 +368,7 @@ mod tests {
                 of_other.outputs.grad, along_t.outputs.grad,
                 "{variant}: the gradient in g does not depend on g"
             );
-            let parts = |o: &DoubleBackwardOracle| -> Vec<f64> {
+            let parts = |o: &Oracle<DoubleGradients<f64>>| -> Vec<f64> {
                 o.outputs.gradients.tensors().into_iter().flat_map(|(_, v)| v.to_vec()).collect()
             };
             let magnitudes = of_sum.magnitude.gradients.tensors().into_iter().flat_map(|(_, v)| v.to_vec());
@@ -478,7 +457,7 @@ mod tests {
         // exp(−200) is no number of f32, exp(−2000) none of f64; each needs 4 Å² or so.
         (gamma[0], gamma[1]) = (80.0, 1e5);
         inputs.edge_vec.chunks_exact_mut(3).for_each(|r| r.copy_from_slice(&[0.0, 1.6, 0.1]));
-        let BackwardOracle { outputs, magnitude } = first(&variant, &inputs, &cotangents(&inputs, 20));
+        let Oracle { outputs, magnitude } = first(&variant, &inputs, &cotangents(&inputs, 20));
         let (Some(Filter::Linear { a, .. }), Some(Filter::Linear { a: m, .. })) = (outputs.filter, magnitude.filter)
         else {
             panic!("the filter is linear")

@@ -14,8 +14,9 @@
 //! The op is linear in g and in r, so ∂Q/∂r and ∂Q/∂g do not depend on either and nothing depends on F̄.
 
 use crate::Scalar;
+use crate::dtype::cast_by_map;
 
-use super::{InputError, Inputs, Outputs, cast, check_tensors};
+use super::{InputError, Inputs, Outputs, check_tensors};
 
 /// Gradients in the floating-point inputs, or one cotangent for each of them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -70,19 +71,12 @@ impl<T> Gradients<T> {
     }
 }
 
-impl<T: Scalar> Gradients<T> {
-    /// The same tensors in another dtype, rounded to nearest.
-    pub fn cast<U: Scalar>(&self) -> Gradients<U> {
-        Gradients { edge_vec: cast(&self.edge_vec), edge_grad: cast(&self.edge_grad) }
-    }
-}
+cast_by_map!(Gradients, DoubleGradients);
 
 impl<T> DoubleGradients<T> {
     /// Every tensor by the name of its field, those in F̄ and S̄ as `grad.forces` and `grad.strain`.
     pub fn tensors(&self) -> Vec<(&'static str, &[T])> {
-        let mut all = vec![("grad.forces", &self.grad.forces[..]), ("grad.strain", &self.grad.strain[..])];
-        all.extend(self.gradients.tensors());
-        all
+        [grad_tensors(&self.grad), self.gradients.tensors()].concat()
     }
 
     /// The same tensors with every element changed.
@@ -91,11 +85,8 @@ impl<T> DoubleGradients<T> {
     }
 }
 
-impl<T: Scalar> DoubleGradients<T> {
-    /// The same tensors in another dtype, rounded to nearest.
-    pub fn cast<U: Scalar>(&self) -> DoubleGradients<U> {
-        self.map(|x| U::from_f64(x.to_f64()))
-    }
+fn grad_tensors<T>(grad: &Outputs<T>) -> Vec<(&'static str, &[T])> {
+    vec![("grad.forces", &grad.forces[..]), ("grad.strain", &grad.strain[..])]
 }
 
 fn check_grad<T: Scalar>(inputs: &Inputs<T>, grad: &Outputs<T>) -> Result<(), InputError> {
@@ -121,9 +112,7 @@ impl<T: Scalar> BackwardInputs<T> {
 
     /// Every floating-point tensor by its name, the cotangents as `grad.forces` and `grad.strain`.
     pub fn tensors(&self) -> Vec<(&'static str, &[T])> {
-        let mut all = self.inputs.tensors();
-        all.extend([("grad.forces", &self.grad.forces[..]), ("grad.strain", &self.grad.strain[..])]);
-        all
+        [self.inputs.tensors(), grad_tensors(&self.grad)].concat()
     }
 
     /// Checks as [`Inputs::check`] does, and the cotangents' shapes and finiteness.
@@ -149,11 +138,9 @@ impl<T: Scalar> DoubleBackwardInputs<T> {
 
     /// Every floating-point tensor by its name, the cotangents as `grad.*` and the direction as `tangent.*`.
     pub fn tensors(&self) -> Vec<(&'static str, &[T])> {
-        let mut all = self.inputs.tensors();
-        all.extend([("grad.forces", &self.grad.forces[..]), ("grad.strain", &self.grad.strain[..])]);
         let Gradients { edge_vec, edge_grad } = &self.tangent;
-        all.extend([("tangent.edge_vec", &edge_vec[..]), ("tangent.edge_grad", &edge_grad[..])]);
-        all
+        let tangent = vec![("tangent.edge_vec", &edge_vec[..]), ("tangent.edge_grad", &edge_grad[..])];
+        [self.inputs.tensors(), grad_tensors(&self.grad), tangent].concat()
     }
 
     /// Checks as [`Inputs::check`] does, and the cotangents' and the direction's shapes and finiteness.

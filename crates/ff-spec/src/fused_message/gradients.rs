@@ -5,6 +5,7 @@
 //! gradients of Q in g and in every input. Each gradient has the shape of what it is taken in and its unit inverted.
 
 use crate::Scalar;
+use crate::dtype::cast_by_map;
 
 use super::{Filter, InputError, Inputs, Message, Outputs, shape_error};
 
@@ -86,12 +87,7 @@ impl<T> Outputs<T> {
     }
 }
 
-impl<T: Scalar> Outputs<T> {
-    /// The same tensors in another dtype, rounded to nearest.
-    pub fn cast<U: Scalar>(&self) -> Outputs<U> {
-        self.map(|x| U::from_f64(x.to_f64()))
-    }
-}
+cast_by_map!(Outputs, Filter, Gradients, DoubleGradients);
 
 impl<T> Filter<T> {
     /// Every tensor by its name in `ops.md`.
@@ -147,11 +143,6 @@ impl<T: Scalar> Gradients<T> {
     pub fn named(&self, prefix: &str, inputs: &Inputs<T>) -> Vec<(String, Vec<usize>, &[T])> {
         named_gradients(prefix, inputs, self)
     }
-
-    /// The same tensors in another dtype, rounded to nearest.
-    pub fn cast<U: Scalar>(&self) -> Gradients<U> {
-        self.map(|x| U::from_f64(x.to_f64()))
-    }
 }
 
 impl<T> DoubleGradients<T> {
@@ -165,13 +156,6 @@ impl<T> DoubleGradients<T> {
     /// The same tensors with every element changed.
     pub fn map<U>(&self, mut change: impl FnMut(&T) -> U) -> DoubleGradients<U> {
         DoubleGradients { grad: self.grad.map(&mut change), gradients: self.gradients.map(change) }
-    }
-}
-
-impl<T: Scalar> DoubleGradients<T> {
-    /// The same tensors in another dtype, rounded to nearest.
-    pub fn cast<U: Scalar>(&self) -> DoubleGradients<U> {
-        self.map(|x| U::from_f64(x.to_f64()))
     }
 }
 

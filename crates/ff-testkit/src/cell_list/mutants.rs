@@ -7,12 +7,10 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use ff_spec::cell_list::{InputError, Inputs, List, NeighborList, Variant};
-use ff_spec::{
-    Atomics, CellList, Clock, Device, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Limits, Prepare, Problem,
-    RuntimeKind,
-};
+use ff_spec::{CellList, Clock, Device, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Prepare, Problem};
 
 use crate::generators::systems::rounded_batch;
+use crate::mutants::scalar_device;
 
 /// One edge.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -97,10 +95,7 @@ fn in_this_order(n_atoms: usize, edges: &[Edge]) -> NeighborList<f64> {
 pub fn scalar_list(inputs: &Inputs<f64>, list: List, dtype: Dtype) -> Result<NeighborList<f64>, InputError> {
     inputs.check()?;
     // A sum or product of two numbers of f32 that is rounded to f64 and then to f32 is rounded as if once.
-    let round = |x: f64| match dtype {
-        Dtype::F32 => f64::from(x as f32),
-        Dtype::F64 => x,
-    };
+    let round = |x: f64| dtype.round(x);
     let mut found = Vec::new();
     for system in 0..inputs.n_systems() {
         let pbc = inputs.pbc[system];
@@ -188,18 +183,7 @@ pub struct ScalarLists(DeviceId);
 
 impl Default for ScalarLists {
     fn default() -> Self {
-        Self(DeviceId {
-            runtime: RuntimeKind::Host,
-            name: "scalar".to_owned(),
-            slug: "scalar".to_owned(),
-            arch: "scalar".to_owned(),
-            driver: String::new(),
-            software: true,
-            threads: 1,
-            limits: Limits { max_units_per_cube: 1, shared_memory: 0, plane_size: 1 },
-            atomics: Atomics::default(),
-            f64: true,
-        })
+        Self(scalar_device())
     }
 }
 
@@ -531,16 +515,15 @@ pub fn mutated(mut list: NeighborList<f64>, mutation: Mutation, kind: List) -> N
 
 #[cfg(test)]
 mod tests {
-    use std::ops::ControlFlow;
-
     use ff_spec::cell_list::Strategy;
     use proptest::prelude::*;
 
     use super::*;
     use crate::catalogue::{CaseSet, OracleCache};
     use crate::cell_list::discriminates;
-    use crate::gate::{GatePlan, GateSummary, Verdict, check, run_gate};
+    use crate::gate::{Verdict, check};
     use crate::generators::systems::strategies;
+    use crate::testing::{assert_caught, assert_passes, gate};
     use crate::tolerance::{Order, tolerance};
 
     const VARIANTS: [Variant; 2] = [
@@ -548,26 +531,12 @@ mod tests {
         Variant { list: List::Half, strategy: Strategy::Brute },
     ];
 
-    fn gate(
-        runtime: &dyn Prepare<CellList>,
-        variants: &[Variant],
-        cache: &mut OracleCache<CellList>,
-        set: CaseSet,
-    ) -> GateSummary {
-        let plan = GatePlan::<CellList> { variants, dtypes: &Dtype::ALL, set, seeds: 3 };
-        run_gate(&[runtime], &plan, cache, &mut |_| ControlFlow::Continue(()))
-    }
-
     #[test]
     fn the_right_search_passes_everything() {
-        let summary = gate(&ScalarLists::default(), &VARIANTS, &mut OracleCache::default(), CaseSet::Full);
-        let failure = summary.cases.iter().find(|row| row.verdict != "passed");
-        assert_eq!(summary.failure(), None, "{failure:?}");
-        assert_eq!(summary.passed, summary.cases.len());
+        let summary = assert_passes(&ScalarLists::default(), &VARIANTS, &Dtype::ALL);
         // Every case leaves f32 the digits that tables ask for.
         for row in &summary.cases {
             assert!(row.rel_error.unwrap() <= tolerance(row.dtype, Order::Forward) / 2.0, "{row:?}");
-            assert_eq!(row.op, "cell_list");
         }
     }
 
@@ -576,13 +545,8 @@ mod tests {
         let mut cache = OracleCache::default();
         for mutation in Mutation::ALL {
             let runtime = mutate(Box::new(ScalarLists::default()), mutation);
-            for variant in VARIANTS.into_iter().filter(|v| mutation.concerns(v.list)) {
-                let summary = gate(runtime.as_ref(), &[variant], &mut cache, CaseSet::Quick);
-                for dtype in Dtype::ALL {
-                    let caught = summary.cases.iter().any(|r| r.dtype == dtype && r.verdict == "failed");
-                    assert!(caught, "{mutation:?} went unnoticed in {variant} {dtype}");
-                }
-            }
+            let variants: Vec<_> = VARIANTS.into_iter().filter(|v| mutation.concerns(v.list)).collect();
+            assert_caught(&format!("{mutation:?}"), runtime.as_ref(), &variants, &mut cache);
         }
     }
 
@@ -608,7 +572,7 @@ mod tests {
         ] {
             let runtime = mutate(Box::new(ScalarLists::default()), mutation);
             let variants = VARIANTS.into_iter().filter(|v| v.list == list).collect::<Vec<_>>();
-            let summary = gate(runtime.as_ref(), &variants, &mut cache, CaseSet::Quick);
+            let summary = gate(runtime.as_ref(), &variants, &Dtype::ALL, CaseSet::Quick, &mut cache);
             let reasons: Vec<&str> = summary.cases.iter().filter_map(|r| r.reason.as_deref()).collect();
             assert!(reasons.iter().any(|r| r.contains(expected)), "{mutation:?}: {:?}", reasons.first());
         }

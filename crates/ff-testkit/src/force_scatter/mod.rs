@@ -1,16 +1,17 @@
 //! What the three orders of `force_scatter` are judged by: cases, comparison of every tensor, faults on purpose.
 
-use ff_reference::force_scatter::{Oracle, ReferenceError, backward, double_backward, forward};
+use ff_reference::Oracle;
+use ff_reference::force_scatter::{ReferenceError, backward, double_backward, forward};
 use ff_spec::force_scatter::{
     BackwardInputs, DoubleBackwardInputs, DoubleGradients, Gradients, Inputs, Outputs, Reduction, Variant,
 };
-use ff_spec::{Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, Op, Problem};
+use ff_spec::{ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::catalogue::{Case, CaseSet, Evaluated};
-use crate::gate::{Gated, Verdict, compare_tensors, differing_bits, survivor, tell_tensors};
+use crate::catalogue::{Case, CaseSet};
 use crate::generators::Degrees;
+use crate::tensors::{ByTensors, tensors_of_spec};
 use crate::tolerance::Order;
 
 pub mod mutants;
@@ -135,151 +136,89 @@ pub fn random_tangent(inputs: &Inputs<f64>, seed: u64) -> Gradients<f64> {
     Gradients { edge_vec: numbers(), edge_grad: numbers() }
 }
 
-/// One order of the op, as cases and faults see it.
-pub trait Scatter: Op<Variant = Variant> {
-    /// What outputs are compared by.
-    const TOLERANCE: Order;
+impl ByTensors for ForceScatter {
+    type Spec = ScatterSpec;
+    type Error = ReferenceError;
+    const TOLERANCE: Order = Order::Forward;
 
-    /// The inputs of a case.
-    fn random(spec: &ScatterSpec, seed: u64) -> Self::Inputs;
-    /// The inputs as a kernel of `dtype` sees them, widened again.
-    fn rounded(inputs: &Self::Inputs, dtype: Dtype) -> Self::Inputs;
-    /// The forward's inputs among them.
-    fn forward(inputs: &Self::Inputs) -> &Inputs<f64>;
-    /// The forward's inputs among them.
-    fn forward_mut(inputs: &mut Self::Inputs) -> &mut Inputs<f64>;
-    /// Every floating-point tensor of the inputs.
-    fn input_tensors(inputs: &Self::Inputs) -> Vec<(&'static str, &[f64])>;
-    /// The oracle's results.
-    ///
-    /// # Errors
-    /// [`ReferenceError`].
-    fn oracle(inputs: &Self::Inputs) -> Result<Oracle<Self::Outputs>, ReferenceError>;
-    /// Every tensor of the outputs.
-    fn tensors(outputs: &Self::Outputs) -> Vec<(&'static str, &[f64])>;
-    /// Every element of the outputs changed.
-    fn map(outputs: &Self::Outputs, change: &mut dyn FnMut(f64) -> f64) -> Self::Outputs;
-    /// Outputs of the right size, all NaN.
-    fn poisoned(inputs: &Self::Inputs) -> Self::Outputs;
+    fn cases(_: &Variant, set: CaseSet) -> Vec<Case<ScatterSpec>> {
+        cases(set)
+    }
+
+    fn representative(_: &Variant) -> Variant {
+        Variant { reduction: Reduction::Gather }
+    }
+
+    fn inputs(spec: &ScatterSpec, _: &Variant, seed: u64) -> Result<Inputs<f64>, ReferenceError> {
+        Ok(random_inputs(spec, seed))
+    }
+
+    fn oracle(_: &Variant, inputs: &Inputs<f64>) -> Result<Oracle<Outputs<f64>>, ReferenceError> {
+        forward(inputs)
+    }
+
+    fn same_bits(variant: &Variant) -> Option<&'static str> {
+        (variant.reduction == Reduction::Gather).then_some("gather")
+    }
+
+    tensors_of_spec!(Inputs<f64>, inputs => *inputs);
 }
 
-macro_rules! gated {
-    ($op:ident, $inputs:ident, $outputs:ident, $tolerance:expr, $oracle:ident, $random:expr, $list:ident in $pattern:pat) => {
-        impl Scatter for $op {
-            const TOLERANCE: Order = $tolerance;
+impl ByTensors for ForceScatterBackward {
+    type Spec = ScatterSpec;
+    type Error = ReferenceError;
+    const TOLERANCE: Order = Order::First;
 
-            fn random(spec: &ScatterSpec, seed: u64) -> $inputs<f64> {
-                let make: fn(Inputs<f64>, u64) -> $inputs<f64> = $random;
-                make(random_inputs(spec, seed), seed)
-            }
-            fn rounded(inputs: &$inputs<f64>, dtype: Dtype) -> $inputs<f64> {
-                match dtype {
-                    Dtype::F32 => inputs.cast::<f32>().cast(),
-                    Dtype::F64 => inputs.clone(),
-                }
-            }
-            fn forward(inputs: &$inputs<f64>) -> &Inputs<f64> {
-                let $pattern = inputs;
-                $list
-            }
-            fn forward_mut(inputs: &mut $inputs<f64>) -> &mut Inputs<f64> {
-                let $pattern = inputs;
-                $list
-            }
-            fn input_tensors(inputs: &$inputs<f64>) -> Vec<(&'static str, &[f64])> {
-                inputs.tensors()
-            }
-            fn oracle(inputs: &$inputs<f64>) -> Result<Oracle<$outputs<f64>>, ReferenceError> {
-                $oracle(inputs)
-            }
-            fn tensors(outputs: &$outputs<f64>) -> Vec<(&'static str, &[f64])> {
-                outputs.tensors()
-            }
-            fn map(outputs: &$outputs<f64>, change: &mut dyn FnMut(f64) -> f64) -> $outputs<f64> {
-                outputs.map(|x| change(*x))
-            }
-            fn poisoned(inputs: &$inputs<f64>) -> $outputs<f64> {
-                inputs.poisoned_outputs()
-            }
-        }
+    fn cases(_: &Variant, set: CaseSet) -> Vec<Case<ScatterSpec>> {
+        cases(set)
+    }
 
-        impl Gated for $op {
-            type Spec = ScatterSpec;
-            type Oracle = Oracle<$outputs<f64>>;
-            type Error = ReferenceError;
+    fn representative(variant: &Variant) -> Variant {
+        ForceScatter::representative(variant)
+    }
 
-            fn cases(_: &Variant, set: CaseSet) -> Vec<Case<ScatterSpec>> {
-                cases(set)
-            }
+    fn inputs(spec: &ScatterSpec, _: &Variant, seed: u64) -> Result<BackwardInputs<f64>, ReferenceError> {
+        let inputs = random_inputs(spec, seed);
+        Ok(BackwardInputs { grad: random_cotangents(&inputs, seed), inputs })
+    }
 
-            fn representative(_: &Variant) -> Variant {
-                Variant { reduction: Reduction::Gather }
-            }
+    fn oracle(_: &Variant, inputs: &BackwardInputs<f64>) -> Result<Oracle<Gradients<f64>>, ReferenceError> {
+        backward(inputs)
+    }
 
-            fn evaluate(
-                case: &Case<ScatterSpec>,
-                _: &Variant,
-                dtype: Dtype,
-                seed: u64,
-            ) -> Result<Evaluated<Self>, ReferenceError> {
-                let inputs = Self::rounded(&Self::random(&case.spec, seed), dtype);
-                let oracle = Self::oracle(&inputs)?;
-                Ok(Evaluated { inputs, oracle })
-            }
+    fn same_bits(variant: &Variant) -> Option<&'static str> {
+        ForceScatter::same_bits(variant)
+    }
 
-            fn bytes(Evaluated { inputs, oracle }: &Evaluated<Self>) -> usize {
-                let list = Self::forward(inputs);
-                let floats = [inputs.tensors(), oracle.outputs.tensors(), oracle.magnitude.tensors()].concat();
-                let indices = list.sender.len() + list.row_ptr.len() + list.system_ptr.len();
-                floats.iter().map(|(_, values)| size_of_val(*values)).sum::<usize>() + indices * size_of::<u32>()
-            }
-
-            fn problem(name: &str, evaluated: &Evaluated<Self>) -> Problem {
-                Self::forward(&evaluated.inputs).problem(name)
-            }
-
-            fn discriminates(oracle: &Self::Oracle, dtype: Dtype) -> Result<(), String> {
-                tell_tensors(dtype, $tolerance, &oracle.outputs.tensors(), &oracle.magnitude.tensors())
-            }
-
-            fn survivor(outputs: &$outputs<f64>) -> Option<String> {
-                survivor(&outputs.tensors())
-            }
-
-            fn compare(outputs: &$outputs<f64>, oracle: &Self::Oracle, dtype: Dtype) -> Result<(f64, f64), Verdict> {
-                let (reference, magnitude) = (oracle.outputs.tensors(), oracle.magnitude.tensors());
-                compare_tensors(dtype, $tolerance, &outputs.tensors(), &reference, &magnitude)
-            }
-
-            fn broken_promise(variant: &Variant, first: &$outputs<f64>, second: &$outputs<f64>) -> Option<String> {
-                match variant.reduction {
-                    Reduction::Gather => differing_bits("gather", &first.tensors(), &second.tensors()),
-                    Reduction::Atomic => None,
-                }
-            }
-        }
-    };
+    tensors_of_spec!(Inputs<f64>, inputs => inputs.inputs);
 }
 
-gated!(ForceScatter, Inputs, Outputs, Order::Forward, forward, |inputs, _| inputs, list in list);
-gated!(
-    ForceScatterBackward,
-    BackwardInputs,
-    Gradients,
-    Order::First,
-    backward,
-    |inputs, seed| BackwardInputs { grad: random_cotangents(&inputs, seed), inputs },
-    list in BackwardInputs { inputs: list, .. }
-);
-gated!(
-    ForceScatterDoubleBackward,
-    DoubleBackwardInputs,
-    DoubleGradients,
-    Order::Second,
-    double_backward,
-    |inputs, seed| {
+impl ByTensors for ForceScatterDoubleBackward {
+    type Spec = ScatterSpec;
+    type Error = ReferenceError;
+    const TOLERANCE: Order = Order::Second;
+
+    fn cases(_: &Variant, set: CaseSet) -> Vec<Case<ScatterSpec>> {
+        cases(set)
+    }
+
+    fn representative(variant: &Variant) -> Variant {
+        ForceScatter::representative(variant)
+    }
+
+    fn inputs(spec: &ScatterSpec, _: &Variant, seed: u64) -> Result<DoubleBackwardInputs<f64>, ReferenceError> {
+        let inputs = random_inputs(spec, seed);
         let (grad, tangent) = (random_cotangents(&inputs, seed), random_tangent(&inputs, seed));
-        DoubleBackwardInputs { inputs, grad, tangent }
-    },
-    list in DoubleBackwardInputs { inputs: list, .. }
-);
+        Ok(DoubleBackwardInputs { inputs, grad, tangent })
+    }
+
+    fn oracle(_: &Variant, inputs: &DoubleBackwardInputs<f64>) -> Result<Oracle<DoubleGradients<f64>>, ReferenceError> {
+        double_backward(inputs)
+    }
+
+    fn same_bits(variant: &Variant) -> Option<&'static str> {
+        ForceScatter::same_bits(variant)
+    }
+
+    tensors_of_spec!(Inputs<f64>, inputs => inputs.inputs);
+}

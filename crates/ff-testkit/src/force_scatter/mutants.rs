@@ -1,21 +1,16 @@
 //! Faults on purpose: a scalar kernel of each order that rounds every operation to its dtype, and the same with a fault.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::rc::Rc;
-use std::time::{Duration, Instant};
-
 use ff_spec::force_scatter::{
     BackwardInputs, DoubleBackwardInputs, DoubleGradients, Gradients, Inputs, Outputs, Variant,
 };
 use ff_spec::{
-    Clock, Device, DeviceId, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, Launch,
-    LaunchConfig, LaunchError, Prepare, Problem,
+    Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, Launch, LaunchConfig, LaunchError, Prepare,
+    Problem,
 };
 
-use super::Scatter;
-use crate::mutants::scalar_device;
+use crate::mutants::Mutants;
+use crate::played::{Played, shape};
+use crate::tensors::ByTensors;
 
 /// A fault that a gate must catch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,10 +73,7 @@ impl Scalar<'_> {
     }
 
     fn round(&self, x: f64) -> f64 {
-        match self.dtype {
-            Dtype::F32 => f64::from(x as f32),
-            Dtype::F64 => x,
-        }
+        self.dtype.round(x)
     }
 
     fn for_each_edge(&self, mut visit: impl FnMut(usize, Ends)) {
@@ -161,7 +153,7 @@ impl Scalar<'_> {
 }
 
 /// An order with its scalar kernel.
-pub trait Kernel: Scatter {
+pub trait Kernel: ByTensors<Variant = Variant, Forward = Inputs<f64>> {
     /// Its results, before the faults that every kernel can have.
     fn compute(inputs: &Self::Inputs, dtype: Dtype, mutation: Option<Mutation>) -> Self::Outputs;
 }
@@ -204,34 +196,8 @@ impl Kernel for ForceScatterDoubleBackward {
     }
 }
 
-/// What launches have the same shape by: order, variant, dtype and the sizes of all tensors.
-type Shape = (u8, Variant, Dtype, Vec<usize>);
-
-/// The scalar kernels as a device, with or without a fault.
-#[derive(Debug)]
-pub struct MutantRuntime {
-    mutation: Option<Mutation>,
-    device: DeviceId,
-    /// The edge gradients of the first launch by shape.
-    leftovers: Rc<RefCell<HashMap<Shape, Vec<f64>>>>,
-}
-
-impl MutantRuntime {
-    /// A runtime whose every launch has the fault; a right one for `None`.
-    pub fn new(mutation: Option<Mutation>) -> Self {
-        Self { mutation, device: scalar_device(), leftovers: Rc::default() }
-    }
-}
-
-impl Device for MutantRuntime {
-    fn device(&self) -> &DeviceId {
-        &self.device
-    }
-
-    fn clock(&self) -> Clock {
-        Clock::Wall
-    }
-}
+/// The scalar kernels as a device.
+pub type MutantRuntime = Mutants<Mutation>;
 
 impl<O: Kernel> Prepare<O> for MutantRuntime {
     fn default_config(&self, _: &Variant, _: Dtype, _: &Problem) -> LaunchConfig {
@@ -246,12 +212,10 @@ impl<O: Kernel> Prepare<O> for MutantRuntime {
         _: &LaunchConfig,
     ) -> Result<Box<dyn Launch<O>>, LaunchError> {
         O::forward(inputs).check()?;
-        let (inputs, mut read) = (O::rounded(inputs, dtype), O::rounded(inputs, dtype));
+        let inputs = O::rounded(inputs, dtype);
+        let mut read = inputs.clone();
         if self.mutation == Some(Mutation::StaleBufferRead) {
-            let sizes = O::input_tensors(&inputs).into_iter().map(|(_, values)| values.len()).collect();
-            let edge_grad = &mut O::forward_mut(&mut read).edge_grad;
-            let mut leftovers = self.leftovers.borrow_mut();
-            edge_grad.clone_from(leftovers.entry((O::ORDER, *variant, dtype, sizes)).or_insert(edge_grad.clone()));
+            self.leftovers.read(shape::<O>(variant, dtype, &inputs), &mut O::forward_mut(&mut read).edge_grad);
         }
         let mut results = O::compute(&read, dtype, self.mutation);
         let elements: usize = O::tensors(&results).iter().map(|(_, values)| values.len()).sum();
@@ -265,50 +229,6 @@ impl<O: Kernel> Prepare<O> for MutantRuntime {
             }
         });
         let overwrites = self.mutation == Some(Mutation::InputOverwritten);
-        Ok(Box::new(ScalarLaunch::<O> { outputs: O::poisoned(&inputs), inputs, results, overwrites }))
-    }
-}
-
-/// The results are known before the first run, which writes them.
-struct ScalarLaunch<O: Kernel> {
-    inputs: O::Inputs,
-    results: O::Outputs,
-    outputs: O::Outputs,
-    overwrites: bool,
-}
-
-impl<O: Kernel> Launch<O> for ScalarLaunch<O> {
-    fn poison(&mut self) -> Result<(), LaunchError> {
-        self.outputs = O::poisoned(&self.inputs);
-        Ok(())
-    }
-
-    fn run(&mut self) -> Result<(), LaunchError> {
-        self.outputs = O::map(&self.results, &mut |x| x);
-        if self.overwrites
-            && let Some(x) = O::forward_mut(&mut self.inputs).edge_vec.last_mut()
-        {
-            *x = -*x;
-        }
-        Ok(())
-    }
-
-    fn time(&mut self) -> Result<Duration, LaunchError> {
-        let start = Instant::now();
-        self.run()?;
-        Ok(start.elapsed())
-    }
-
-    fn outputs(&mut self) -> Result<O::Outputs, LaunchError> {
-        Ok(O::map(&self.outputs, &mut |x| x))
-    }
-
-    fn input_digest(&mut self) -> Result<u64, LaunchError> {
-        let mut hasher = DefaultHasher::new();
-        let Inputs { row_ptr, sender, system_ptr, .. } = O::forward(&self.inputs);
-        (row_ptr, sender, system_ptr).hash(&mut hasher);
-        let tensors = O::input_tensors(&self.inputs);
-        tensors.iter().flat_map(|(_, values)| *values).for_each(|x| x.to_bits().hash(&mut hasher));
-        Ok(hasher.finish())
+        Ok(Box::new(Played::<O>::on(inputs, results, overwrites)))
     }
 }

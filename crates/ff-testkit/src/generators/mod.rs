@@ -12,10 +12,12 @@ use std::f64::consts::TAU;
 
 use ff_reference::fused_message::{FilterFunction, ReferenceError};
 use ff_reference::radial::{RadialKind, default_parameters};
-use ff_spec::Dtype;
 use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Message, Radial, Variant};
+use ff_spec::{Dtype, FusedMessage};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+use crate::tensors::ByTensors;
 
 /// How many edges each row has.
 #[derive(Clone, Debug, PartialEq)]
@@ -232,10 +234,7 @@ pub fn sampled(
 
 /// The inputs as a kernel of `dtype` sees them: rounded to nearest and widened again. The oracle gets the same.
 pub fn rounded(inputs: &Inputs<f64>, dtype: Dtype) -> Inputs<f64> {
-    match dtype {
-        Dtype::F32 => inputs.cast::<f32>().cast(),
-        Dtype::F64 => inputs.clone(),
-    }
+    FusedMessage::rounded(inputs, dtype)
 }
 
 #[cfg(test)]

@@ -1,18 +1,19 @@
 //! What the first and the second backward of `fused_message` are judged by: the forward's cases with random cotangents,
 //! comparison of every gradient, faults on purpose.
 
-use ff_reference::fused_message::{BackwardOracle, DoubleBackwardOracle, ReferenceError, backward, double_backward};
+use ff_reference::Oracle;
+use ff_reference::fused_message::{ReferenceError, backward, double_backward};
 use ff_spec::fused_message::{
     BackwardInputs, DoubleBackwardInputs, DoubleGradients, Gradients, Inputs, OP, Outputs, Variant, Wanted,
 };
-use ff_spec::{Dtype, FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward, Problem};
+use ff_spec::{Dtype, FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::catalogue::{self, Case, CaseSet, Evaluated};
-use crate::gate::{Gated, Verdict, broken_bits, compare_tensors, survivor, tell_tensors};
-use crate::generators::CaseSpec;
-use crate::tolerance::Order;
+use crate::generators::{CaseSpec, random_inputs};
+use crate::tensors::{ByTensors, tensors_of_spec};
+use crate::tolerance::{Order, cancels};
 
 pub mod mutants;
 
@@ -54,54 +55,21 @@ pub fn random_cotangents(inputs: &Inputs<f64>, seed: u64) -> Outputs<f64> {
 
 /// A random direction in the space of the inputs, over [−1, 1); without one in the weights where `weights` is false.
 pub fn random_tangent(inputs: &Inputs<f64>, weights: bool, seed: u64) -> Gradients<f64> {
-    tangent(inputs, weights, seed, 2)
+    tangent(inputs, weights, seed, TANGENT)
 }
+
+/// The first stream of random numbers that directions are made of.
+const TANGENT: u64 = 2;
 
 fn tangent(inputs: &Inputs<f64>, weights: bool, seed: u64, stream: u64) -> Gradients<f64> {
     let mut next = uniform(seed, stream);
     inputs.filled_gradients(Wanted { filter: weights, ..Wanted::ALL }, ()).map(|()| next())
 }
 
-/// What the gate of an order does tensor by tensor.
-macro_rules! by_tensors {
-    ($oracle:ty, $outputs:ty, $order:expr) => {
-        fn representative(variant: &Variant) -> Variant {
-            FusedMessage::representative(variant)
-        }
-
-        fn bytes(Evaluated { inputs, oracle }: &Evaluated<Self>) -> usize {
-            let elements: usize = inputs.tensors().iter().map(|(_, _, values)| values.len()).sum();
-            let outputs: usize = oracle.outputs.tensors().iter().map(|(_, values)| values.len()).sum();
-            (elements + 2 * outputs) * size_of::<f64>() + index_bytes(&inputs.inputs)
-        }
-
-        fn problem(name: &str, evaluated: &Evaluated<Self>) -> Problem {
-            evaluated.inputs.inputs.problem(name)
-        }
-
-        fn discriminates(oracle: &$oracle, dtype: Dtype) -> Result<(), String> {
-            tell_tensors(dtype, $order, &oracle.outputs.tensors(), &oracle.magnitude.tensors())
-        }
-
-        fn survivor(outputs: &$outputs) -> Option<String> {
-            survivor(&outputs.tensors())
-        }
-
-        fn compare(outputs: &$outputs, oracle: &$oracle, dtype: Dtype) -> Result<(f64, f64), Verdict> {
-            let (reference, magnitude) = (oracle.outputs.tensors(), oracle.magnitude.tensors());
-            compare_tensors(dtype, $order, &outputs.tensors(), &reference, &magnitude)
-        }
-
-        fn broken_promise(variant: &Variant, first: &$outputs, second: &$outputs) -> Option<String> {
-            broken_bits(variant, &first.tensors(), &second.tensors())
-        }
-    };
-}
-
-impl Gated for FusedMessageBackward {
+impl ByTensors for FusedMessageBackward {
     type Spec = BackwardSpec;
-    type Oracle = BackwardOracle;
     type Error = ReferenceError;
+    const TOLERANCE: Order = Order::First;
 
     fn cases(variant: &Variant, set: CaseSet) -> Vec<Case<BackwardSpec>> {
         let all = |wanted| move |forward| BackwardSpec { forward, wanted };
@@ -117,26 +85,30 @@ impl Gated for FusedMessageBackward {
         cases
     }
 
-    fn evaluate(
-        case: &Case<BackwardSpec>,
-        variant: &Variant,
-        dtype: Dtype,
-        seed: u64,
-    ) -> Result<Evaluated<Self>, ReferenceError> {
-        let inputs = case.clone().map(|spec| spec.forward).inputs(variant, dtype, seed)?;
-        let grad = random_cotangents(&inputs, seed);
-        let inputs = rounded_backward(&BackwardInputs { inputs, grad, wanted: case.spec.wanted }, dtype);
-        let oracle = backward(variant, &inputs)?;
-        Ok(Evaluated { inputs, oracle })
+    fn representative(variant: &Variant) -> Variant {
+        FusedMessage::representative(variant)
     }
 
-    by_tensors!(BackwardOracle, Gradients<f64>, Order::First);
+    fn inputs(spec: &BackwardSpec, variant: &Variant, seed: u64) -> Result<BackwardInputs<f64>, ReferenceError> {
+        let inputs = random_inputs(&spec.forward, variant, seed)?;
+        Ok(BackwardInputs { grad: random_cotangents(&inputs, seed), inputs, wanted: spec.wanted })
+    }
+
+    fn oracle(variant: &Variant, inputs: &BackwardInputs<f64>) -> Result<Oracle<Gradients<f64>>, ReferenceError> {
+        backward(variant, inputs)
+    }
+
+    fn same_bits(variant: &Variant) -> Option<&'static str> {
+        FusedMessage::same_bits(variant)
+    }
+
+    tensors_of_spec!(Inputs<f64>, inputs => inputs.inputs);
 }
 
-impl Gated for FusedMessageDoubleBackward {
+impl ByTensors for FusedMessageDoubleBackward {
     type Spec = DoubleBackwardSpec;
-    type Oracle = DoubleBackwardOracle;
     type Error = ReferenceError;
+    const TOLERANCE: Order = Order::Second;
 
     fn cases(variant: &Variant, set: CaseSet) -> Vec<Case<DoubleBackwardSpec>> {
         let all = |weights| move |forward| DoubleBackwardSpec { forward, weights };
@@ -147,58 +119,58 @@ impl Gated for FusedMessageDoubleBackward {
         cases
     }
 
+    fn representative(variant: &Variant) -> Variant {
+        FusedMessage::representative(variant)
+    }
+
+    fn inputs(
+        spec: &DoubleBackwardSpec,
+        variant: &Variant,
+        seed: u64,
+    ) -> Result<DoubleBackwardInputs<f64>, ReferenceError> {
+        let inputs = random_inputs(&spec.forward, variant, seed)?;
+        let (grad, tangent) = (random_cotangents(&inputs, seed), random_tangent(&inputs, spec.weights, seed));
+        Ok(DoubleBackwardInputs { inputs, grad, tangent })
+    }
+
+    fn oracle(
+        variant: &Variant,
+        inputs: &DoubleBackwardInputs<f64>,
+    ) -> Result<Oracle<DoubleGradients<f64>>, ReferenceError> {
+        double_backward(variant, inputs)
+    }
+
+    /// In the first of a few directions in which no tensor of one element cancels, in the first of all if there is none. In
+    /// larger tensors the norm evens out how terms were rounded.
     fn evaluate(
         case: &Case<DoubleBackwardSpec>,
         variant: &Variant,
         dtype: Dtype,
         seed: u64,
     ) -> Result<Evaluated<Self>, ReferenceError> {
-        let inputs = case.clone().map(|spec| spec.forward).inputs(variant, dtype, seed)?;
         /// Directions that are tried.
         const TRIES: u64 = 8;
-        let grad = random_cotangents(&inputs, seed);
-        let mut streams = 2..2 + TRIES;
+        let mut inputs = Self::inputs(&case.spec, variant, seed)?;
+        let mut streams = TANGENT..TANGENT + TRIES;
         loop {
             let stream = streams.next();
-            let tangent = tangent(&inputs, case.spec.weights, seed, stream.unwrap_or(2));
-            let all = DoubleBackwardInputs { inputs: inputs.clone(), grad: grad.clone(), tangent };
-            let inputs = rounded_double_backward(&all, dtype);
+            inputs.tangent = tangent(&inputs.inputs, case.spec.weights, seed, stream.unwrap_or(TANGENT));
+            let inputs = Self::rounded(&inputs, dtype);
             let oracle = double_backward(variant, &inputs)?;
-            if stream.is_none() || !cancels(&oracle) {
+            let (outputs, magnitude) = (oracle.outputs.tensors(), oracle.magnitude.tensors());
+            let single = outputs.into_iter().zip(magnitude).filter(|((_, values), _)| values.len() == 1);
+            let cancelling = single.into_iter().any(|((_, output), (_, magnitude))| cancels(output, magnitude));
+            if stream.is_none() || !cancelling {
                 return Ok(Evaluated { inputs, oracle });
             }
         }
     }
 
-    by_tensors!(DoubleBackwardOracle, DoubleGradients<f64>, Order::Second);
-}
-
-/// Whether the terms of a tensor of one element cancel to a hundredth of their size: its error would tell how the terms
-/// were rounded and little else. In larger tensors the norm evens this out.
-fn cancels(DoubleBackwardOracle { outputs, magnitude }: &DoubleBackwardOracle) -> bool {
-    outputs.tensors().into_iter().zip(magnitude.tensors()).any(|((_, outputs), (_, magnitude))| {
-        matches!((outputs, magnitude), ([output], [magnitude]) if output.abs() < 1e-2 * magnitude)
-    })
-}
-
-fn index_bytes(inputs: &Inputs<f64>) -> usize {
-    (inputs.sender.len() + inputs.row_ptr.len()) * size_of::<u32>()
-}
-
-/// As [`rounded`](crate::generators::rounded).
-pub fn rounded_backward(inputs: &BackwardInputs<f64>, dtype: Dtype) -> BackwardInputs<f64> {
-    match dtype {
-        Dtype::F32 => inputs.cast::<f32>().cast(),
-        Dtype::F64 => inputs.clone(),
+    fn same_bits(variant: &Variant) -> Option<&'static str> {
+        FusedMessage::same_bits(variant)
     }
-}
 
-/// As [`rounded`](crate::generators::rounded).
-pub fn rounded_double_backward(inputs: &DoubleBackwardInputs<f64>, dtype: Dtype) -> DoubleBackwardInputs<f64> {
-    match dtype {
-        Dtype::F32 => inputs.cast::<f32>().cast(),
-        Dtype::F64 => inputs.clone(),
-    }
+    tensors_of_spec!(Inputs<f64>, inputs => inputs.inputs);
 }
 
 #[cfg(test)]

@@ -2,24 +2,18 @@
 //!
 //! It is the gate that is shown to work here, so the right kernel may be the oracle's arithmetic with rounded results.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::rc::Rc;
-use std::time::{Duration, Instant};
-
-use ff_reference::fused_message::{ReferenceError, backward, double_backward};
+use ff_reference::fused_message::ReferenceError;
 use ff_reference::radial::{RadialFunction, RadialKind, find};
 use ff_spec::fused_message::{
     BackwardInputs, DoubleBackwardInputs, DoubleGradients, Filter, Gradients, InputError, Inputs, Variant,
 };
 use ff_spec::{
-    Clock, Device, DeviceId, Dtype, FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchConfig,
-    LaunchError, Op, Prepare, Problem,
+    Dtype, FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchConfig, LaunchError, Prepare, Problem,
 };
 
-use super::{rounded_backward, rounded_double_backward};
-use crate::mutants::scalar_device;
+use crate::mutants::Mutants;
+use crate::played::{Played, shape};
+use crate::tensors::ByTensors;
 
 /// A fault that a gate must catch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,44 +51,21 @@ impl Mutation {
 }
 
 /// What a mutant has to know of a derivative.
-pub trait Derivative: Op<Variant = Variant> {
-    /// Checked inputs as a kernel of `dtype` sees them.
+pub trait Derivative: ByTensors<Variant = Variant, Error = ReferenceError, Forward = Inputs<f64>> {
+    /// Checks the inputs.
     ///
     /// # Errors
     /// [`InputError`].
-    fn rounded(inputs: &Self::Inputs, dtype: Dtype) -> Result<Self::Inputs, InputError>;
-    /// The forward's inputs among them.
-    fn forward_mut(inputs: &mut Self::Inputs) -> &mut Inputs<f64>;
-    /// Every floating-point tensor of the inputs.
-    fn tensors(inputs: &Self::Inputs) -> Vec<&[f64]>;
-    /// The oracle's results.
-    ///
-    /// # Errors
-    /// [`ReferenceError`].
-    fn compute(variant: &Variant, inputs: &Self::Inputs) -> Result<Self::Outputs, ReferenceError>;
+    fn check(inputs: &Self::Inputs) -> Result<(), InputError>;
     /// Takes out of the results what comes from the slope of the cutoff, in part: enough for them to be wrong.
     fn forget(inputs: &Self::Inputs, slopes: &[EdgeSlope], outputs: &mut Self::Outputs);
     /// The gradients of inputs among the results.
     fn gradients_mut(outputs: &mut Self::Outputs) -> &mut Gradients<f64>;
-    /// Every element of the results changed.
-    fn map(outputs: &Self::Outputs, change: &dyn Fn(f64) -> f64) -> Self::Outputs;
-    /// Results of the right size, all NaN.
-    fn poisoned(inputs: &Self::Inputs) -> Self::Outputs;
 }
 
 impl Derivative for FusedMessageBackward {
-    fn rounded(inputs: &BackwardInputs<f64>, dtype: Dtype) -> Result<BackwardInputs<f64>, InputError> {
-        inputs.check()?;
-        Ok(rounded_backward(inputs, dtype))
-    }
-    fn forward_mut(inputs: &mut BackwardInputs<f64>) -> &mut Inputs<f64> {
-        &mut inputs.inputs
-    }
-    fn tensors(inputs: &BackwardInputs<f64>) -> Vec<&[f64]> {
-        inputs.tensors().into_iter().map(|(_, _, values)| values).collect()
-    }
-    fn compute(variant: &Variant, inputs: &BackwardInputs<f64>) -> Result<Gradients<f64>, ReferenceError> {
-        backward(variant, inputs).map(|oracle| oracle.outputs)
+    fn check(inputs: &BackwardInputs<f64>) -> Result<(), InputError> {
+        inputs.check()
     }
     fn forget(inputs: &BackwardInputs<f64>, slopes: &[EdgeSlope], outputs: &mut Gradients<f64>) {
         let f = inputs.inputs.features;
@@ -109,27 +80,11 @@ impl Derivative for FusedMessageBackward {
     fn gradients_mut(outputs: &mut Gradients<f64>) -> &mut Gradients<f64> {
         outputs
     }
-    fn map(outputs: &Gradients<f64>, change: &dyn Fn(f64) -> f64) -> Gradients<f64> {
-        outputs.map(|x| change(*x))
-    }
-    fn poisoned(inputs: &BackwardInputs<f64>) -> Gradients<f64> {
-        inputs.poisoned_outputs()
-    }
 }
 
 impl Derivative for FusedMessageDoubleBackward {
-    fn rounded(inputs: &DoubleBackwardInputs<f64>, dtype: Dtype) -> Result<DoubleBackwardInputs<f64>, InputError> {
-        inputs.check()?;
-        Ok(rounded_double_backward(inputs, dtype))
-    }
-    fn forward_mut(inputs: &mut DoubleBackwardInputs<f64>) -> &mut Inputs<f64> {
-        &mut inputs.inputs
-    }
-    fn tensors(inputs: &DoubleBackwardInputs<f64>) -> Vec<&[f64]> {
-        inputs.tensors().into_iter().map(|(_, _, values)| values).collect()
-    }
-    fn compute(variant: &Variant, inputs: &DoubleBackwardInputs<f64>) -> Result<DoubleGradients<f64>, ReferenceError> {
-        double_backward(variant, inputs).map(|oracle| oracle.outputs)
+    fn check(inputs: &DoubleBackwardInputs<f64>) -> Result<(), InputError> {
+        inputs.check()
     }
     fn forget(inputs: &DoubleBackwardInputs<f64>, slopes: &[EdgeSlope], outputs: &mut DoubleGradients<f64>) {
         let f = inputs.inputs.features;
@@ -143,12 +98,6 @@ impl Derivative for FusedMessageDoubleBackward {
     }
     fn gradients_mut(outputs: &mut DoubleGradients<f64>) -> &mut Gradients<f64> {
         &mut outputs.gradients
-    }
-    fn map(outputs: &DoubleGradients<f64>, change: &dyn Fn(f64) -> f64) -> DoubleGradients<f64> {
-        outputs.map(|x| change(*x))
-    }
-    fn poisoned(inputs: &DoubleBackwardInputs<f64>) -> DoubleGradients<f64> {
-        inputs.poisoned_outputs()
     }
 }
 
@@ -199,34 +148,8 @@ fn edge_slopes(variant: &Variant, inputs: &Inputs<f64>) -> Result<Vec<EdgeSlope>
     Ok(slopes)
 }
 
-/// What launches have the same shape by: order, variant, dtype and the sizes of all tensors.
-type Shape = (u8, String, Dtype, Vec<usize>);
-
-/// The oracle as a kernel of order 1 and 2, its results rounded, with or without a fault.
-#[derive(Debug)]
-pub struct MutantRuntime {
-    mutation: Option<Mutation>,
-    device: DeviceId,
-    /// The features of the first launch by shape.
-    leftovers: Rc<RefCell<HashMap<Shape, Vec<f64>>>>,
-}
-
-impl MutantRuntime {
-    /// A runtime whose every launch has the fault; a right one for `None`.
-    pub fn new(mutation: Option<Mutation>) -> Self {
-        Self { mutation, device: scalar_device(), leftovers: Rc::default() }
-    }
-}
-
-impl Device for MutantRuntime {
-    fn device(&self) -> &DeviceId {
-        &self.device
-    }
-
-    fn clock(&self) -> Clock {
-        Clock::Wall
-    }
-}
+/// The oracle as a kernel of order 1 and 2, its results rounded.
+pub type MutantRuntime = Mutants<Mutation>;
 
 impl<O: Derivative> Prepare<O> for MutantRuntime {
     fn default_config(&self, _: &Variant, _: Dtype, _: &Problem) -> LaunchConfig {
@@ -240,15 +163,12 @@ impl<O: Derivative> Prepare<O> for MutantRuntime {
         inputs: &O::Inputs,
         _: &LaunchConfig,
     ) -> Result<Box<dyn Launch<O>>, LaunchError> {
-        let inputs = O::rounded(inputs, dtype)?;
-        let mut read = O::rounded(&inputs, dtype)?;
+        O::check(inputs)?;
+        let inputs = O::rounded(inputs, dtype);
+        let mut read = inputs.clone();
         match self.mutation {
             Some(Mutation::StaleBufferRead) => {
-                let sizes = O::tensors(&inputs).into_iter().map(<[f64]>::len).collect();
-                let forward = O::forward_mut(&mut read);
-                let mut leftovers = self.leftovers.borrow_mut();
-                let first = leftovers.entry((O::ORDER, variant.id(), dtype, sizes)).or_insert(forward.nodes.clone());
-                forward.nodes.clone_from(first);
+                self.leftovers.read(shape::<O>(variant, dtype, &inputs), &mut O::forward_mut(&mut read).nodes);
             }
             Some(Mutation::DroppedEdge) => drop_edge(O::forward_mut(&mut read)),
             Some(Mutation::ReceiverForSender) => {
@@ -259,10 +179,10 @@ impl<O: Derivative> Prepare<O> for MutantRuntime {
             }
             _ => {}
         }
-        let mut results = O::compute(variant, &read).map_err(|e| LaunchError::Compile(e.to_string()))?;
+        let mut results = O::oracle(variant, &read).map_err(|e| LaunchError::Compile(e.to_string()))?.outputs;
         match self.mutation {
             Some(Mutation::CutoffSlope) => {
-                let slopes = edge_slopes(variant, O::forward_mut(&mut read))?;
+                let slopes = edge_slopes(variant, O::forward(&read))?;
                 O::forget(&read, &slopes, &mut results);
             }
             Some(Mutation::EdgeSign) => O::gradients_mut(&mut results).edge_vec.iter_mut().for_each(|x| *x = -*x),
@@ -274,13 +194,9 @@ impl<O: Derivative> Prepare<O> for MutantRuntime {
             _ => {}
         }
         let zero = self.mutation == Some(Mutation::ZeroOutput);
-        let results = O::map(&results, &|x| match dtype {
-            _ if zero => 0.0,
-            Dtype::F32 => f64::from(x as f32),
-            Dtype::F64 => x,
-        });
+        let results = O::map(&results, &mut |x| if zero { 0.0 } else { dtype.round(x) });
         let overwrites = self.mutation == Some(Mutation::InputOverwritten);
-        Ok(Box::new(OracleLaunch::<O> { outputs: O::poisoned(&inputs), inputs, results, overwrites }))
+        Ok(Box::new(Played::<O>::on(inputs, results, overwrites)))
     }
 }
 
@@ -293,80 +209,22 @@ fn drop_edge(inputs: &mut Inputs<f64>) {
     }
 }
 
-/// The results are known before the first run, which writes them.
-struct OracleLaunch<O: Derivative> {
-    inputs: O::Inputs,
-    results: O::Outputs,
-    outputs: O::Outputs,
-    overwrites: bool,
-}
-
-impl<O: Derivative> Launch<O> for OracleLaunch<O> {
-    fn poison(&mut self) -> Result<(), LaunchError> {
-        self.outputs = O::poisoned(&self.inputs);
-        Ok(())
-    }
-
-    fn run(&mut self) -> Result<(), LaunchError> {
-        self.outputs = O::map(&self.results, &|x| x);
-        if self.overwrites
-            && let Some(x) = O::forward_mut(&mut self.inputs).edge_vec.last_mut()
-        {
-            *x = -*x;
-        }
-        Ok(())
-    }
-
-    fn time(&mut self) -> Result<Duration, LaunchError> {
-        let start = Instant::now();
-        self.run()?;
-        Ok(start.elapsed())
-    }
-
-    fn outputs(&mut self) -> Result<O::Outputs, LaunchError> {
-        Ok(O::map(&self.outputs, &|x| x))
-    }
-
-    fn input_digest(&mut self) -> Result<u64, LaunchError> {
-        let mut hasher = DefaultHasher::new();
-        let forward = O::forward_mut(&mut self.inputs);
-        (&forward.row_ptr, &forward.sender).hash(&mut hasher);
-        O::tensors(&self.inputs).into_iter().flatten().for_each(|x| x.to_bits().hash(&mut hasher));
-        Ok(hasher.finish())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::ops::ControlFlow;
-
     use super::*;
-    use crate::catalogue::{CaseSet, OracleCache};
-    use crate::gate::{GatePlan, GateSummary, Gated, run_gate};
+    use crate::catalogue::OracleCache;
+    use crate::testing::{assert_caught, assert_passes};
 
     /// Linear, since every fault can be put into these.
     const LINEAR: [&str; 2] = ["cfconv_linear_gaussian_cosine_receiver", "painn_linear_bessel_polynomial_receiver"];
 
-    fn gate<O: Derivative + Gated>(
-        runtime: &dyn Prepare<O>,
-        cache: &mut OracleCache<O>,
-        ids: &[&str],
-        set: CaseSet,
-        dtypes: &[Dtype],
-    ) -> GateSummary {
-        let variants: Vec<Variant> = ids.iter().map(|id| id.parse().unwrap()).collect();
-        let plan = GatePlan { variants: &variants, dtypes, set, seeds: 3 };
-        run_gate(&[runtime], &plan, cache, &mut |_| ControlFlow::Continue(()))
+    fn variants<const N: usize>(ids: [&str; N]) -> [Variant; N] {
+        ids.map(|id| id.parse().unwrap())
     }
 
-    fn right_passes<O: Derivative + Gated>() {
-        let ids = [LINEAR[0], "painn_mlp_expnorm_cosine_receiver", "painn_tabulated_edge_atomic"];
-        let summary =
-            gate::<O>(&MutantRuntime::new(None), &mut OracleCache::default(), &ids, CaseSet::Full, &Dtype::ALL);
-        let failure = summary.cases.iter().find(|row| row.verdict != "passed");
-        assert_eq!(summary.failure(), None, "{failure:?}");
-        assert_eq!(summary.passed, summary.cases.len());
-        assert!(summary.cases.iter().all(|row| row.order == O::ORDER));
+    fn right_passes<O: Derivative>() {
+        let variants = variants([LINEAR[0], "painn_mlp_expnorm_cosine_receiver", "painn_tabulated_edge_atomic"]);
+        assert_passes::<O>(&MutantRuntime::new(None), &variants, &Dtype::ALL);
     }
 
     #[test]
@@ -379,23 +237,11 @@ mod tests {
         right_passes::<FusedMessageDoubleBackward>();
     }
 
-    fn faults_are_caught<O: Derivative + Gated>() {
+    fn faults_are_caught<O: Derivative>() {
         let mut cache = OracleCache::default();
         for mutation in Mutation::ALL {
             let runtime = MutantRuntime::new(Some(mutation));
-            let summary = gate::<O>(&runtime, &mut cache, &LINEAR, CaseSet::Quick, &Dtype::ALL);
-            assert!(summary.failure().is_some(), "{mutation:?} went unnoticed");
-            for variant in LINEAR {
-                for dtype in Dtype::ALL {
-                    let caught =
-                        |r: &&crate::gate::GateRow| r.variant == variant && r.dtype == dtype && r.verdict == "failed";
-                    assert!(
-                        summary.cases.iter().any(|r| caught(&r)),
-                        "{mutation:?} went unnoticed in {variant} {dtype} of order {}",
-                        O::ORDER
-                    );
-                }
-            }
+            assert_caught::<O>(&format!("{mutation:?}"), &runtime, &variants(LINEAR), &mut cache);
         }
     }
 

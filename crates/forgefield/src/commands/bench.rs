@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use ff_kernels::fused_message::tabulate;
 use ff_kernels::host::peak::{self, Peak};
 use ff_model::{MessageSpec, builtin, message_inputs, random_linear, random_mlp, read_structures};
-use ff_reference::fused_message::{Oracle, forward};
+use ff_reference::fused_message::forward;
 use ff_reference::radial::{RadialKind, default_parameters};
 use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Message, Outputs, Radial, Reduction, Variant};
 use ff_spec::{
-    Clock, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Prepare, Problem, Runtime, RuntimeKind, SCHEMA_VERSION,
-    cell_list, cost, fused_message,
+    Clock, DeviceId, Dtype, FusedMessage, Launch, LaunchConfig, LaunchError, Prepare, Problem, Runtime, RuntimeKind,
+    SCHEMA_VERSION, cell_list, cost, fused_message,
 };
 use ff_tables::{Loaded, load_all};
+use ff_testkit::gate::Gated;
 use ff_testkit::generators::rounded;
-use ff_testkit::tolerance::{Order, compare};
 use ff_tune::Timing;
 use serde::{Deserialize, Serialize};
 
@@ -356,8 +356,10 @@ fn measure(case: &Case, runtime: &dyn Runtime, roof: Option<Peak>, args: &BenchA
     let runtime: &dyn Prepare = runtime;
     let Chosen { exact, variant, inputs, problem, config } = prepare(case, runtime, args, screen)?;
     let mut launch = runtime.prepare(&variant, case.dtype, &inputs, &config)?;
-    let sample = Sample::new(&variant, &inputs)?;
-    let before = sample.check(launch.as_mut(), case.dtype)?;
+    let step = checked_step(&inputs);
+    let oracle = forward(&variant, &some_receivers(&inputs, step)).map_err(Failure::fault)?;
+    let known = |outputs: &mut Outputs<f64>| mask(outputs, inputs.n_atoms, step);
+    let before = check::<FusedMessage>(launch.as_mut(), &oracle, case.dtype, known)?;
     if let Some(dir) = &args.export {
         let outputs = launch.outputs()?;
         export(
@@ -374,7 +376,7 @@ fn measure(case: &Case, runtime: &dyn Runtime, roof: Option<Peak>, args: &BenchA
     let tensors = tensor_bytes(&inputs, case.dtype).max(1) as f64;
     let memory = peak_of(|| launch.run())?.map(|extra| 1.0 + extra as f64 / tensors);
     let timing = time(args, || Ok(launch.time()?))?;
-    let after = sample.check(launch.as_mut(), case.dtype)?;
+    let after = check::<FusedMessage>(launch.as_mut(), &oracle, case.dtype, known)?;
     let cost = cost(&variant, &problem, case.dtype);
     let floors = roof.map(|roof| {
         (1e9 * cost.flops as f64 / roof.flops(case.dtype), 1e9 * cost.compulsory_bytes as f64 / roof.bytes)
@@ -407,6 +409,11 @@ fn time(args: &BenchArgs, mut sample: impl FnMut() -> Result<Duration>) -> Resul
     Timing::of(&samples).ok_or_else(|| Failure::fault("no sample was taken"))
 }
 
+/// One receiver of so many is compared with the oracle.
+fn checked_step(inputs: &Inputs<f64>) -> usize {
+    inputs.n_atoms.div_ceil(CHECKED_ROWS).max(1)
+}
+
 /// The same atoms with the edges of every `step`-th receiver alone.
 fn some_receivers(inputs: &Inputs<f64>, step: usize) -> Inputs<f64> {
     let mut part = Inputs { row_ptr: vec![0], sender: Vec::new(), edge_vec: Vec::new(), ..inputs.clone() };
@@ -421,46 +428,40 @@ fn some_receivers(inputs: &Inputs<f64>, step: usize) -> Inputs<f64> {
     part
 }
 
-/// Some receivers of a problem with the oracle's outputs for them.
-struct Sample {
-    rows: Vec<usize>,
-    features: usize,
-    oracle: Oracle,
+/// Zeros in all finite outputs but those of every `step`-th receiver: of the others it is known that they were written.
+fn mask(outputs: &mut Outputs<f64>, n_atoms: usize, step: usize) {
+    for values in [&mut outputs.nodes, &mut outputs.vectors] {
+        let per_row = values.len() / n_atoms.max(1);
+        for (row, values) in values.chunks_exact_mut(per_row.max(1)).enumerate() {
+            if row % step != 0 {
+                values.iter_mut().filter(|v| v.is_finite()).for_each(|v| *v = 0.0);
+            }
+        }
+    }
 }
 
-impl Sample {
-    fn new(variant: &Variant, inputs: &Inputs<f64>) -> Result<Self> {
-        let step = inputs.n_atoms.div_ceil(CHECKED_ROWS).max(1);
-        let rows: Vec<usize> = (0..inputs.n_atoms).step_by(step).collect();
-        let oracle = forward(variant, &some_receivers(inputs, step)).map_err(Failure::fault)?;
-        Ok(Self { rows, features: inputs.features, oracle })
-    }
+/// Runs the kernel on poisoned outputs and compares what is left of them by `known`; their relative error.
+fn check<O: Gated>(
+    launch: &mut dyn Launch<O>,
+    oracle: &O::Oracle,
+    dtype: Dtype,
+    known: impl Fn(&mut O::Outputs),
+) -> Result<f64> {
+    launch.poison()?;
+    launch.run()?;
+    let mut outputs = launch.outputs()?;
+    known(&mut outputs);
+    compare::<O>(&outputs, oracle, dtype)
+}
 
-    /// Runs the kernel on poisoned outputs; the relative error of the sampled receivers.
-    fn check(&self, launch: &mut dyn Launch, dtype: Dtype) -> Result<f64> {
-        launch.poison()?;
-        launch.run()?;
-        let Outputs { mut nodes, mut vectors } = launch.outputs()?;
-        // Of other receivers it is known that they were written.
-        for (values, per_row) in [(&mut nodes, self.features), (&mut vectors, 3 * self.features)] {
-            for (row, values) in values.chunks_exact_mut(per_row).enumerate() {
-                if self.rows.binary_search(&row).is_err() {
-                    values.iter_mut().filter(|v| v.is_finite()).for_each(|v| *v = 0.0);
-                }
-            }
+/// The relative error of outputs.
+fn compare<O: Gated>(outputs: &O::Outputs, oracle: &O::Oracle, dtype: Dtype) -> Result<f64> {
+    match O::compare(outputs, oracle, dtype) {
+        Ok((rel_error, _)) => Ok(rel_error),
+        Err(verdict) => {
+            let reason = verdict.reason().unwrap_or_default();
+            Err(Failure::unmet(format!("not timed, the output is wrong: {reason}")))
         }
-        let Oracle { outputs, magnitude } = &self.oracle;
-        let mut worst = 0.0_f64;
-        for (out, reference, magnitude) in
-            [(&nodes, &outputs.nodes, &magnitude.nodes), (&vectors, &outputs.vectors, &magnitude.vectors)]
-        {
-            let comparison = compare(dtype, Order::Forward, out, reference, magnitude);
-            if let Some(reason) = comparison.reason {
-                return Err(Failure::unmet(format!("not timed, the output is wrong: {reason}")));
-            }
-            worst = worst.max(comparison.rel_error);
-        }
-        Ok(worst)
     }
 }
 

@@ -1,12 +1,15 @@
 //! The suite of the two backwards of `fused_message`: what forces need of them, and what training does.
 
-use ff_reference::fused_message::{BackwardOracle, DoubleBackwardOracle, backward, double_backward};
-use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, DoubleGradients, Gradients, Inputs, Wanted};
-use ff_spec::{Dtype, FusedMessageBackward, FusedMessageDoubleBackward, Op, Prepare, Runtime};
-use ff_testkit::gate::{Gated, Verdict};
-use ff_testkit::gradients::{random_cotangents, random_tangent, rounded_backward, rounded_double_backward};
+use ff_reference::Oracle;
+use ff_reference::fused_message::{backward, double_backward};
+use ff_spec::fused_message::{
+    BackwardInputs, DoubleBackwardInputs, DoubleGradients, Gradients, Inputs, Variant, Wanted,
+};
+use ff_spec::{FusedMessageBackward, FusedMessageDoubleBackward, Prepare, Runtime};
+use ff_testkit::gradients::{random_cotangents, random_tangent};
+use ff_testkit::tensors::ByTensors;
 
-use super::{CHECKED_ROWS, Chosen, Row, export, peak_of, prepare, some_receivers, time};
+use super::{Chosen, Row, check, checked_step, export, mask, peak_of, prepare, some_receivers, time};
 use crate::failure::{Failure, Result};
 use crate::options::BenchArgs;
 use crate::screen::Screen;
@@ -59,63 +62,36 @@ pub fn measure(case: &Case, runtime: &(dyn Runtime + 'static), args: &BenchArgs,
     let forward: &dyn Prepare = runtime;
     let chosen = prepare(&case.forward, forward, args, screen)?;
     let (inputs, dtype) = (&chosen.inputs, case.forward.dtype);
-    let step = inputs.n_atoms.div_ceil(CHECKED_ROWS).max(1);
+    let step = checked_step(inputs);
     let mut grad = random_cotangents(inputs, 0);
-    mask(&mut grad.nodes, inputs.n_atoms, step);
-    mask(&mut grad.vectors, inputs.n_atoms, step);
+    mask(&mut grad, inputs.n_atoms, step);
     let places = places(inputs, step);
     match case.kind {
         Kind::First(wanted) => {
             let all = BackwardInputs { inputs: inputs.clone(), grad, wanted };
-            let all = rounded_backward(&all, dtype);
+            let all = FusedMessageBackward::rounded(&all, dtype);
             let part = BackwardInputs { inputs: some_receivers(&all.inputs, step), ..all.clone() };
-            let BackwardOracle { mut outputs, mut magnitude } =
-                backward(&chosen.variant, &part).map_err(Failure::fault)?;
-            spread(&mut outputs, &places, inputs);
-            spread(&mut magnitude, &places, inputs);
-            let tensors = all.tensors();
-            let oracle = BackwardOracle { outputs, magnitude };
-            let written = oracle.outputs.tensors().iter().map(|(_, values)| values.len()).sum();
-            let timed = Timed::<FusedMessageBackward, _> {
-                inputs: &all,
-                oracle,
-                mask: |_: &mut Gradients<f64>| (),
-                read: &tensors,
-                written,
-            };
-            timed.measure(case, &chosen, runtime, args, Gradients::tensors)
+            let mut oracle = backward(&chosen.variant, &part).map_err(Failure::fault)?;
+            spread(&mut oracle.outputs, &places, inputs);
+            spread(&mut oracle.magnitude, &places, inputs);
+            let known = |_: &mut Gradients<f64>| ();
+            let timed = Timed::<FusedMessageBackward, _> { inputs: &all, oracle, mask: known, read: &all.tensors() };
+            timed.measure(case, &chosen, runtime, args)
         }
         Kind::Second => {
             let tangent = random_tangent(inputs, false, 0);
             let all = DoubleBackwardInputs { inputs: inputs.clone(), grad, tangent };
-            let all = rounded_double_backward(&all, dtype);
+            let all = FusedMessageDoubleBackward::rounded(&all, dtype);
             let mut part = DoubleBackwardInputs { inputs: some_receivers(&all.inputs, step), ..all.clone() };
             part.tangent.edge_vec = places.iter().map(|at| all.tangent.edge_vec[*at]).collect();
-            let DoubleBackwardOracle { mut outputs, mut magnitude } =
-                double_backward(&chosen.variant, &part).map_err(Failure::fault)?;
-            spread(&mut outputs.gradients, &places, inputs);
-            spread(&mut magnitude.gradients, &places, inputs);
-            let tensors = all.tensors();
-            let oracle = DoubleBackwardOracle { outputs, magnitude };
-            let written = oracle.outputs.tensors().iter().map(|(_, values)| values.len()).sum();
-            // What other receivers' outputs change at is not known: only that it was written.
-            let known = |outputs: &mut DoubleGradients<f64>| {
-                mask(&mut outputs.grad.nodes, inputs.n_atoms, step);
-                mask(&mut outputs.grad.vectors, inputs.n_atoms, step);
-            };
-            let timed =
-                Timed::<FusedMessageDoubleBackward, _> { inputs: &all, oracle, mask: known, read: &tensors, written };
-            timed.measure(case, &chosen, runtime, args, DoubleGradients::tensors)
-        }
-    }
-}
-
-/// Zeros in all finite values but of every `step`-th row.
-fn mask(values: &mut [f64], rows: usize, step: usize) {
-    let per_row = values.len() / rows.max(1);
-    for (row, values) in values.chunks_exact_mut(per_row.max(1)).enumerate() {
-        if row % step != 0 {
-            values.iter_mut().filter(|v| v.is_finite()).for_each(|v| *v = 0.0);
+            let mut oracle = double_backward(&chosen.variant, &part).map_err(Failure::fault)?;
+            spread(&mut oracle.outputs.gradients, &places, inputs);
+            spread(&mut oracle.magnitude.gradients, &places, inputs);
+            // What other receivers' outputs change at is not known.
+            let known = |outputs: &mut DoubleGradients<f64>| mask(&mut outputs.grad, inputs.n_atoms, step);
+            let read = &all.tensors();
+            let timed = Timed::<FusedMessageDoubleBackward, _> { inputs: &all, oracle, mask: known, read };
+            timed.measure(case, &chosen, runtime, args)
         }
     }
 }
@@ -138,19 +114,16 @@ fn spread(part: &mut Gradients<f64>, places: &[usize], inputs: &Inputs<f64>) {
 }
 
 /// A backward with what it should give.
-struct Timed<'a, O: Gated, M> {
+struct Timed<'a, O: ByTensors, M> {
     inputs: &'a O::Inputs,
-    oracle: O::Oracle,
+    oracle: Oracle<O::Outputs>,
     /// Hides what the oracle does not know.
     mask: M,
     read: &'a [(String, Vec<usize>, &'a [f64])],
-    /// Elements.
-    written: usize,
 }
 
-impl<O: Gated, M: Fn(&mut O::Outputs)> Timed<'_, O, M>
+impl<O: ByTensors<Variant = Variant>, M: Fn(&mut O::Outputs)> Timed<'_, O, M>
 where
-    O: Op<Variant = ff_spec::fused_message::Variant>,
     dyn Runtime: Prepare<O>,
 {
     fn measure(
@@ -159,26 +132,26 @@ where
         chosen: &Chosen,
         runtime: &(dyn Runtime + 'static),
         args: &BenchArgs,
-        named: impl Fn(&O::Outputs) -> Vec<(&'static str, &[f64])>,
     ) -> Result<Row> {
         let Chosen { exact, variant, problem, config, .. } = chosen;
         let dtype = case.forward.dtype;
         let mut launch = Prepare::<O>::prepare(runtime, variant, dtype, self.inputs, config)?;
-        let before = self.check(launch.as_mut(), dtype)?;
+        let before = check(launch.as_mut(), &self.oracle, dtype, &self.mask)?;
         if let Some(dir) = &args.export {
             let more = self.read.iter().filter(|(name, ..)| name.contains("grad.") || name.contains("tangent."));
             let inputs = tensors::write_inputs(exact, more.cloned(), dtype)?;
             export(&dir.join(format!("{}.in.safetensors", case.name)), &inputs)?;
             let outputs = launch.outputs()?;
-            let outputs = tensors::write_flat(&named(&outputs), dtype)?;
+            let outputs = tensors::write_flat(&O::tensors(&outputs), dtype)?;
             export(&dir.join(format!("{}.out.safetensors", case.name)), &outputs)?;
         }
         let read: usize = self.read.iter().map(|(_, _, values)| values.len()).sum();
+        let written: usize = O::tensors(&self.oracle.outputs).iter().map(|(_, values)| values.len()).sum();
         let indices = 4 * (chosen.inputs.row_ptr.len() + chosen.inputs.sender.len());
-        let bytes = (read + self.written) * dtype.size() + indices;
+        let bytes = (read + written) * dtype.size() + indices;
         let memory = peak_of(|| launch.run())?.map(|extra| 1.0 + extra as f64 / bytes.max(1) as f64);
         let timing = time(args, || Ok(launch.time()?))?;
-        let after = self.check(launch.as_mut(), dtype)?;
+        let after = check(launch.as_mut(), &self.oracle, dtype, &self.mask)?;
         Ok(Row {
             case: case.name.clone(),
             variant: variant.id(),
@@ -192,20 +165,5 @@ where
             rel_error: before.max(after),
             memory,
         })
-    }
-
-    /// Runs the kernel on poisoned outputs; the largest relative error of its gradients.
-    fn check(&self, launch: &mut dyn ff_spec::Launch<O>, dtype: Dtype) -> Result<f64> {
-        launch.poison()?;
-        launch.run()?;
-        let mut outputs = launch.outputs()?;
-        (self.mask)(&mut outputs);
-        match O::compare(&outputs, &self.oracle, dtype) {
-            Ok((rel_error, _)) => Ok(rel_error),
-            Err(Verdict::Failed { reason, .. }) => {
-                Err(Failure::unmet(format!("not timed, a gradient is wrong: {reason}")))
-            }
-            Err(other) => Err(Failure::fault(format!("not timed: {other:?}"))),
-        }
     }
 }

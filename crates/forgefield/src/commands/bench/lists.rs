@@ -5,16 +5,15 @@ use std::time::{Duration, Instant};
 
 use ff_kernels::cell_list::host::SkinList;
 use ff_kernels::cell_list::host_config;
-use ff_reference::cell_list::{Oracle, search_rows};
-use ff_spec::cell_list::{Inputs, List, NeighborList, OP, Strategy, Variant};
-use ff_spec::{CellList, Dtype, Launch, Prepare, RuntimeKind};
-use ff_testkit::cell_list::compare;
+use ff_reference::cell_list::search_rows;
+use ff_spec::cell_list::{Inputs, List, OP, Strategy, Variant};
+use ff_spec::{CellList, Dtype, Prepare, RuntimeKind};
 use ff_testkit::generators::systems::rounded_batch;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{CHECKED_ROWS, Peak, Row, export, peak_of, tables, time};
+use super::{CHECKED_ROWS, Peak, Row, check, compare, export, peak_of, tables, time};
 use crate::commands::eval::choose;
 use crate::failure::{Failure, Result};
 use crate::options::BenchArgs;
@@ -114,22 +113,6 @@ fn liquids(n_atoms: usize, n_systems: usize) -> Inputs<f64> {
     inputs
 }
 
-/// Compares some receivers with the oracle, before and after timing.
-fn check(launch: &mut dyn Launch<CellList>, oracle: &Oracle, dtype: Dtype) -> Result<f64> {
-    launch.poison()?;
-    launch.run()?;
-    check_list(&launch.outputs()?, oracle, dtype)
-}
-
-fn check_list(list: &NeighborList<f64>, oracle: &Oracle, dtype: Dtype) -> Result<f64> {
-    match compare(list, oracle, dtype) {
-        Ok((rel_error, _)) => Ok(rel_error),
-        Err(verdict) => {
-            Err(Failure::unmet(format!("not timed, the list is wrong: {}", verdict.reason().unwrap_or_default())))
-        }
-    }
-}
-
 /// Times one case.
 ///
 /// # Errors
@@ -148,7 +131,7 @@ pub fn measure(
     let rows = (0..inputs.n_atoms()).step_by(inputs.n_atoms().div_ceil(CHECKED_ROWS).max(1)).collect();
     let oracle = search_rows(&inputs, case.variant.list, case.dtype, rows).map_err(Failure::fault)?;
     let mut launch = prepare(&inputs)?;
-    let before = check(launch.as_mut(), &oracle, case.dtype)?;
+    let before = check::<CellList>(launch.as_mut(), &oracle, case.dtype, |_| ())?;
     let outputs = launch.outputs()?;
     let problem = inputs.problem(&case.name, &outputs.row_ptr);
     if let Some(dir) = &args.export {
@@ -176,7 +159,7 @@ pub fn measure(
         _ => None,
     };
     if let Some(kept) = &kept {
-        check_list(kept.list(), &oracle, case.dtype)?;
+        compare::<CellList>(kept.list(), &oracle, case.dtype)?;
     }
     // Moved, and less than half the skin.
     let moved: Vec<f64> = inputs.positions.iter().map(|x| x + 0.1 * SKIN).collect();
@@ -206,12 +189,12 @@ pub fn measure(
             }
         })
     })?;
-    let mut after = check(launch.as_mut(), &oracle, case.dtype)?;
+    let mut after = check::<CellList>(launch.as_mut(), &oracle, case.dtype, |_| ())?;
     if let Some(kept) = &mut kept {
         // What was timed last need not have been these positions.
         kept.update(&moved, None).map_err(Failure::input)?;
         kept.update(&inputs.positions, None).map_err(Failure::input)?;
-        after = after.max(check_list(kept.list(), &oracle, case.dtype)?);
+        after = after.max(compare::<CellList>(kept.list(), &oracle, case.dtype)?);
     }
     Ok(Row {
         case: case.name.clone(),
