@@ -285,11 +285,11 @@ const TURNS_IN_SOFTWARE: usize = 65_535;
 
 /// The most tiles that a unit of a software adapter can walk, where `turns` of a number of tiles are those of its loops.
 pub(super) fn most_tiles_in_software(turns: impl Fn(usize) -> usize) -> usize {
-    TURNS_IN_SOFTWARE.saturating_sub(turns(0)) / (turns(1) - turns(0))
+    TURNS_IN_SOFTWARE.saturating_sub(turns(0)) / (turns(1) - turns(0)).max(1)
 }
 
-/// Refuses a list with a row that a unit of a software adapter could not walk to its end; of such an adapter alone, rows
-/// [n_atoms + 1] are read back for it.
+/// Refuses a list with a row that a unit of a software adapter could not walk to its end; of such an adapter alone, `rows`
+/// [n_atoms + 1] is read back for it.
 pub(super) fn check_rows<R: Runtime>(
     client: &ComputeClient<R>,
     device: &DeviceId,
@@ -305,7 +305,8 @@ pub(super) fn check_rows<R: Runtime>(
     let ends = &u32::from_bytes(&bytes)[..=n_atoms];
     match ends.windows(2).map(|row| (row[1] - row[0]) as usize).max() {
         Some(longest) if longest > most => Err(LaunchError::Constraint(format!(
-            "a {what} of {longest} edges; in this configuration {} in software can walk {most}",
+            "a {what} of {longest} edges, of which {} walks {most} in this configuration: software ends a unit's loops after \
+             {TURNS_IN_SOFTWARE} turns",
             device.name
         ))),
         _ => Ok(()),

@@ -167,7 +167,7 @@ impl BackwardConfig {
         let fill = self.tile.turns_to_fill();
         let of_tile = match self.kernel {
             Kernel::Senders => {
-                let sums = turns(shared(unroll * self.edge_sums()), turns(units, 0));
+                let sums = turns(shared(unroll * self.edge_sums()), turns(units / self.stride_of_sum(), 0));
                 fill + turns(passes, turns(depth, 0) + sums) + turns(shared(edges_per_tile), 0)
             }
             Kernel::Receivers => fill + turns(passes, turns(depth, 0)),
@@ -796,7 +796,7 @@ fn fill_tile<F: Float, N: Size, R: Radial>(
             tile.values.indices[comptime!(layout.plane()) + at] = listed;
         }
         if comptime!(config.rates) {
-            tile.store_motion::<N>(&direction.as_ref().unwrap(), at, edge, config);
+            tile.store_motion::<N>(direction.as_ref().unwrap(), at, edge, config);
         }
     }
     sync_cube();
