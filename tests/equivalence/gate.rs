@@ -1,10 +1,13 @@
 use std::ops::ControlFlow;
 
+use ff_spec::fused_message::{Activation, Variant};
 use ff_spec::{
-    CellList, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage, Prepare, Runtime,
+    CellList, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
+    FusedMessageBackward, FusedMessageDoubleBackward, Prepare, Runtime,
 };
 use ff_testkit::catalogue::{CaseSet, OracleCache};
-use ff_testkit::gate::{GatePlan, Gated, run_gate};
+use ff_testkit::gate::{GatePlan, Gated, Verdict, check_launch, run_gate};
+use ff_testkit::generators::{CaseSpec, Degrees, Distances};
 
 /// The quick catalogue over everything that was rendered of an op: what `forgefield verify` runs by default.
 fn passes<O: Gated>(variants: &[O::Variant])
@@ -41,6 +44,76 @@ where
 fn every_variant_passes_the_gate() {
     let variants: Vec<_> = ff_kernels::fused_message::registered().iter().map(|r| r.variant()).collect();
     passes::<FusedMessage>(&variants);
+}
+
+/// Their kernels are generic over the radial functions, each of which is in one of these.
+#[test]
+fn both_backwards_of_every_message_and_filter_pass_the_gate() {
+    let variants = [
+        "cfconv_linear_expnorm_cosine_receiver",
+        "cfconv_mlp_bessel_polynomial_receiver",
+        "cfconv_tabulated_receiver",
+        "painn_linear_gaussian_cosine_receiver",
+        "painn_mlp_expnorm_polynomial_edge_atomic",
+        "painn_tabulated_receiver",
+    ]
+    .map(|id| id.parse().expect("an id"));
+    passes::<FusedMessageBackward>(&variants);
+    passes::<FusedMessageDoubleBackward>(&variants);
+}
+
+/// A row of `long` edges is right, or refused on a software adapter, whose loops end early; returns whether it was.
+fn is_right_or_refused<O: Gated<Variant = Variant>>(long: usize, set: impl Fn(&mut O::Spec, CaseSpec)) -> bool
+where
+    dyn Runtime: Prepare<O>,
+{
+    let variant: Variant = "cfconv_mlp_bessel_polynomial_receiver".parse().expect("an id");
+    let mut case = O::cases(&variant, CaseSet::Quick).remove(0);
+    let spec = CaseSpec {
+        n_atoms: 2,
+        features: 32,
+        n_basis: 20,
+        hidden: 64,
+        activation: Activation::ShiftedSoftplus,
+        table_order: 2,
+        table_nodes: 2,
+        r_cut: 5.0,
+        degrees: Degrees::LongRow { long, short: 1 },
+        distances: Distances::Inside,
+    };
+    set(&mut case.spec, spec);
+    let evaluated = O::evaluate(&case, &variant, Dtype::F32, 0).expect("valid sizes");
+    let mut refused = false;
+    let problem = O::problem("long", &evaluated);
+    for runtime in ff_tests::runtimes() {
+        let config = Prepare::<O>::default_config(runtime.as_ref(), &variant, Dtype::F32, &problem);
+        let launch = Prepare::<O>::prepare(runtime.as_ref(), &variant, Dtype::F32, &evaluated.inputs, &config);
+        let verdict = match launch {
+            Ok(mut launch) => check_launch(launch.as_mut(), &variant, Dtype::F32, &evaluated.oracle),
+            Err(error) => error.into(),
+        };
+        match &verdict {
+            Verdict::Skipped { reason } if runtime.device().software => {
+                assert!(reason.contains("turns"), "{reason}");
+                refused = true;
+            }
+            _ => assert!(verdict.passed(), "{} {long} edges, order {}: {verdict:?}", runtime.device().name, O::ORDER),
+        }
+    }
+    refused
+}
+
+#[test]
+fn a_long_row_is_right_or_refused() {
+    for long in [400, 900, 2_000, 12_000] {
+        let refused = [
+            is_right_or_refused::<FusedMessage>(long, |case, spec| *case = spec),
+            is_right_or_refused::<FusedMessageBackward>(long, |case, spec| case.forward = spec),
+            is_right_or_refused::<FusedMessageDoubleBackward>(long, |case, spec| case.forward = spec),
+        ];
+        assert!(long > 400 || !refused.contains(&true), "{refused:?}");
+        println!("{long} edges: refused in software in orders 0, 1, 2: {refused:?}");
+    }
 }
 
 #[test]

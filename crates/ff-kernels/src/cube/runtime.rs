@@ -115,46 +115,39 @@ impl<R: Runtime> ff_spec::Prepare for CubeRuntime<R> {
     }
 }
 
-impl<R: Runtime> ff_spec::Prepare<FusedMessageBackward> for CubeRuntime<R> {
-    fn default_config(&self, variant: &Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
-        fused_message::default_config(&self.device, variant, dtype, problem)
-    }
-
-    fn prepare(
-        &self,
-        variant: &Variant,
-        dtype: Dtype,
-        inputs: &BackwardInputs<f64>,
-        config: &LaunchConfig,
-    ) -> Result<Box<dyn Launch<FusedMessageBackward>>, LaunchError> {
-        let registered = fused_message::find(variant).ok_or_else(|| LaunchError::UnknownVariant(variant.id()))?;
-        let (client, device, entry) = (&self.client, &self.device, (self.backward)(registered));
-        self.check(dtype)?;
-        Ok(match dtype {
-            Dtype::F32 => {
-                let inputs = inputs.cast();
-                Box::new(CubeBackward::<R, f32>::new(client, device, registered, entry, &inputs, config)?)
+/// `fused_message` in the orders that are derivatives.
+macro_rules! prepare_backward {
+    ($($op:ident $inputs:ident),*) => {$(
+        impl<R: Runtime> ff_spec::Prepare<$op> for CubeRuntime<R> {
+            fn default_config(&self, variant: &Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
+                fused_message::default_config(&self.device, variant, dtype, problem)
             }
-            Dtype::F64 => Box::new(CubeBackward::<R, f64>::new(client, device, registered, entry, inputs, config)?),
-        })
-    }
-}
 
-impl<R: Runtime> ff_spec::Prepare<FusedMessageDoubleBackward> for CubeRuntime<R> {
-    fn default_config(&self, variant: &Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
-        fused_message::default_config(&self.device, variant, dtype, problem)
-    }
-
-    fn prepare(
-        &self,
-        _: &Variant,
-        _: Dtype,
-        _: &DoubleBackwardInputs<f64>,
-        _: &LaunchConfig,
-    ) -> Result<Box<dyn Launch<FusedMessageDoubleBackward>>, LaunchError> {
-        Err(LaunchError::Unsupported("the second backward of `fused_message` has kernels on host only".to_owned()))
-    }
+            fn prepare(
+                &self,
+                variant: &Variant,
+                dtype: Dtype,
+                inputs: &$inputs<f64>,
+                config: &LaunchConfig,
+            ) -> Result<Box<dyn Launch<$op>>, LaunchError> {
+                let registered =
+                    fused_message::find(variant).ok_or_else(|| LaunchError::UnknownVariant(variant.id()))?;
+                let (client, device, entry) = (&self.client, &self.device, (self.backward)(registered));
+                self.check(dtype)?;
+                Ok(match dtype {
+                    Dtype::F32 => {
+                        let inputs = inputs.cast();
+                        Box::new(CubeBackward::<R, f32, _>::new(client, device, registered, entry, &inputs, config)?)
+                    }
+                    Dtype::F64 => {
+                        Box::new(CubeBackward::<R, f64, _>::new(client, device, registered, entry, inputs, config)?)
+                    }
+                })
+            }
+        }
+    )*};
 }
+prepare_backward!(FusedMessageBackward BackwardInputs, FusedMessageDoubleBackward DoubleBackwardInputs);
 
 impl<R: Runtime> ff_spec::Prepare<CellList> for CubeRuntime<R> {
     fn default_config(&self, variant: &cell_list::Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {

@@ -88,6 +88,26 @@ impl CubeConfig {
     pub fn floats(&self) -> usize {
         self.hidden_layer() + self.hidden * self.plane()
     }
+
+    /// Turns of its loops that a unit takes to load a tile and to compute its coefficients, no fewer than it does.
+    pub fn turns_to_fill(&self) -> usize {
+        let shared = |count: usize| turns(count.div_ceil(self.units), 0);
+        let hidden = (self.hidden * (self.edges_per_tile / self.unroll)).div_ceil(self.units);
+        3 * shared(self.edges_per_tile)
+            + shared(self.n_basis * self.edges_per_tile)
+            + turns(hidden, turns(self.n_basis, 0))
+    }
+
+    /// Turns of its loops that a unit of the forward takes for `tiles` tiles, no fewer than it does.
+    pub fn turns(&self, tiles: usize) -> usize {
+        let passes = turns(self.edges_per_tile / self.unroll, turns(self.depth, 0));
+        turns(self.groups, 0) + turns(tiles, self.turns_to_fill() + passes)
+    }
+}
+
+/// Turns of a loop over `count` that takes `of_each` in loops within: the one that finds the end counts as well.
+pub fn turns(count: usize, of_each: usize) -> usize {
+    count * (1 + of_each) + 1
 }
 
 /// Inputs of every `fused_message` kernel; what a variant does not read is one unused element.
@@ -369,6 +389,29 @@ pub fn hermite_weights<F: Float, N: Size>(inputs: &Inputs<F, N>, tile: &mut Tile
     }
 }
 
+/// The bias for this unit's channels, or zero for a table, in the place of the filter of `unroll` edges.
+#[cube]
+pub fn start_filter<F: Float, N: Size>(
+    bias: &Array<Vector<F, N>>,
+    filter: &mut Array<Vector<F, N>>,
+    features: usize,
+    c: usize,
+    #[comptime] parts: usize,
+    #[comptime] config: CubeConfig,
+) {
+    #[unroll]
+    for part in 0..parts {
+        #[unroll]
+        for i in 0..config.unroll {
+            if comptime!(config.order > 0) {
+                filter[part * config.unroll + i] = Vector::new(F::new(0.0));
+            } else {
+                filter[part * config.unroll + i] = bias[part * features + c];
+            }
+        }
+    }
+}
+
 /// Part `part` of `parts` of the filter of `unroll` edges from `e` on, for this unit's channels, into `filter`.
 #[cube]
 pub fn apply_filter<F: Float, N: Size>(
@@ -379,35 +422,11 @@ pub fn apply_filter<F: Float, N: Size>(
     #[comptime] parts: usize,
     #[comptime] config: CubeConfig,
 ) {
-    let c = channel(inputs.features as usize);
-    apply_filter_at::<F, N>(inputs, tile, filter, e, c, parts, config);
-}
-
-/// The same for the vector of channels `c`.
-#[cube]
-pub fn apply_filter_at<F: Float, N: Size>(
-    inputs: &Inputs<F, N>,
-    tile: &Tile<F>,
-    filter: &mut Array<Vector<F, N>>,
-    e: usize,
-    c: usize,
-    #[comptime] parts: usize,
-    #[comptime] config: CubeConfig,
-) {
     let features = inputs.features as usize;
+    let c = channel(features);
     let columns = features * parts;
     let tabulated = comptime!(config.order > 0);
-    #[unroll]
-    for part in 0..parts {
-        #[unroll]
-        for i in 0..config.unroll {
-            if comptime!(tabulated) {
-                filter[part * config.unroll + i] = Vector::new(F::new(0.0));
-            } else {
-                filter[part * config.unroll + i] = inputs.bias[part * features + c];
-            }
-        }
-    }
+    start_filter::<F, N>(&inputs.bias, filter, features, c, parts, config);
     for k in 0..config.depth {
         if comptime!(tabulated) {
             #[unroll]

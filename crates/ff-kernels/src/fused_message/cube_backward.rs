@@ -1,28 +1,35 @@
-//! From inputs to launches of the first backward on a cube runtime.
+//! From inputs to launches of both backwards on a cube runtime.
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use cubecl::ir::StorageType;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
-use ff_spec::fused_message::{Activation, BackwardInputs, Filter, Gradients, Inputs, Message, Wanted};
-use ff_spec::{DeviceId, FusedMessageBackward, LaunchConfig, LaunchError};
+use ff_spec::fused_message::{
+    Activation, BackwardInputs, DoubleBackwardInputs, DoubleGradients, Filter, Gradients, InputError, Inputs, Message,
+    Outputs, Wanted,
+};
+use ff_spec::{DeviceId, FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchConfig, LaunchError, Op};
 
-use super::cube::backward::{BackwardConfig, CotangentsLaunch, add_parts, first_map, last_map, senders};
+use super::cube::backward::{
+    BackwardConfig, CotangentsLaunch, Direction, DirectionLaunch, Kernel, add_parts, first_map, last_map, receivers,
+    senders,
+};
 use super::cube::radial::Radial;
 use super::cube::{CubeConfig, InputsLaunch, Lanes, Real, zero};
-use super::launch::{array, cube_config, host_call, radial_parameters};
+use super::launch::{
+    arguments, array, check_rows, cube_config, filter_tensors, host_call, most_tiles_in_software, radial_parameters,
+    upload_inputs,
+};
 use super::{CubeBackwardEntry, HostElement, Registered, SenderList};
 use crate::cube::buffers::{Buffer, cubes, empty, fault, upload};
 use crate::digest::digest;
 
-/// The most parts into which the edges are cut where gradients in weights are summed. Each has sums of its own, so it bounds
-/// their memory, to so many times that of the weights, and the cubes that can share the work.
+/// The most parts into which the edges are cut where gradients in weights are summed, but on a software adapter, whose loops
+/// bound a part. Each has sums of its own, so it bounds their memory, to so many times that of the weights, and the cubes
+/// that can share the work.
 const PARTS: usize = 64;
-
-/// The most edges of a part on a software adapter, which may then have more parts: Mesa's (22.3) silently ends a unit's loops
-/// after 65,535 turns, of which the first map takes up to a hundred per edge.
-const EDGES_IN_SOFTWARE: usize = 512;
 
 /// Bytes of sums of gradients in weights that a unit holds in registers.
 const SUM_BYTES: usize = 256;
@@ -30,7 +37,7 @@ const SUM_BYTES: usize = 256;
 /// Units of a cube that adds parts up or clears.
 const UNITS: usize = 256;
 
-/// What the backward reads, in a device's memory; `None` for a tensor without elements.
+/// What a backward reads, in a device's memory; `None` for a tensor without elements.
 pub struct BackwardTensors {
     /// `row_ptr`, `sender`, `edge_vec`, `nodes`, `vectors`, `weights`, `bias`, `hidden_weights` and `hidden_bias`, as in
     /// [`super::CubeLaunch::from_handles`].
@@ -39,9 +46,12 @@ pub struct BackwardTensors {
     pub list: [Option<Buffer>; 3],
     /// Gradients in `y` or `dq` [n_atoms, F] and in `dmu` [n_atoms, 3, F].
     pub grad: [Option<Buffer>; 2],
+    /// The direction of a second backward: as `forward` from `edge_vec` on, `None` also for a tensor that is zero. The
+    /// weights' are all given or none.
+    pub tangent: Option<[Option<Buffer>; 7]>,
 }
 
-/// What the backward computed, in a device's memory; what was not wanted or has no elements is unspecified.
+/// What a backward computed, in a device's memory; what was not wanted or has no elements is unspecified.
 pub struct BackwardOutputs {
     /// Gradient in `x` [n_atoms, F] or `s` [n_atoms, 3F].
     pub nodes: Handle,
@@ -57,6 +67,83 @@ pub struct BackwardOutputs {
     pub hidden_weights: Handle,
     /// In `b1` [H].
     pub hidden_bias: Handle,
+    /// Of a second backward, in the cotangents: of `y` or `dq` [n_atoms, F] and of `dmu` [n_atoms, 3, F].
+    pub grad: [Handle; 2],
+}
+
+/// Inputs of a backward, which say its order.
+pub trait CubeBackwardInputs<T> {
+    /// Which order this is.
+    type Op: Op;
+
+    #[doc(hidden)]
+    fn check(&self) -> Result<(), InputError>;
+    #[doc(hidden)]
+    fn forward(&self) -> &Inputs<T>;
+    #[doc(hidden)]
+    fn grad(&self) -> &Outputs<T>;
+    #[doc(hidden)]
+    fn tangent(&self) -> Option<&Gradients<T>>;
+    #[doc(hidden)]
+    fn wanted(&self) -> Wanted;
+    #[doc(hidden)]
+    fn outputs(found: DoubleGradients<f64>) -> <Self::Op as Op>::Outputs;
+}
+
+impl<T: HostElement> CubeBackwardInputs<T> for BackwardInputs<T> {
+    type Op = FusedMessageBackward;
+
+    fn check(&self) -> Result<(), InputError> {
+        BackwardInputs::check(self)
+    }
+
+    fn forward(&self) -> &Inputs<T> {
+        &self.inputs
+    }
+
+    fn grad(&self) -> &Outputs<T> {
+        &self.grad
+    }
+
+    fn tangent(&self) -> Option<&Gradients<T>> {
+        None
+    }
+
+    fn wanted(&self) -> Wanted {
+        self.wanted
+    }
+
+    fn outputs(found: DoubleGradients<f64>) -> Gradients<f64> {
+        found.gradients
+    }
+}
+
+impl<T: HostElement> CubeBackwardInputs<T> for DoubleBackwardInputs<T> {
+    type Op = FusedMessageDoubleBackward;
+
+    fn check(&self) -> Result<(), InputError> {
+        DoubleBackwardInputs::check(self)
+    }
+
+    fn forward(&self) -> &Inputs<T> {
+        &self.inputs
+    }
+
+    fn grad(&self) -> &Outputs<T> {
+        &self.grad
+    }
+
+    fn tangent(&self) -> Option<&Gradients<T>> {
+        Some(&self.tangent)
+    }
+
+    fn wanted(&self) -> Wanted {
+        Wanted::ALL
+    }
+
+    fn outputs(found: DoubleGradients<f64>) -> DoubleGradients<f64> {
+        found
+    }
 }
 
 /// Buffers of one call.
@@ -67,8 +154,10 @@ struct Buffers {
     /// The fields of [`SenderList`].
     list: [Buffer; 3],
     grad: [Buffer; 2],
+    /// In the order of [`Direction`].
+    direction: Option<[Buffer; 7]>,
     /// In the order of [`BackwardOutputs`].
-    outputs: [Buffer; 7],
+    outputs: [Buffer; 9],
     /// Sums of parts of the edges: of the last map [n_parts, depth + 1, C], and of the first [n_parts, K + 1, H].
     partials: [Buffer; 2],
 }
@@ -91,6 +180,7 @@ pub struct CubeBackwardCall<R: Runtime> {
     scalars: (u32, u32, u32),
     /// Parts of the edges, and edges of each.
     parts: (usize, usize),
+    receivers: Option<Grid>,
     senders: Option<Grid>,
     last_map: Option<Grid>,
     first_map: Option<Grid>,
@@ -99,30 +189,34 @@ pub struct CubeBackwardCall<R: Runtime> {
 impl<R: Runtime> CubeBackwardCall<R> {
     /// The arguments for [`super::cube::Inputs`], with the list by sender instead of that by receiver where `sent`.
     fn inputs(&self, sent: bool) -> InputsLaunch<Real, Lanes, R> {
-        let [row_ptr, sender, edge_vec, nodes, vectors, weights, bias, hidden_weights, hidden_bias] =
-            &self.buffers.inputs;
-        let [sender_ptr, _, receiver] = &self.buffers.list;
-        let (n_atoms, features, segments) = self.scalars;
-        InputsLaunch::new(
-            array(if sent { sender_ptr } else { row_ptr }, 1),
-            array(if sent { receiver } else { sender }, 1),
-            array(edge_vec, 1),
-            array(nodes, self.vector),
-            array(vectors, self.vector),
-            array(weights, self.vector),
-            array(bias, self.vector),
-            array(hidden_weights, 1),
-            array(hidden_bias, 1),
-            array(&self.buffers.radial, 1),
-            n_atoms,
-            features,
-            segments,
-        )
+        let mut tensors = self.buffers.inputs.each_ref();
+        if sent {
+            let [sender_ptr, _, receiver] = &self.buffers.list;
+            (tensors[0], tensors[1]) = (sender_ptr, receiver);
+        }
+        arguments(tensors, &self.buffers.radial, self.vector, self.scalars)
     }
 
     fn grad(&self) -> CotangentsLaunch<Real, Lanes, R> {
         let [nodes, vectors] = &self.buffers.grad;
         CotangentsLaunch::new(array(nodes, self.vector), array(vectors, self.vector), self.scalars.1)
+    }
+
+    fn direction(&self) -> ComptimeOptionArgs<Direction<Real, Lanes>, R> {
+        let direction = self.buffers.direction.as_ref();
+        direction
+            .map(|[edge_vec, nodes, vectors, weights, bias, hidden_weights, hidden_bias]| {
+                DirectionLaunch::new(
+                    array(edge_vec, 1),
+                    array(nodes, self.vector),
+                    array(vectors, self.vector),
+                    array(weights, self.vector),
+                    array(bias, self.vector),
+                    array(hidden_weights, 1),
+                    array(hidden_bias, 1),
+                )
+            })
+            .into()
     }
 }
 
@@ -130,11 +224,28 @@ impl<R: Runtime> CubeBackwardCall<R> {
 pub fn backward_on_cube<R: Runtime, A: Radial>(call: &CubeBackwardCall<R>) {
     let CubeBackwardCall { client, buffers, vector, real, .. } = call;
     let [_, transpose, receiver] = &buffers.list;
-    let [nodes, vectors, edge_vec, ..] = &buffers.outputs;
+    let [nodes, vectors, edge_vec, _, _, _, _, grad_nodes, grad_vectors] = &buffers.outputs;
     let (n_parts, edges_per_part) = (call.parts.0 as u32, call.parts.1 as u32);
     let dim = |config: &CubeConfig| CubeDim::new_2d(config.units as u32, config.groups as u32);
-    if let Some(Grid { count, config }) = &call.senders {
+    if let Some(Grid { count, config }) = &call.receivers {
         // SAFETY: the buffers have the shapes that the kernel indexes, as `CubeBackward` made or was promised them.
+        unsafe {
+            receivers::launch_unchecked::<Real, Lanes, A, R>(
+                client,
+                count.clone(),
+                dim(&config.tile),
+                call.inputs(false),
+                call.direction(),
+                array(grad_nodes, *vector),
+                array(grad_vectors, *vector),
+                *config,
+                *real,
+                *vector,
+            );
+        }
+    }
+    if let Some(Grid { count, config }) = &call.senders {
+        // SAFETY: as above.
         unsafe {
             senders::launch_unchecked::<Real, Lanes, A, R>(
                 client,
@@ -142,6 +253,7 @@ pub fn backward_on_cube<R: Runtime, A: Radial>(call: &CubeBackwardCall<R>) {
                 dim(&config.tile),
                 call.inputs(true),
                 call.grad(),
+                call.direction(),
                 array(transpose, 1),
                 array(nodes, *vector),
                 array(vectors, *vector),
@@ -161,6 +273,7 @@ pub fn backward_on_cube<R: Runtime, A: Radial>(call: &CubeBackwardCall<R>) {
                 dim(&config.tile),
                 call.inputs(false),
                 call.grad(),
+                call.direction(),
                 array(receiver, 1),
                 array(&buffers.partials[0], *vector),
                 n_parts,
@@ -180,6 +293,7 @@ pub fn backward_on_cube<R: Runtime, A: Radial>(call: &CubeBackwardCall<R>) {
                 dim(&config.tile),
                 call.inputs(false),
                 call.grad(),
+                call.direction(),
                 array(receiver, 1),
                 array(&buffers.partials[1], 1),
                 n_parts,
@@ -192,19 +306,19 @@ pub fn backward_on_cube<R: Runtime, A: Radial>(call: &CubeBackwardCall<R>) {
     }
 }
 
-/// The first backward of a cube kernel with its buffers on a device.
-pub struct CubeBackward<R: Runtime, T> {
+/// A backward of a cube kernel, of the order of its inputs `I`, with its buffers on a device.
+pub struct CubeBackward<R: Runtime, T, I> {
     call: CubeBackwardCall<R>,
     entry: CubeBackwardEntry<R>,
     /// Elements of the outputs, before padding; 0 for what is not wanted.
-    lengths: [usize; 7],
+    lengths: [usize; 9],
     wanted: Wanted,
     /// H and σ of an `mlp` filter.
     hidden: Option<(usize, Activation)>,
-    element: std::marker::PhantomData<T>,
+    of: PhantomData<fn(T) -> I>,
 }
 
-impl<R: Runtime, T: HostElement + CubeElement + Float> CubeBackward<R, T> {
+impl<R: Runtime, T: HostElement + CubeElement + Float, I: CubeBackwardInputs<T>> CubeBackward<R, T, I> {
     /// Uploads checked tensors and the list by sender.
     ///
     /// # Errors
@@ -214,54 +328,48 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeBackward<R, T> {
         device: &DeviceId,
         registered: &'static Registered,
         entry: CubeBackwardEntry<R>,
-        backward: &BackwardInputs<T>,
+        backward: &I,
         config: &LaunchConfig,
     ) -> Result<Self, LaunchError> {
         backward.check()?;
-        let inputs = &backward.inputs;
+        let inputs = backward.forward();
         registered.check(inputs)?;
-        let indices = |values: &[u32]| (!values.is_empty()).then(|| upload(client, values));
+        let indices = |values: Vec<u32>| (!values.is_empty()).then(|| upload(client, &values));
         let floats = |values: &[T]| (!values.is_empty()).then(|| upload(client, values));
-        let no_weights: &[T] = &[];
-        let (weights, bias, hidden_weights, hidden_bias) = match &inputs.filter {
-            Filter::Linear { a, b } => (a.as_slice(), b.as_slice(), no_weights, no_weights),
-            Filter::Mlp { a1, b1, a2, b2, .. } => (a2.as_slice(), b2.as_slice(), a1.as_slice(), b1.as_slice()),
-            Filter::Tabulated { values, .. } => (values.as_slice(), no_weights, no_weights, no_weights),
-        };
-        let list = SenderList::new(&inputs.row_ptr, &inputs.sender);
+        let SenderList { sender_ptr, transpose, receiver } = SenderList::new(&inputs.row_ptr, &inputs.sender);
+        let grad = backward.grad();
         let tensors = BackwardTensors {
-            forward: [
-                indices(&inputs.row_ptr),
-                indices(&inputs.sender),
-                floats(&inputs.edge_vec),
-                floats(&inputs.nodes),
-                floats(&inputs.vectors),
-                floats(weights),
-                floats(bias),
-                floats(hidden_weights),
-                floats(hidden_bias),
-            ],
-            list: [indices(&list.sender_ptr), indices(&list.transpose), indices(&list.receiver)],
-            grad: [floats(&backward.grad.nodes), floats(&backward.grad.vectors)],
+            forward: upload_inputs(client, inputs).map(Some),
+            list: [sender_ptr, transpose, receiver].map(indices),
+            grad: [floats(&grad.nodes), floats(&grad.vectors)],
+            tangent: backward.tangent().map(|tangent| {
+                let [weights, bias, hidden_weights, hidden_bias] =
+                    tangent.filter.as_ref().map_or([&[][..]; 4], filter_tensors);
+                [&tangent.edge_vec, &tangent.nodes, &tangent.vectors, weights, bias, hidden_weights, hidden_bias]
+                    .map(floats)
+            }),
         };
-        let sizes = (inputs, inputs.n_edges());
+        let (sizes, wanted) = ((inputs, inputs.n_edges()), backward.wanted());
         // SAFETY: the tensors were checked, and the list was made of them.
-        let launch =
-            unsafe { Self::from_handles(client, device, registered, entry, sizes, tensors, backward.wanted, config) };
+        let launch = unsafe { Self::from_handles(client, device, registered, entry, sizes, tensors, wanted, config) };
         let mut launch = launch?;
-        ff_spec::Launch::poison(&mut launch)?;
+        launch.poison()?;
         Ok(launch)
     }
 
     /// Takes tensors that lie in the device's memory already. Of `sizes` all but the tensors is read (message, atoms,
-    /// features, radial parameters, sizes of the filter), so its tensors may be empty; `n_edges` is the number of edges.
+    /// features, radial parameters, sizes of the filter), so its tensors may be empty; `n_edges` is the number of edges. On a
+    /// software adapter the rows are read back, as in [`super::CubeLaunch::from_handles`].
     ///
     /// # Errors
-    /// [`LaunchError::Constraint`].
+    /// [`LaunchError::Constraint`] and [`LaunchError::Runtime`].
+    ///
+    /// # Panics
+    /// Where `tensors` has a direction and `I` none, or the other way round.
     ///
     /// # Safety
-    /// As for [`super::CubeLaunch::from_handles`]; `list` is what [`SenderList::new`] makes of `row_ptr` and `sender`, and
-    /// the gradients have the shapes of the outputs.
+    /// As for [`super::CubeLaunch::from_handles`]; `list` is what [`SenderList::new`] makes of `row_ptr` and `sender`, the
+    /// gradients have the shapes of the outputs and the direction those of the inputs.
     #[expect(clippy::too_many_arguments, reason = "those of the forward and what is wanted")]
     pub unsafe fn from_handles(
         client: &ComputeClient<R>,
@@ -273,26 +381,51 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeBackward<R, T> {
         wanted: Wanted,
         config: &LaunchConfig,
     ) -> Result<Self, LaunchError> {
+        assert_eq!(tensors.tangent.is_some(), I::Op::ORDER == 2, "the second backward alone has a direction");
         let (problem, variant) = (sizes.problem(""), registered.variant());
         let (tile, vector) = cube_config(&variant, T::DTYPE, sizes, &problem, &device.limits, config)?;
         let (n_atoms, channels) = (sizes.n_atoms, sizes.message.parts() * sizes.features);
         let wanted = Wanted { filter: wanted.filter && !matches!(sizes.filter, Filter::Tabulated { .. }), ..wanted };
-        let shape = BackwardConfig {
-            tile: fewer_at_once(tile, sizes.message),
-            parts: sizes.message.parts(),
-            cutoff_parameters: registered.radial.map_or(0, |radial| radial.cutoff_parameters.len()),
-            nodes: wanted.nodes,
-            edges: wanted.edge_vec,
-            rows: (SUM_BYTES / (sizes.message.parts() * vector * size_of::<T>())).clamp(1, tile.depth + 1),
+        let rates = tensors.tangent.is_some();
+        let fit = |kernel| {
+            let shape = BackwardConfig {
+                kernel,
+                tile: fewer_at_once(tile, sizes.message, rates && kernel == Kernel::Senders),
+                parts: sizes.message.parts(),
+                cutoff_parameters: registered.radial.map_or(0, |radial| radial.cutoff_parameters.len()),
+                nodes: wanted.nodes,
+                edges: wanted.edge_vec && kernel == Kernel::Senders,
+                rates,
+                varied: tensors.tangent.as_ref().is_some_and(|t| t[3..].iter().any(Option::is_some)),
+                rows: (SUM_BYTES / (sizes.message.parts() * vector * size_of::<T>())).clamp(1, tile.depth + 1),
+            };
+            fit::<T>(shape, vector, device.limits.shared_memory as usize)
         };
-        let fit = |shape, kernel| fit::<T>(shape, vector, kernel, device.limits.shared_memory as usize);
-        let by_sender = fit(shape, 0)?;
-        let values_only = BackwardConfig { edges: false, ..shape };
-        let (last, first) = (fit(values_only, 1)?, fit(values_only, 2)?);
+        let (by_receiver, by_sender) = (fit(Kernel::Receivers)?, fit(Kernel::Senders)?);
+        let (last, first) = (fit(Kernel::LastMap)?, fit(Kernel::FirstMap)?);
+        let features = sizes.features / vector;
 
-        let share = n_edges.div_ceil(PARTS);
-        let share = if device.software { share.min(EDGES_IN_SOFTWARE) } else { share };
-        let edges_per_part = share.next_multiple_of(tile.edges_per_tile);
+        let floats = |tensor: Option<Buffer>| tensor.unwrap_or_else(|| upload::<R, T>(client, &[]));
+        let (inputs, list) = (tensors.forward.map(floats), tensors.list.map(floats));
+        let check = |what, rows, config: &BackwardConfig| {
+            let turns = |tiles| config.turns(tiles, features);
+            check_rows(client, device, (what, rows, n_atoms), config.tile.edges_per_tile, turns)
+        };
+        check("sender", &list[0], &by_sender)?;
+        if rates {
+            check("receiver", &inputs[0], &by_receiver)?;
+        }
+        let mut edges_per_part = n_edges.div_ceil(PARTS).next_multiple_of(tile.edges_per_tile);
+        if device.software && wanted.filter {
+            for config in [&last, &first] {
+                let most = most_tiles_in_software(|tiles| config.turns(tiles, features));
+                if most == 0 {
+                    let text = "one tile of edges takes more turns than loops have in software".to_owned();
+                    return Err(LaunchError::Constraint(text));
+                }
+                edges_per_part = edges_per_part.min(most * config.tile.edges_per_tile);
+            }
+        }
         let n_parts = n_edges.div_ceil(edges_per_part.max(1));
         let most = client.properties().hardware.max_cube_count;
         let grid = |[x, y, z]: [usize; 3], config: BackwardConfig| {
@@ -302,27 +435,50 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeBackward<R, T> {
             Ok((x * y > 0).then_some(Grid { count: CubeCount::Static(x as u32, y as u32, z as u32), config }))
         };
         let any = sizes.features.min(1);
-        let rows = n_atoms.div_ceil(by_sender.tile.groups);
-        let along_z = rows.div_ceil(most.0 as usize).max(1);
-        let senders = grid([rows.div_ceil(along_z), any, along_z], by_sender)?;
+        let blocks = |config: &BackwardConfig| features.div_ceil(config.tile.units);
+        let walk = |config: BackwardConfig, y: usize| {
+            let rows = n_atoms.div_ceil(config.tile.groups);
+            let along_z = rows.div_ceil(most.0 as usize).max(1);
+            grid([rows.div_ceil(along_z), y, along_z], config)
+        };
+        let receivers = walk(by_receiver, blocks(&by_receiver))?;
+        let senders = walk(by_sender, any)?;
         let parts_of = |config: &BackwardConfig| n_parts.div_ceil(config.tile.groups);
-        let blocks = (sizes.features / vector).div_ceil(last.tile.units);
-        let last_map = grid([parts_of(&last), blocks, (tile.depth + 1).div_ceil(last.rows)], last)?;
+        let last_map = grid([parts_of(&last), blocks(&last), (tile.depth + 1).div_ceil(last.rows)], last)?;
         let first_map = grid([parts_of(&first), any, 1], first)?;
 
+        let painn = sizes.message == Message::Painn;
         let lengths = [
             (wanted.nodes, n_atoms * channels),
-            (wanted.nodes && sizes.message == Message::Painn, 3 * n_atoms * sizes.features),
+            (wanted.nodes && painn, 3 * n_atoms * sizes.features),
             (wanted.edge_vec, 3 * n_edges),
             (wanted.filter, tile.depth * channels),
             (wanted.filter, channels),
             (wanted.filter, tile.hidden * tile.n_basis),
             (wanted.filter, tile.hidden),
+            (rates, n_atoms * sizes.features),
+            (rates && painn, 3 * n_atoms * sizes.features),
         ]
         .map(|(wanted, length)| if wanted { length } else { 0 });
         let memory = |length: usize| empty(client, length, size_of::<T>());
         let parts = |rows: usize, columns: usize| memory(if wanted.filter { n_parts * rows * columns } else { 0 });
-        let floats = |tensor: Option<Buffer>| tensor.unwrap_or_else(|| upload::<R, T>(client, &[]));
+        let zeros = |length: usize| {
+            let buffer = memory(length);
+            clear::<R, T>(client, &buffer);
+            buffer
+        };
+        let direction = tensors.tangent.map(|[edge_vec, nodes, vectors, weights @ ..]| {
+            let [weights, bias, hidden_weights, hidden_bias] = weights.map(floats);
+            [
+                edge_vec.unwrap_or_else(|| zeros(3 * n_edges)),
+                nodes.unwrap_or_else(|| zeros(n_atoms * channels)),
+                vectors.unwrap_or_else(|| zeros(if painn { 3 * n_atoms * sizes.features } else { 0 })),
+                weights,
+                bias,
+                hidden_weights,
+                hidden_bias,
+            ]
+        });
         let segments = match &sizes.filter {
             Filter::Tabulated { n_nodes, .. } => n_nodes - 1,
             _ => 0,
@@ -332,15 +488,17 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeBackward<R, T> {
             real: T::as_type_native_unchecked().storage_type(),
             vector,
             buffers: Buffers {
-                inputs: tensors.forward.map(floats),
+                inputs,
                 radial: upload(client, &radial_parameters(&host_call(registered, sizes))),
-                list: tensors.list.map(floats),
+                list,
                 grad: tensors.grad.map(floats),
+                direction,
                 outputs: lengths.map(memory),
                 partials: [parts(tile.depth + 1, channels), parts(tile.n_basis + 1, tile.hidden)],
             },
-            scalars: (n_atoms as u32, (sizes.features / vector) as u32, segments as u32),
+            scalars: (n_atoms as u32, features as u32, segments as u32),
             parts: (n_parts, edges_per_part),
+            receivers: receivers.filter(|_| rates),
             senders: senders.filter(|_| wanted.nodes || wanted.edge_vec),
             last_map: last_map.filter(|_| wanted.filter),
             first_map: first_map.filter(|_| wanted.filter && tile.hidden > 0),
@@ -349,20 +507,22 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeBackward<R, T> {
             Filter::Mlp { hidden, activation, .. } => Some((*hidden, *activation)),
             _ => None,
         };
-        Ok(Self { call, entry, lengths, wanted, hidden, element: std::marker::PhantomData })
+        Ok(Self { call, entry, lengths, wanted, hidden, of: PhantomData })
     }
 
     /// Submits the kernels once, without waiting, and hands over the buffers of the gradients.
     pub fn into_outputs(self) -> BackwardOutputs {
         self.submit();
-        let [nodes, vectors, edge_vec, weights, bias, hidden_weights, hidden_bias] =
+        let [nodes, vectors, edge_vec, weights, bias, hidden_weights, hidden_bias, grad @ ..] =
             self.call.buffers.outputs.map(|(handle, _)| handle);
-        BackwardOutputs { nodes, vectors, edge_vec, weights, bias, hidden_weights, hidden_bias }
+        BackwardOutputs { nodes, vectors, edge_vec, weights, bias, hidden_weights, hidden_bias, grad }
     }
 
     fn submit(&self) {
-        // Nothing depends on edge vectors of no sender: there are some behind the end of a list with room for more.
-        self.clear(2);
+        if self.wanted.edge_vec {
+            // What lies behind the end of a list with room for more has no sender, and gradients all the same.
+            clear::<R, T>(&self.call.client, &self.call.buffers.outputs[2]);
+        }
         (self.entry)(&self.call);
         if self.wanted.filter {
             self.add_parts(0, self.call.last_map.is_some());
@@ -391,45 +551,36 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeBackward<R, T> {
         }
     }
 
-    /// Zeroes an output.
-    fn clear(&self, output: usize) {
-        let (client, length) = (&self.call.client, self.lengths[output]);
-        if length == 0 {
-            return;
-        }
-        // SAFETY: every index is checked against the length in the kernel.
-        unsafe {
-            zero::launch_unchecked::<T, R>(
-                client,
-                cubes(client, length, UNITS),
-                CubeDim::new_1d(UNITS as u32),
-                array(&self.call.buffers.outputs[output], 1),
-            );
-        }
-    }
-
     fn wait(&self) -> Result<(), LaunchError> {
         cubecl::future::block_on(self.call.client.sync()).map_err(fault)
     }
 }
 
-/// Half as many edges at once where a message has three filters: with their slopes they fill the same registers as the
-/// filters of the forward.
-fn fewer_at_once(tile: CubeConfig, message: Message) -> CubeConfig {
-    let halve = message == Message::Painn && tile.unroll.is_multiple_of(2);
-    CubeConfig { unroll: if halve { tile.unroll / 2 } else { tile.unroll }, ..tile }
+/// Zeroes a buffer.
+fn clear<R: Runtime, T: CubeElement + Float>(client: &ComputeClient<R>, buffer: &Buffer) {
+    // SAFETY: every index is checked against the length in the kernel.
+    unsafe {
+        zero::launch_unchecked::<T, R>(
+            client,
+            cubes(client, buffer.1, UNITS),
+            CubeDim::new_1d(UNITS as u32),
+            array(buffer, 1),
+        );
+    }
 }
 
-/// The configuration of a kernel (in the order of [`BackwardConfig::shared_memory`]) with a tile that the device can hold:
-/// fewer edges, then fewer at once, then fewer groups and units.
-fn fit<T>(
-    mut config: BackwardConfig,
-    vector: usize,
-    kernel: usize,
-    available: usize,
-) -> Result<BackwardConfig, LaunchError> {
+/// Half as many edges at once where a message has three filters, which with a slope or rate each fill the same registers as
+/// those of the forward, and half as many again where they have `both`.
+fn fewer_at_once(tile: CubeConfig, message: Message, both: bool) -> CubeConfig {
+    let halve = |unroll: usize, when: bool| if when && unroll.is_multiple_of(2) { unroll / 2 } else { unroll };
+    CubeConfig { unroll: halve(halve(tile.unroll, message == Message::Painn), both), ..tile }
+}
+
+/// The configuration of a kernel with a tile that the device can hold: fewer edges, then fewer at once, then fewer groups and
+/// units.
+fn fit<T>(mut config: BackwardConfig, vector: usize, available: usize) -> Result<BackwardConfig, LaunchError> {
     loop {
-        let needed = config.shared_memory(size_of::<T>(), vector)[kernel];
+        let needed = config.shared_memory(size_of::<T>(), vector);
         if needed <= available {
             return Ok(config);
         }
@@ -451,7 +602,9 @@ fn fit<T>(
     }
 }
 
-impl<R: Runtime, T: HostElement + CubeElement + Float> ff_spec::Launch<FusedMessageBackward> for CubeBackward<R, T> {
+impl<R: Runtime, T: HostElement + CubeElement + Float, I: CubeBackwardInputs<T>> Launch<I::Op>
+    for CubeBackward<R, T, I>
+{
     fn poison(&mut self) -> Result<(), LaunchError> {
         let nan = <T as ff_spec::Scalar>::from_f64(f64::NAN);
         for (buffer, length) in self.call.buffers.outputs.iter_mut().zip(self.lengths) {
@@ -475,7 +628,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> ff_spec::Launch<FusedMess
         Ok(ticks.duration())
     }
 
-    fn outputs(&mut self) -> Result<Gradients<f64>, LaunchError> {
+    fn outputs(&mut self) -> Result<<I::Op as Op>::Outputs, LaunchError> {
         let read = |output: usize| -> Result<Vec<f64>, LaunchError> {
             let length = self.lengths[output];
             if length == 0 {
@@ -491,13 +644,14 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> ff_spec::Launch<FusedMess
                 Some(Filter::Mlp { hidden, a1: read(5)?, b1: read(6)?, a2: read(3)?, b2: read(4)?, activation })
             }
         };
-        Ok(Gradients { nodes: read(0)?, vectors: read(1)?, edge_vec: read(2)?, filter })
+        let gradients = Gradients { nodes: read(0)?, vectors: read(1)?, edge_vec: read(2)?, filter };
+        Ok(I::outputs(DoubleGradients { grad: Outputs { nodes: read(7)?, vectors: read(8)? }, gradients }))
     }
 
     fn input_digest(&mut self) -> Result<u64, LaunchError> {
-        let Buffers { inputs, radial, list, grad, .. } = &self.call.buffers;
+        let Buffers { inputs, radial, list, grad, direction, .. } = &self.call.buffers;
         let mut parts = Vec::new();
-        for (handle, _) in inputs.iter().chain([radial]).chain(list).chain(grad) {
+        for (handle, _) in inputs.iter().chain([radial]).chain(list).chain(grad).chain(direction.iter().flatten()) {
             parts.push(self.call.client.read_one(handle.clone()).map_err(fault)?);
         }
         let parts: Vec<&[u8]> = parts.iter().map(|bytes| &bytes[..]).collect();

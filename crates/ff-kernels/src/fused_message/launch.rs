@@ -213,24 +213,7 @@ pub struct CubeCall<'a, R: Runtime> {
 impl<R: Runtime> CubeCall<'_, R> {
     /// The arguments for [`super::cube::Inputs`].
     pub fn inputs(&self) -> InputsLaunch<Real, Lanes, R> {
-        let [row_ptr, sender, edge_vec, nodes, vectors, weights, bias, hidden_weights, hidden_bias] =
-            &self.buffers.inputs;
-        let (n_atoms, features, segments) = self.scalars;
-        InputsLaunch::new(
-            array(row_ptr, 1),
-            array(sender, 1),
-            array(edge_vec, 1),
-            array(nodes, self.vector),
-            array(vectors, self.vector),
-            array(weights, self.vector),
-            array(bias, self.vector),
-            array(hidden_weights, 1),
-            array(hidden_bias, 1),
-            array(&self.buffers.radial, 1),
-            n_atoms,
-            features,
-            segments,
-        )
+        arguments(self.buffers.inputs.each_ref(), &self.buffers.radial, self.vector, self.scalars)
     }
 
     /// The `y` or `dq` buffer.
@@ -241,6 +224,92 @@ impl<R: Runtime> CubeCall<'_, R> {
     /// The `dmu` buffer.
     pub fn out_vectors(&self) -> ArrayArg<R> {
         array(&self.buffers.out_vectors, self.vector)
+    }
+}
+
+/// Tensors in the order of [`super::cube::Inputs`], the radial parameters, the vector width, and atoms, vectors of features
+/// and segments of the table as the kernels' arguments.
+pub(super) fn arguments<R: Runtime>(
+    tensors: [&Buffer; 9],
+    radial: &Buffer,
+    vector: usize,
+    (n_atoms, features, segments): (u32, u32, u32),
+) -> InputsLaunch<Real, Lanes, R> {
+    let [row_ptr, sender, edge_vec, nodes, vectors, weights, bias, hidden_weights, hidden_bias] = tensors;
+    InputsLaunch::new(
+        array(row_ptr, 1),
+        array(sender, 1),
+        array(edge_vec, 1),
+        array(nodes, vector),
+        array(vectors, vector),
+        array(weights, vector),
+        array(bias, vector),
+        array(hidden_weights, 1),
+        array(hidden_bias, 1),
+        array(radial, 1),
+        n_atoms,
+        features,
+        segments,
+    )
+}
+
+/// A filter's tensors as the kernels read them: `A`, `A2` or the table, `b` or `b2`, `A1` and `b1`; empty for what it lacks.
+pub(super) fn filter_tensors<T>(filter: &Filter<T>) -> [&[T]; 4] {
+    match filter {
+        Filter::Linear { a, b } => [a, b, &[], &[]],
+        Filter::Mlp { a1, b1, a2, b2, .. } => [a2, b2, a1, b1],
+        Filter::Tabulated { values, .. } => [values, &[], &[], &[]],
+    }
+}
+
+/// Uploads a call's tensors, in the order of [`super::cube::Inputs`].
+pub(super) fn upload_inputs<R: Runtime, T: CubeElement>(client: &ComputeClient<R>, inputs: &Inputs<T>) -> [Buffer; 9] {
+    let floats = |values: &[T]| upload(client, values);
+    let [weights, bias, hidden_weights, hidden_bias] = filter_tensors(&inputs.filter).map(floats);
+    [
+        upload(client, &inputs.row_ptr),
+        upload(client, &inputs.sender),
+        floats(&inputs.edge_vec),
+        floats(&inputs.nodes),
+        floats(&inputs.vectors),
+        weights,
+        bias,
+        hidden_weights,
+        hidden_bias,
+    ]
+}
+
+/// The turns after which Mesa (22.3) ends every loop of a unit on a software adapter, counted over all of its loops; it does
+/// so without a word.
+const TURNS_IN_SOFTWARE: usize = 65_535;
+
+/// The most tiles that a unit of a software adapter can walk, where `turns` of a number of tiles are those of its loops.
+pub(super) fn most_tiles_in_software(turns: impl Fn(usize) -> usize) -> usize {
+    TURNS_IN_SOFTWARE.saturating_sub(turns(0)) / (turns(1) - turns(0)).max(1)
+}
+
+/// Refuses a list with a row that a unit of a software adapter could not walk to its end; of such an adapter alone, `rows`
+/// [n_atoms + 1] is read back for it.
+pub(super) fn check_rows<R: Runtime>(
+    client: &ComputeClient<R>,
+    device: &DeviceId,
+    (what, rows, n_atoms): (&str, &Buffer, usize),
+    edges_per_tile: usize,
+    turns: impl Fn(usize) -> usize,
+) -> Result<(), LaunchError> {
+    if !device.software {
+        return Ok(());
+    }
+    let most = most_tiles_in_software(turns) * edges_per_tile;
+    let bytes = client.read_one(rows.0.clone()).map_err(fault)?;
+    let ends = &u32::from_bytes(&bytes)[..=n_atoms];
+    match ends.windows(2).map(|row| (row[1] - row[0]) as usize).max() {
+        Some(longest) if longest > most => Err(LaunchError::Constraint(format!(
+            "a {what} of {longest} edges, of which {} walks {most} in this configuration: software ends a unit's loops after \
+             {TURNS_IN_SOFTWARE} turns",
+            device.name
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -289,26 +358,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
         config: &LaunchConfig,
     ) -> Result<Self, LaunchError> {
         registered.check(inputs)?;
-        let floats = |values: &[T]| upload(client, values);
-        let no_weights: &[T] = &[];
-        let (weights, bias, hidden_weights, hidden_bias) = match &inputs.filter {
-            Filter::Linear { a, b } => (a.as_slice(), b.as_slice(), no_weights, no_weights),
-            Filter::Mlp { a1, b1, a2, b2, .. } => (a2.as_slice(), b2.as_slice(), a1.as_slice(), b1.as_slice()),
-            Filter::Tabulated { values, .. } => (values.as_slice(), no_weights, no_weights, no_weights),
-        };
-        let tensors = || {
-            [
-                upload(client, &inputs.row_ptr),
-                upload(client, &inputs.sender),
-                floats(&inputs.edge_vec),
-                floats(&inputs.nodes),
-                floats(&inputs.vectors),
-                floats(weights),
-                floats(bias),
-                floats(hidden_weights),
-                floats(hidden_bias),
-            ]
-        };
+        let tensors = || upload_inputs(client, inputs);
         let mut launch = Self::build(client, device, registered, entry, (inputs, inputs.n_edges()), config, tensors)?;
         ff_spec::Launch::poison(&mut launch)?;
         Ok(launch)
@@ -317,10 +367,11 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
     /// Takes tensors that lie in the device's memory already, in the order of [`super::cube::Inputs`]: `row_ptr`,
     /// `sender`, `edge_vec`, `nodes`, `vectors`, `weights`, `bias`, `hidden_weights`, `hidden_bias`; `None` for one
     /// without elements. Of `sizes` all but the tensors is read (message, atoms, features, radial parameters, sizes of
-    /// the filter), so its tensors may be empty; `n_edges` is the number of edges.
+    /// the filter), so its tensors may be empty; `n_edges` is the number of edges. On a software adapter `row_ptr` is read
+    /// back: its loops bound the length of a row.
     ///
     /// # Errors
-    /// [`LaunchError::Constraint`].
+    /// [`LaunchError::Constraint`] and [`LaunchError::Runtime`].
     ///
     /// # Safety
     /// The buffers belong to `client`, are contiguous and row-major, hold u32 (the first two) or `T`, and have the shapes
@@ -375,6 +426,11 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
             0 => upload::<R, T>(client, &[]),
             used => (client.empty(used * size_of::<T>()), used),
         };
+        let tensors = tensors();
+        if registered.reduction == Reduction::Receiver {
+            let rows = ("receiver", &tensors[0], sizes.n_atoms);
+            check_rows(client, device, rows, config.edges_per_tile, |tiles| config.turns(tiles))?;
+        }
         Ok(Self {
             client: client.clone(),
             entry,
@@ -383,7 +439,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
             vector,
             count,
             buffers: Buffers {
-                inputs: tensors(),
+                inputs: tensors,
                 radial: upload(client, &radial),
                 out_nodes: output(lengths.0),
                 out_vectors: output(lengths.1),

@@ -11,7 +11,9 @@ mod table;
 use ff_spec::Problem;
 use ff_spec::fused_message::{DoubleGradients, FilterKind, Gradients, InputError, Inputs, Message, Reduction, Variant};
 
-pub use cube_backward::{BackwardOutputs, BackwardTensors, CubeBackward, CubeBackwardCall, backward_on_cube};
+pub use cube_backward::{
+    BackwardOutputs, BackwardTensors, CubeBackward, CubeBackwardCall, CubeBackwardInputs, backward_on_cube,
+};
 pub use launch::{CubeCall, CubeLaunch, cube_config, default_config, host_config};
 pub use on_host::{HostInputs, HostLaunch};
 pub use table::{Tabulation, tabulate};
@@ -34,7 +36,7 @@ pub type HostDoubleBackwardEntry<T> =
 /// A cube kernel's launcher for one runtime.
 pub type CubeEntry<R> = fn(&CubeCall<R>);
 
-/// The launcher of a cube kernel's first backward for one runtime.
+/// The launcher of a cube kernel's backwards, of either order, for one runtime.
 pub type CubeBackwardEntry<R> = fn(&CubeBackwardCall<R>);
 
 /// Parameters of a radial function in declared order: name, and whether there is one per basis function.
@@ -90,9 +92,9 @@ pub struct Registered {
     /// Launchers for CUDA.
     #[cfg(feature = "cuda")]
     pub cuda: CubeEntry<cubecl::cuda::CudaRuntime>,
-    /// First backward on Vulkan and Metal.
+    /// Both backwards on Vulkan and Metal.
     pub backward_wgpu: CubeBackwardEntry<cubecl::wgpu::WgpuRuntime>,
-    /// First backward on CUDA.
+    /// Both backwards on CUDA.
     #[cfg(feature = "cuda")]
     pub backward_cuda: CubeBackwardEntry<cubecl::cuda::CudaRuntime>,
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use burn::tensor::backend::DeviceOps;
 use burn::tensor::{DType, Shape, TensorMetadata};
+use burn_cubecl::cubecl::client::ComputeClient;
 use burn_cubecl::cubecl::features::AtomicUsage;
 use burn_cubecl::cubecl::ir::{ElemType, FloatKind, StorageType, Type};
 use burn_cubecl::cubecl::prelude::Float;
@@ -13,9 +14,10 @@ use burn_cubecl::kernel::{cast, into_contiguous};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeElement, CubeRuntime, FloatElement, IntElement, cubecl};
 use ff_kernels::fused_message::{
-    BackwardTensors, CubeBackward, CubeBackwardEntry, CubeEntry, CubeLaunch, HostElement, Registered,
+    BackwardOutputs, BackwardTensors, CubeBackward, CubeBackwardEntry, CubeBackwardInputs, CubeEntry, CubeLaunch,
+    HostElement, Registered,
 };
-use ff_spec::fused_message::{Message, Wanted};
+use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, Message, Wanted};
 use ff_spec::{Atomics, DeviceId, Dtype, LaunchError, Limits, RuntimeKind};
 
 use super::{
@@ -28,7 +30,7 @@ use crate::dtype::burn_dtype;
 pub trait CubeKernels: CubeRuntime {
     /// The launcher of a variant.
     fn entry(registered: &Registered) -> CubeEntry<Self>;
-    /// The launcher of its first backward.
+    /// The launcher of its backwards.
     fn backward(registered: &Registered) -> CubeBackwardEntry<Self>;
     /// What this project calls the runtime.
     fn kind() -> RuntimeKind;
@@ -82,7 +84,7 @@ where
     I: IntElement,
     BT: BoolElement,
 {
-    const ORDER: u8 = 1;
+    const ORDER: u8 = 2;
 
     fn device_id(device: &R::Device) -> DeviceId {
         // Opening looks at the driver, once per runtime; a program that made its own client first stays unidentified.
@@ -109,22 +111,26 @@ where
         wanted: Wanted,
         plan: &Arc<Plan>,
     ) -> Result<PrimitiveGradients<Self>, LaunchError> {
-        let entry = R::backward(plan.registered);
-        match plan.dtype {
-            Dtype::F32 => backward::<R, f32, Self>(inputs, grad, wanted, plan, entry),
-            Dtype::F64 => backward::<R, f64, Self>(inputs, grad, wanted, plan, entry),
-        }
+        let (gradients, _) = match plan.dtype {
+            Dtype::F32 => backward::<R, f32, Self, BackwardInputs<f32>>(inputs, grad, None, wanted, plan),
+            Dtype::F64 => backward::<R, f64, Self, BackwardInputs<f64>>(inputs, grad, None, wanted, plan),
+        }?;
+        Ok(gradients)
     }
 
     fn fused_message_double_backward(
-        _: Primitives<Self>,
-        _: PrimitiveMessage<Self>,
-        _: PrimitiveGradients<Self>,
-        _: Wanted,
-        _: &Arc<Plan>,
+        inputs: Primitives<Self>,
+        grad: PrimitiveMessage<Self>,
+        tangent: PrimitiveGradients<Self>,
+        wanted: Wanted,
+        plan: &Arc<Plan>,
     ) -> Result<PrimitiveDoubleGradients<Self>, LaunchError> {
-        let kind = R::kind();
-        Err(LaunchError::Unsupported(format!("the second backward of `fused_message` has no kernels on {kind}")))
+        let (client, device, tangent) = (inputs.nodes.client.clone(), inputs.nodes.device.clone(), Some(tangent));
+        let (gradients, grad) = match plan.dtype {
+            Dtype::F32 => backward::<R, f32, Self, DoubleBackwardInputs<f32>>(inputs, grad, tangent, wanted, plan),
+            Dtype::F64 => backward::<R, f64, Self, DoubleBackwardInputs<f64>>(inputs, grad, tangent, wanted, plan),
+        }?;
+        Ok(PrimitiveDoubleGradients { grad: message((&client, &device), plan, grad), gradients })
     }
 }
 
@@ -161,22 +167,33 @@ where
     R: CubeRuntime,
     B: FusedMessageBackend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
 {
-    let (weights, bias, hidden_weights, hidden_bias) = match inputs.filter {
-        FilterPrimitives::Linear { a, b } => (Some(a), Some(b), None, None),
-        FilterPrimitives::Mlp { a1, b1, a2, b2 } => (Some(a2), Some(b2), Some(a1), Some(b1)),
-        FilterPrimitives::Tabulated { values } => (Some(values), None, None, None),
-    };
+    let [weights, bias, hidden_weights, hidden_bias] = weights::<R, B>(Some(inputs.filter));
     [
         indices(inputs.row_ptr),
         indices(inputs.sender),
         buffer(Some(inputs.edge_vec)),
         buffer(Some(inputs.nodes)),
         buffer(inputs.vectors),
-        buffer(weights),
-        buffer(bias),
-        buffer(hidden_weights),
-        buffer(hidden_bias),
+        weights,
+        bias,
+        hidden_weights,
+        hidden_bias,
     ]
+}
+
+/// A filter's tensors in the same order.
+fn weights<R, B>(filter: Option<FilterPrimitives<B>>) -> [Option<(Handle, usize)>; 4]
+where
+    R: CubeRuntime,
+    B: FusedMessageBackend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
+{
+    let tensors = match filter {
+        None => [const { None }; 4],
+        Some(FilterPrimitives::Linear { a, b }) => [Some(a), Some(b), None, None],
+        Some(FilterPrimitives::Mlp { a1, b1, a2, b2 }) => [Some(a2), Some(b2), Some(a1), Some(b1)],
+        Some(FilterPrimitives::Tabulated { values }) => [Some(values), None, None, None],
+    };
+    tensors.map(buffer)
 }
 
 fn launch<R, T, B>(inputs: Primitives<B>, plan: &Plan, entry: CubeEntry<R>) -> Result<PrimitiveMessage<B>, LaunchError>
@@ -201,28 +218,46 @@ where
         )
     }?;
     let (nodes, vectors) = launch.into_outputs();
-    let tensor = |shape: &[usize], handle: Handle| {
-        let shape = Shape::from(shape.to_vec());
-        CubeTensor::new_contiguous(client.clone(), device.clone(), shape, handle, burn_dtype(plan.dtype))
-    };
-    let (n_atoms, features) = (sizes.n_atoms, sizes.features);
-    Ok(PrimitiveMessage {
-        nodes: tensor(&[n_atoms, features], nodes),
-        vectors: (sizes.message == Message::Painn).then(|| tensor(&[n_atoms, 3, features], vectors)),
-    })
+    Ok(message((&client, &device), plan, [nodes, vectors]))
 }
 
-fn backward<R, T, B>(
+/// The buffers of outputs as tensors.
+fn message<R, B>(on: (&ComputeClient<R>, &R::Device), plan: &Plan, [nodes, vectors]: [Handle; 2]) -> PrimitiveMessage<B>
+where
+    R: CubeKernels,
+    B: FusedMessageBackend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
+{
+    let (n_atoms, features) = (plan.sizes.n_atoms, plan.sizes.features);
+    let tensor = |shape: Shape, handle: Handle| tensor(on, plan, &shape, handle);
+    PrimitiveMessage {
+        nodes: tensor(Shape::new([n_atoms, features]), nodes),
+        vectors: (plan.sizes.message == Message::Painn).then(|| tensor(Shape::new([n_atoms, 3, features]), vectors)),
+    }
+}
+
+/// A buffer as a tensor.
+fn tensor<R: CubeKernels>(
+    (client, device): (&ComputeClient<R>, &R::Device),
+    plan: &Plan,
+    shape: &Shape,
+    handle: Handle,
+) -> CubeTensor<R> {
+    CubeTensor::new_contiguous(client.clone(), device.clone(), shape.clone(), handle, burn_dtype(plan.dtype))
+}
+
+/// The backward of the order of `I`: gradients in the inputs, and the buffers of those in the cotangents.
+fn backward<R, T, B, I>(
     inputs: Primitives<B>,
     grad: PrimitiveMessage<B>,
+    tangent: Option<PrimitiveGradients<B>>,
     wanted: Wanted,
     plan: &Plan,
-    entry: CubeBackwardEntry<R>,
-) -> Result<PrimitiveGradients<B>, LaunchError>
+) -> Result<(PrimitiveGradients<B>, [Handle; 2]), LaunchError>
 where
     R: CubeKernels,
     T: HostElement + CubeElement + cubecl::CubeElement + Float,
     B: FusedMessageBackend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
+    I: CubeBackwardInputs<T>,
 {
     let (client, device) = (inputs.nodes.client.clone(), inputs.nodes.device.clone());
     let list = by_sender::<B>(&inputs.by_sender, &inputs.row_ptr, &inputs.sender)
@@ -232,40 +267,46 @@ where
         forward: buffers(inputs),
         list: list.map(indices),
         grad: [buffer(Some(grad.nodes)), buffer(grad.vectors)],
+        tangent: tangent.map(|PrimitiveGradients { nodes, vectors, edge_vec, filter }| {
+            let [weights, bias, hidden_weights, hidden_bias] = weights::<R, B>(filter);
+            let [edge_vec, nodes, vectors] = [edge_vec, nodes, vectors].map(buffer);
+            [edge_vec, nodes, vectors, weights, bias, hidden_weights, hidden_bias]
+        }),
     };
     let sizes = plan.sizes.cast::<T>();
-    // SAFETY: as in `launch`; the list by sender was made of this list.
+    // SAFETY: as in `launch`; the list by sender was made of this list, and Burn's graph hands over gradients in the shapes of
+    // what they are taken in.
     let launch = unsafe {
-        CubeBackward::<R, T>::from_handles(
+        CubeBackward::<R, T, I>::from_handles(
             &client,
             &plan.device,
             plan.registered,
-            entry,
+            R::backward(plan.registered),
             (&sizes, plan.n_edges),
             tensors,
             wanted,
             &plan.config,
         )
     }?;
-    let found = launch.into_outputs();
-    let tensor = |shape: &Shape, handle: Handle| {
-        CubeTensor::new_contiguous(client.clone(), device.clone(), shape.clone(), handle, burn_dtype(plan.dtype))
-    };
-    Ok(PrimitiveGradients {
-        nodes: shapes.nodes.as_ref().map(|shape| tensor(shape, found.nodes)),
-        vectors: shapes.vectors.as_ref().map(|shape| tensor(shape, found.vectors)),
-        edge_vec: shapes.edge_vec.as_ref().map(|shape| tensor(shape, found.edge_vec)),
+    let BackwardOutputs { nodes, vectors, edge_vec, weights, bias, hidden_weights, hidden_bias, grad } =
+        launch.into_outputs();
+    let tensor = |shape: &Shape, handle: Handle| tensor((&client, &device), plan, shape, handle);
+    let gradients = PrimitiveGradients {
+        nodes: shapes.nodes.as_ref().map(|shape| tensor(shape, nodes)),
+        vectors: shapes.vectors.as_ref().map(|shape| tensor(shape, vectors)),
+        edge_vec: shapes.edge_vec.as_ref().map(|shape| tensor(shape, edge_vec)),
         filter: match &shapes.filter[..] {
-            [a, b] => Some(FilterPrimitives::Linear { a: tensor(a, found.weights), b: tensor(b, found.bias) }),
+            [a, b] => Some(FilterPrimitives::Linear { a: tensor(a, weights), b: tensor(b, bias) }),
             [a1, b1, a2, b2] => Some(FilterPrimitives::Mlp {
-                a1: tensor(a1, found.hidden_weights),
-                b1: tensor(b1, found.hidden_bias),
-                a2: tensor(a2, found.weights),
-                b2: tensor(b2, found.bias),
+                a1: tensor(a1, hidden_weights),
+                b1: tensor(b1, hidden_bias),
+                a2: tensor(a2, weights),
+                b2: tensor(b2, bias),
             }),
             _ => None,
         },
-    })
+    };
+    Ok((gradients, grad))
 }
 
 /// A tensor's own buffer where it is contiguous, else a copy that is.

@@ -216,8 +216,7 @@ pub fn run(args: &BenchArgs, screen: &Screen) -> Result<()> {
             break;
         }
         let there_is_one = match case {
-            Bench::Message(_) => true,
-            Bench::Backward(case) => on_host || case.is_on_devices(),
+            Bench::Message(_) | Bench::Backward(_) => true,
             Bench::List(case) => case.runs_on(report.device.runtime),
         };
         if !there_is_one {

@@ -13,6 +13,8 @@ pub trait Basis: Send + Sync + 'static {
     fn value<F: Float>(d: F, r_c: F, k: F, radial: &Array<F>, first: usize, #[comptime] step: usize) -> F;
     /// φ_k′(d).
     fn slope<F: Float>(d: F, r_c: F, k: F, radial: &Array<F>, first: usize, #[comptime] step: usize) -> F;
+    /// φ_k″(d).
+    fn curve<F: Float>(d: F, r_c: F, k: F, radial: &Array<F>, first: usize, #[comptime] step: usize) -> F;
 }
 
 /// A cutoff function f_c(d) for d < r_c; generated code implements it. Its parameters follow r_c in `radial`.
@@ -22,12 +24,14 @@ pub trait Cutoff: Send + Sync + 'static {
     fn value<F: Float>(d: F, r_c: F, radial: &Array<F>) -> F;
     /// f_c′(d).
     fn slope<F: Float>(d: F, r_c: F, radial: &Array<F>) -> F;
+    /// f_c″(d).
+    fn curve<F: Float>(d: F, r_c: F, radial: &Array<F>) -> F;
 }
 
-/// How a variant fills a loaded tile with cutoffs and basis values, and with their slopes where the kernel has any.
+/// How a variant fills a loaded tile with cutoffs and basis values, and with their derivatives where the kernel has any.
 #[cube]
 pub trait Radial: Send + Sync + 'static {
-    /// Fills the planes f_c and basis, and their slopes.
+    /// Fills the planes f_c and basis, and their derivatives.
     fn fill<F: Float, N: Size>(inputs: &Inputs<F, N>, tile: &mut SlopeTile<F>, #[comptime] config: BackwardConfig);
 }
 
@@ -42,8 +46,12 @@ impl<B: Basis, C: Cutoff> Radial for Pair<B, C> {
             // 1 for an edge and 0 for none, written by this same unit.
             let inside = tile.values.floats[comptime!(layout.f_c()) + at];
             tile.values.floats[comptime!(layout.f_c()) + at] = inside * C::value::<F>(d, r_c, &inputs.radial);
-            if comptime!(config.edges) {
-                tile.slopes[at] = inside * C::slope::<F>(d, r_c, &inputs.radial);
+            let of = comptime!(config.before_derivatives()) + at;
+            if comptime!(config.edges || config.rates) {
+                tile.store_slope(inside * C::slope::<F>(d, r_c, &inputs.radial), of, e, config);
+            }
+            if comptime!(config.edges && config.rates) {
+                tile.store_curve(inside * C::curve::<F>(d, r_c, &inputs.radial), of, e, config);
             }
         }
         let count = comptime!(layout.n_basis * layout.edges_per_tile);
@@ -56,9 +64,11 @@ impl<B: Basis, C: Cutoff> Radial for Pair<B, C> {
             let first = comptime!(layout.parameter(config.cutoff_parameters, 0)) + k;
             let at = basis_at(k, e, layout);
             tile.values.floats[at] = B::value::<F>(d, r_c, index, &inputs.radial, first, step);
-            if comptime!(config.edges) {
-                tile.slopes[at - comptime!(config.before_slopes())] =
-                    B::slope::<F>(d, r_c, index, &inputs.radial, first, step);
+            if comptime!(config.edges || config.rates) {
+                tile.store_slope(B::slope::<F>(d, r_c, index, &inputs.radial, first, step), at, e, config);
+            }
+            if comptime!(config.edges && config.rates) {
+                tile.store_curve(B::curve::<F>(d, r_c, index, &inputs.radial, first, step), at, e, config);
             }
         }
     }

@@ -31,13 +31,6 @@ enum Kind {
     Second,
 }
 
-impl Case {
-    /// Whether there are kernels on others than the host.
-    pub fn is_on_devices(&self) -> bool {
-        matches!(self.kind, Kind::First(_))
-    }
-}
-
 /// The cases that peers are compared at: gradients in features and edge vectors, and in weights besides.
 pub fn suite() -> Vec<Case> {
     let of = |name: &str, suffix: &str, kind| {
