@@ -5,8 +5,8 @@ use ff_spec::{
     CellList, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
     FusedMessageBackward, FusedMessageDoubleBackward, Prepare, Runtime,
 };
-use ff_testkit::catalogue::{CaseSet, Evaluated, OracleCache};
-use ff_testkit::gate::{GatePlan, Gated, Verdict, check, run_gate};
+use ff_testkit::catalogue::{CaseSet, OracleCache};
+use ff_testkit::gate::{GatePlan, Gated, Verdict, check_launch, run_gate};
 use ff_testkit::generators::{CaseSpec, Degrees, Distances};
 
 /// The quick catalogue over everything that was rendered of an op: what `forgefield verify` runs by default.
@@ -84,10 +84,14 @@ where
     set(&mut case.spec, spec);
     let evaluated = O::evaluate(&case, &variant, Dtype::F32, 0).expect("valid sizes");
     let mut refused = false;
+    let problem = O::problem("long", &evaluated);
     for runtime in ff_tests::runtimes() {
-        let prepare: &dyn Prepare<O> = runtime.as_ref();
-        let config = prepare.default_config(&variant, Dtype::F32, &O::problem("long", &evaluated));
-        let verdict = check::<O>(prepare, &variant, Dtype::F32, &config, &evaluated.inputs, &evaluated.oracle);
+        let config = Prepare::<O>::default_config(runtime.as_ref(), &variant, Dtype::F32, &problem);
+        let launch = Prepare::<O>::prepare(runtime.as_ref(), &variant, Dtype::F32, &evaluated.inputs, &config);
+        let verdict = match launch {
+            Ok(mut launch) => check_launch(launch.as_mut(), &variant, Dtype::F32, &evaluated.oracle),
+            Err(error) => error.into(),
+        };
         match &verdict {
             Verdict::Skipped { reason } if runtime.device().software => {
                 assert!(reason.contains("turns"), "{reason}");

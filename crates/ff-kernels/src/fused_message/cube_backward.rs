@@ -390,7 +390,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: CubeBackwardInputs<T>>
         let fit = |kernel| {
             let shape = BackwardConfig {
                 kernel,
-                tile: fewer_at_once(tile, sizes.message, rates),
+                tile: fewer_at_once(tile, sizes.message, rates && kernel == Kernel::Senders),
                 parts: sizes.message.parts(),
                 cutoff_parameters: registered.radial.map_or(0, |radial| radial.cutoff_parameters.len()),
                 nodes: wanted.nodes,
@@ -569,11 +569,11 @@ fn clear<R: Runtime, T: CubeElement + Float>(client: &ComputeClient<R>, buffer: 
     }
 }
 
-/// Half as many edges at once where a message has three filters, whose slopes fill the same registers as the filters of the
-/// forward, and half as many again where these have rates.
-fn fewer_at_once(tile: CubeConfig, message: Message, rates: bool) -> CubeConfig {
+/// Half as many edges at once where a message has three filters, which with a slope or rate each fill the same registers as
+/// those of the forward, and half as many again where they have `both`.
+fn fewer_at_once(tile: CubeConfig, message: Message, both: bool) -> CubeConfig {
     let halve = |unroll: usize, when: bool| if when && unroll.is_multiple_of(2) { unroll / 2 } else { unroll };
-    CubeConfig { unroll: halve(halve(tile.unroll, message == Message::Painn), rates), ..tile }
+    CubeConfig { unroll: halve(halve(tile.unroll, message == Message::Painn), both), ..tile }
 }
 
 /// The configuration of a kernel with a tile that the device can hold: fewer edges, then fewer at once, then fewer groups and

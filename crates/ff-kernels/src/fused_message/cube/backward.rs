@@ -767,7 +767,8 @@ pub fn receivers<F: Float, N: Size, R: Radial>(
 /// Loads the edges at places `first`.. `end` of a list into this group's slab, with the coefficients of the filter's last
 /// linear map and what derivatives the kernel has; synchronises.
 ///
-/// `list` is by place: for `senders` the edges, and where the edges are parts their receivers, which the tile gets.
+/// What `list` names by place is the edge for `senders`; for the maps, whose places are edges, it is the receiver, which is
+/// loaded too.
 #[cube]
 fn fill_tile<F: Float, N: Size, R: Radial>(
     inputs: &Inputs<F, N>,
