@@ -9,10 +9,14 @@ mod constraint;
 mod gate;
 pub mod measure;
 mod op;
+mod points;
+mod product;
 pub mod records;
 pub mod space;
+pub mod strategy;
 #[cfg(test)]
 mod testing;
+mod trials;
 mod tune;
 #[cfg(test)]
 mod tune_tests;
@@ -21,7 +25,9 @@ mod verify;
 pub use gate::GateVerifier;
 pub use measure::{Policy, Timing};
 pub use op::{Rows, Tuned};
+pub use points::Points;
 pub use records::{Record, RecordError, RecordWriter, Stage, Verdict};
 pub use space::{Explanation, Part, Space, SpaceError, Spaces, Target};
-pub use tune::{Baseline, BaselineFn, Budget, Event, Outcome, ProblemOutcome, Request, Scored, Task, TuneError, tune};
+pub use strategy::{Strategy, StrategyKind};
+pub use tune::{Baseline, BaselineFn, Budget, EstimateFn, Event, Outcome, ProblemOutcome, Request, Scored, Task, TuneError, tune};
 pub use verify::{Refusal, Verifier};

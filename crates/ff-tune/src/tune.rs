@@ -8,14 +8,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ff_spec::{Dtype, FusedMessage, Launch, LaunchConfig, LaunchError, Op, Prepare, Problem, SCHEMA_VERSION, TuneKey};
 use ff_tables::{Entry, EntryFields, Evidence, Pass, Table, TableError, Tie, Versions, gate_tolerance};
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
 use serde::Serialize;
 
 use crate::measure::{Contender, Fate, Limits, Policy, Timing, interleave};
 use crate::op::Tuned;
+use crate::points::Points;
 use crate::records::{Record, RecordError, RecordWriter, Stage, Verdict, identity};
 use crate::space::{Explanation, SpaceError, Spaces, Target};
+use crate::strategy::{StrategyKind, prefilter};
+use crate::trials::Trials;
 use crate::verify::{Refusal, Verifier, guarded};
 
 /// The part of a problem's time that goes to screening; the rest is for the finals.
@@ -57,6 +58,12 @@ pub struct Request<'a, O: Op = FusedMessage> {
     pub budget: Budget,
     /// How to measure.
     pub policy: Policy,
+    /// In which order configurations are tried; `None` for all of them in a random one, until the budget ends.
+    pub strategy: Option<StrategyKind>,
+    /// An estimated cost of a configuration, in any unit.
+    pub estimate: Option<&'a EstimateFn<'a, O>>,
+    /// The share of the space that is tried at all, by the estimate; 1 for all of it.
+    pub keep: f64,
     /// Seed of the order in which configurations are tried.
     pub seed: u64,
     /// Whether what stands in the records under the same identity is taken from there.
@@ -83,6 +90,11 @@ pub struct Baseline {
 /// Times the unfused composition on the same runtime; `None` where there is none.
 pub type BaselineFn<'a, O = FusedMessage> =
     dyn Fn(&<O as Op>::Variant, Dtype, &<O as Op>::Inputs) -> Option<Baseline> + 'a;
+
+/// Estimates the cost of a configuration on a problem, in any unit; `None` where nothing is known of it. The tuner knows no
+/// kernels: who asks for a search knows what a configuration may cost.
+pub type EstimateFn<'a, O = FusedMessage> =
+    dyn Fn(&<O as Op>::Variant, Dtype, &Problem, &LaunchConfig) -> Option<f64> + 'a;
 
 /// What happens, for whoever shows it.
 #[derive(Debug)]
@@ -212,6 +224,9 @@ pub enum TuneError {
     /// Nothing to do.
     #[error("no variant, dtype and problem to tune, expected at least one")]
     NoTasks,
+    /// A strategy that goes by estimates, without any.
+    #[error("strategy `{0}` goes by the estimated cost of configurations, and there is no estimate")]
+    NoEstimate(StrategyKind),
     /// The tables cannot go there. Nothing was measured.
     #[error("cannot write tuning tables to {}: {source}", path.display())]
     Output {
@@ -233,8 +248,8 @@ pub enum TuneError {
 
 /// Tunes every task in turn.
 ///
-/// For each: the default configuration first, then the space in an order that the seed decides (what the table holds for
-/// this problem goes first), screened in batches beside the default; the best are then measured again beside it. A
+/// For each: the default configuration first, then what the strategy asks for (what the table holds for this problem goes
+/// before it), screened in batches beside the default; the best are then measured again beside it. A
 /// configuration is gated before it is timed and again after; one that fails costs its own row. The table is replaced
 /// after each task. Raising `stop` ends the run between two launches and keeps what was measured.
 ///
@@ -251,6 +266,9 @@ pub fn tune<O: Tuned>(
 ) -> Result<Outcome, TuneError> {
     if request.tasks.is_empty() {
         return Err(TuneError::NoTasks);
+    }
+    if let (Some(StrategyKind::CostModel), None) = (request.strategy, request.estimate) {
+        return Err(TuneError::NoEstimate(StrategyKind::CostModel));
     }
     let device = runtime.device();
     request.spaces.expect(O::NAME)?;
@@ -406,6 +424,7 @@ struct Progress<'t, O: Tuned> {
     inputs: O::Inputs,
     problem: Problem,
     default: LaunchConfig,
+    trials: Trials,
     done: usize,
     total: usize,
     counts: BTreeMap<Verdict, usize>,
@@ -461,25 +480,15 @@ impl<O: Tuned> Search<'_, O> {
         let default = self.runtime.default_config(&task.variant, task.dtype, &problem);
         let mut notes = Vec::new();
         let space = self.request.spaces.get(Target::of(self.runtime.device().runtime), O::part(&task.variant))?;
-        let (mut configs, explanation) = space.explain(self.runtime.device(), &problem, task.dtype)?;
-        if configs.is_empty() {
+        let (points, explanation) = space.open(self.runtime.device(), &problem, task.dtype)?;
+        if points.is_empty() {
             // Said, not fatal: the default is still gated and timed, and other problems may have more room.
-            if let Err(error) = space.enumerate(self.runtime.device(), &problem, task.dtype) {
-                notes.push(error.to_string());
-            }
+            notes.push(space.empty(self.runtime.device(), &problem, task.dtype)?.to_string());
         }
-        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(self.request.seed ^ index as u64);
-        configs.shuffle(&mut rng);
-        configs.retain(|c| *c != default);
         // What an earlier run chose competes again, so a short run cannot lose what a long one found.
-        if let Some(known) = self.table.get(&key).map(|e| e.config.clone()).filter(|c| *c != default) {
-            configs.retain(|c| *c != known);
-            configs.insert(0, known);
-        }
-        if let Budget::Evaluations(n) = self.request.budget {
-            configs.truncate(n.saturating_sub(1));
-        }
-        let total = configs.len() + 1;
+        let known = self.table.get(&key).map(|e| e.config.clone());
+        let trials = self.trials(index, task, &problem, points, known, &default, &mut notes)?;
+        let total = trials.left() + 1;
         (self.on_event)(Event::Begin {
             index,
             total: self.request.tasks.len(),
@@ -494,6 +503,7 @@ impl<O: Tuned> Search<'_, O> {
             inputs,
             problem,
             default,
+            trials,
             done: 0,
             total,
             counts: BTreeMap::new(),
@@ -507,7 +517,7 @@ impl<O: Tuned> Search<'_, O> {
 
         let mut unfused = None;
         let mut finals = Vec::new();
-        if self.screen(&mut progress, configs, screen_end)? {
+        if self.screen(&mut progress, screen_end)? {
             finals = self.finals(&mut progress, end)?;
             if !self.stopped() && !progress.screened.is_empty() {
                 unfused = self.unfused(&mut progress);
@@ -517,6 +527,40 @@ impl<O: Tuned> Search<'_, O> {
             progress.notes.push(format!("stopped after {} of {} configurations", progress.done, progress.total));
         }
         Ok(self.conclude(progress, finals, unfused, explanation, key))
+    }
+
+    /// What of the space is tried, within the budget.
+    #[allow(clippy::too_many_arguments, reason = "what a task has found out so far, once")]
+    fn trials(
+        &self,
+        index: usize,
+        task: &Task<'_, O>,
+        problem: &Problem,
+        mut points: Points,
+        first: Option<LaunchConfig>,
+        default: &LaunchConfig,
+        notes: &mut Vec<String>,
+    ) -> Result<Trials, TuneError> {
+        let Request { strategy, estimate, keep, seed, budget, .. } = self.request;
+        let cost = |estimate: &EstimateFn<'_, O>, points: &Points| -> Vec<Option<f64>> {
+            points.iter().map(|config| estimate(&task.variant, task.dtype, problem, &config)).collect()
+        };
+        let mut costs = estimate.map(|estimate| cost(estimate, &points));
+        if let Some(costs) = costs.as_mut().filter(|_| *keep < 1.0) {
+            let kept = prefilter(&points, costs, *keep);
+            let all = points.len();
+            points.retain(&kept);
+            let mut kept = kept.into_iter();
+            costs.retain(|_| kept.next() == Some(true));
+            notes.push(format!("{} of {all} configurations were left out by their estimated cost", all - points.len()));
+        }
+        let kind = strategy.unwrap_or(match budget {
+            Budget::Exhaustive => StrategyKind::BruteForce,
+            Budget::Evaluations(_) | Budget::Time(_) => StrategyKind::Random,
+        });
+        let search = kind.start(&points, seed ^ index as u64, costs.as_deref()).ok_or(TuneError::NoEstimate(kind))?;
+        let most = if let Budget::Evaluations(n) = budget { n.saturating_sub(1) } else { usize::MAX };
+        Ok(Trials::new(points, search, first, default.clone(), most))
     }
 
     /// Tells the verifier about the problem, once and only when something is to be measured: a reference costs time.
@@ -539,7 +583,6 @@ impl<O: Tuned> Search<'_, O> {
     fn screen(
         &mut self,
         progress: &mut Progress<'_, O>,
-        configs: Vec<LaunchConfig>,
         end: Option<Instant>,
     ) -> Result<bool, TuneError> {
         let default = progress.default.clone();
@@ -563,15 +606,16 @@ impl<O: Tuned> Search<'_, O> {
         }
         let default_passed = progress.screened.iter().any(|s| s.config == default);
         anchor = anchor.filter(|_| default_passed);
-        let mut queue = configs.into_iter();
         let mut more = true;
         while more {
             let mut batch: Vec<Prepared<O>> = Vec::new();
-            while batch.len() < progress.rivals(self.request.policy.batch, &self.request.policy) {
+            let room = progress.rivals(self.request.policy.batch, &self.request.policy);
+            while batch.len() < room {
                 let late = end.is_some_and(|end| Instant::now() >= end);
-                let next = if late || self.stopped() { None } else { queue.next() };
+                let next = if late || self.stopped() { None } else { progress.trials.next(room - batch.len()) };
                 let Some(config) = next else {
-                    more = false;
+                    // A strategy may want to know of this batch before it asks for another.
+                    more = !batch.is_empty();
                     break;
                 };
                 if self.reuse_screened(progress, &config) {
@@ -847,6 +891,8 @@ impl<O: Tuned> Search<'_, O> {
         best_ns: Option<f64>,
     ) {
         *progress.counts.entry(verdict).or_default() += 1;
+        let told = matches!(verdict, Verdict::Correct | Verdict::Eliminated);
+        progress.trials.tell(config, timing.filter(|_| told).map(|t| t.median_ns));
         progress.done += 1;
         let (done, total) = (progress.done, progress.total);
         (self.on_event)(Event::Measured { done, total, config, verdict, reason, timing, best_ns });
