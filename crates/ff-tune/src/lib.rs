@@ -11,7 +11,9 @@ pub mod measure;
 mod op;
 mod points;
 mod product;
+mod recorded;
 pub mod records;
+pub mod replay;
 pub mod space;
 pub mod strategy;
 #[cfg(test)]
@@ -26,8 +28,11 @@ pub use gate::GateVerifier;
 pub use measure::{Policy, Timing};
 pub use op::{Rows, Tuned};
 pub use points::Points;
+pub use recorded::Recorded;
 pub use records::{Record, RecordError, RecordWriter, Stage, Verdict};
 pub use space::{Explanation, Part, Space, SpaceError, Spaces, Target};
 pub use strategy::{Strategy, StrategyKind};
-pub use tune::{Baseline, BaselineFn, Budget, EstimateFn, Event, Outcome, ProblemOutcome, Request, Scored, Task, TuneError, tune};
+pub use tune::{
+    Baseline, BaselineFn, Budget, EstimateFn, Event, Outcome, ProblemOutcome, Request, Scored, Task, TuneError, tune,
+};
 pub use verify::{Refusal, Verifier};

@@ -331,30 +331,7 @@ impl RecordWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{device, problem};
-    use ff_spec::RuntimeKind;
-
-    fn record(edges: u32) -> Record {
-        Record {
-            schema: SCHEMA_VERSION,
-            op: "fused_message".to_owned(),
-            variant: "painn_linear_gaussian_cosine_receiver".to_owned(),
-            kernel_hash: "abc".to_owned(),
-            config: LaunchConfig::from([("edges_per_task", edges)]),
-            problem: problem(64, 128),
-            dtype: Dtype::F32,
-            device: device(RuntimeKind::Host),
-            compiler: "rustc".to_owned(),
-            clock: Clock::Wall,
-            stage: Stage::Screen,
-            samples_ns: vec![10, 11, 12],
-            verdict: Verdict::Correctness,
-            reason: Some("NaN in the output".to_owned()),
-            evidence: Some(Evidence { rel_error: 0.5, max_abs_error: 1.0, cases: 3, seeds: vec![1, 2, 3] }),
-            seed: 7,
-            unix_time: 1,
-        }
-    }
+    use crate::testing::record;
 
     fn written(count: u32) -> Vec<u8> {
         let mut bytes = Vec::new();

@@ -597,7 +597,10 @@ mod tests {
         let spaces = Spaces::parse(&text, "x.toml").expect("sound");
         let space = spaces.get(Target::Cube, RECEIVER).expect("described");
         let error = space.enumerate(&device(RuntimeKind::Cuda), &problem(64, 128), Dtype::F32).expect_err("empty");
-        assert!(error.to_string().ends_with("none of 768 configurations is left; `unroll > 1000` never holds"), "{error}");
+        assert!(
+            error.to_string().ends_with("none of 768 configurations is left; `unroll > 1000` never holds"),
+            "{error}"
+        );
     }
 
     /// A host space of these values for each parameter, with these constraints.
@@ -622,9 +625,10 @@ mod tests {
         // Unoptimised code is given ten times as long.
         let most = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 1 });
         // The first cuts whole branches off; the last is judged a million times and removes nothing.
-        for (constraints, kept) in
-            [(vec!["a * b <= 16", "c % b == 0", "d + e + f <= 9"], None), (vec!["a + b + c + d + e + f >= 6"], Some(1_000_000))]
-        {
+        for (constraints, kept) in [
+            (vec!["a * b <= 16", "c % b == 0", "d + e + f <= 9"], None),
+            (vec!["a + b + c + d + e + f >= 6"], Some(1_000_000)),
+        ] {
             let constraints: Vec<String> = constraints.into_iter().map(str::to_owned).collect();
             let space = synthetic(&six_of_ten(), &constraints);
             let start = Instant::now();

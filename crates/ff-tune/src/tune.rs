@@ -580,11 +580,7 @@ impl<O: Tuned> Search<'_, O> {
     }
 
     /// A first look at every configuration. False where the variant cannot run here at all.
-    fn screen(
-        &mut self,
-        progress: &mut Progress<'_, O>,
-        end: Option<Instant>,
-    ) -> Result<bool, TuneError> {
+    fn screen(&mut self, progress: &mut Progress<'_, O>, end: Option<Instant>) -> Result<bool, TuneError> {
         let default = progress.default.clone();
         let mut anchor = None;
         if !self.reuse_screened(progress, &default) {

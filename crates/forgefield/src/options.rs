@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ff_spec::{Dtype, RuntimeKind};
+use ff_tune::StrategyKind;
 use serde::Serialize;
 
 use crate::failure::{Failure, Result};
@@ -117,6 +118,9 @@ CUDA is installed.")]
   forgefield tune
   forgefield tune --structure liquid.extxyz --variant painn_linear_receiver --budget 5m --resume
   forgefield tune --op cell_list --structure liquid.extxyz --dtype f32,f64
+  forgefield tune --variant painn_linear_receiver --problem water-512 --strategy bayesian --budget 40
+  forgefield tune --explain --runtime vulkan --variant painn_linear_receiver --problem water-512
+  forgefield tune --replay autotune/tables/records.jsonl --repeats 50
 
 Samples and verdicts are appended to DIR/records.jsonl, the table is DIR/<device-slug>/<op>.json.
 Ctrl-C ends cleanly and keeps what was measured; --resume goes on from there.")]
@@ -423,11 +427,24 @@ impl Sizes {
     }
 }
 
-/// How configurations are tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Strategy {
-    /// All of them, in a random order, the slow ones dropped early.
-    Brute,
+/// In which order configurations are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StrategyArg {
+    /// By this strategy.
+    One(StrategyKind),
+    /// By each in turn, to compare them.
+    All,
+}
+
+impl FromStr for StrategyArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "all" => Ok(StrategyArg::All),
+            name => name.parse().map(StrategyArg::One).map_err(|e| format!("{e}, or all with --replay")),
+        }
+    }
 }
 
 /// When a search ends.
@@ -487,12 +504,26 @@ pub struct TuneArgs {
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would show the text as help")]
     pub sizes: Sizes,
-    /// How configurations are tried.
-    #[arg(long, default_value = "brute")]
-    pub strategy: Strategy,
-    /// When to end: a time in all (`90s`, `5m`), a number of configurations of each variant and problem, or `all`.
-    #[arg(long, default_value = "100s")]
-    pub budget: BudgetArg,
+    /// In which order configurations are tried: brute-force, random, local, annealing, genetic, bayesian, cost-model; with
+    /// --replay also `all` [default: random, brute-force with --budget all].
+    #[arg(long, value_name = "NAME")]
+    pub strategy: Option<StrategyArg>,
+    /// Try only this share of each space, by what the records of --out say of the nearest other problem.
+    #[arg(long, value_name = "SHARE", value_parser = portion)]
+    pub prefilter: Option<f64>,
+    /// When to end: a time in all (`90s`, `5m`), a number of configurations of each variant and problem, or `all`
+    /// [default: 100s].
+    #[arg(long)]
+    pub budget: Option<BudgetArg>,
+    /// Search these records again, without a device: best so far against evaluations, for each strategy.
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["explain", "resume", "structure", "space", "prefilter"])]
+    pub replay: Vec<PathBuf>,
+    /// Searches per strategy of a replay.
+    #[arg(long, default_value_t = 25, requires = "replay", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub repeats: u16,
+    /// Measure nothing; say what each constraint removes from the space.
+    #[arg(long)]
+    pub explain: bool,
     /// Take what stands in the records from there.
     #[arg(long)]
     pub resume: bool,
@@ -553,6 +584,13 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
 fn percent(text: &str) -> std::result::Result<f64, String> {
     let found = text.strip_suffix('%').and_then(|t| t.parse::<f64>().ok()).filter(|p| p.is_finite() && *p >= 0.0);
     found.map(|p| p / 100.0).ok_or_else(|| format!("`{text}` is no threshold, expected a percentage such as 5%"))
+}
+
+fn portion(text: &str) -> std::result::Result<f64, String> {
+    percent(text)
+        .ok()
+        .filter(|p| *p > 0.0 && *p <= 1.0)
+        .ok_or_else(|| format!("`{text}`, expected above 0% and up to 100%"))
 }
 
 /// `neighbors`.
