@@ -5,7 +5,10 @@
 //! [`ff_spec::Runtime`] and [`ff_spec::Launch`] alone, and the numerical gate through [`Verifier`], so that the whole
 //! search runs in tests without a device. This crate never prints; [`Event`]s say what happens.
 
+mod choice;
+pub mod compare;
 mod constraint;
+mod drift;
 mod gate;
 pub mod measure;
 mod op;
@@ -14,6 +17,7 @@ mod product;
 mod recorded;
 pub mod records;
 pub mod replay;
+mod shard;
 pub mod space;
 pub mod strategy;
 #[cfg(test)]
@@ -30,6 +34,7 @@ pub use op::{Rows, Tuned};
 pub use points::Points;
 pub use recorded::Recorded;
 pub use records::{Record, RecordError, RecordWriter, Stage, Verdict};
+pub use shard::{Overlap, Shard, merge};
 pub use space::{Explanation, Part, Space, SpaceError, Spaces, Target};
 pub use strategy::{Strategy, StrategyKind};
 pub use tune::{

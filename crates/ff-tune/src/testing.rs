@@ -50,6 +50,7 @@ pub(crate) fn record(edges: u32) -> Record {
         clock: Clock::Wall,
         stage: Stage::Screen,
         samples_ns: vec![10, 11, 12],
+        blocks: vec![3],
         verdict: Verdict::Correctness,
         reason: Some("NaN in the output".to_owned()),
         evidence: Some(Evidence { rel_error: 0.5, max_abs_error: 1.0, cases: 3, seeds: vec![1, 2, 3] }),

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use crate::gate::GateVerifier;
 use crate::measure::{Policy, Timing};
 use crate::records::{self, Record, RecordWriter, Stage, Verdict};
+use crate::shard::merge;
 use crate::space::{SpaceError, Spaces};
 use crate::strategy::StrategyKind;
 use crate::testing::{Behaviour, FakeRuntime, FakeVerifier, inputs};
@@ -61,6 +62,7 @@ impl Bench {
             strategy: None,
             estimate: None,
             keep: 1.0,
+            shard: None,
             seed: 1,
             resume: false,
             tables: self.dir.path().join("tables"),
@@ -275,6 +277,28 @@ fn estimates_order_and_filter() {
 
     let request = Request { strategy: Some(StrategyKind::CostModel), ..bench.request(&["water-2"]) };
     assert!(matches!(bench.run(&runtime, &request), Err(TuneError::NoEstimate(_))));
+}
+
+#[test]
+fn shards_try_everything_once() {
+    let mut all = Vec::new();
+    let mut files = Vec::new();
+    for share in ["0/3", "1/3", "2/3"] {
+        let mut bench = Bench::new();
+        let request = Request { shard: share.parse().ok(), ..bench.request(&["water-2"]) };
+        let outcome = bench.run(&FakeRuntime::new(landscape), &request).expect("runs");
+        let default = outcome.problems[0].default.as_ref().expect("passed").config.clone();
+        let records = bench.records();
+        let screened = records.iter().filter(|r| r.stage == Stage::Screen && r.config != default);
+        all.extend(screened.map(|r| r.config.clone()));
+        files.push((share.into(), records));
+    }
+    assert_eq!((all.len(), all.iter().collect::<BTreeSet<_>>().len()), (CONFIGS - 1, CONFIGS - 1));
+    assert!(merge(&files).is_ok());
+    files.push((std::path::PathBuf::from("again"), files[1].1.clone()));
+    assert!(merge(&files).is_ok(), "a copy is no claim");
+    files[3].1.iter_mut().for_each(|r| r.samples_ns.iter_mut().for_each(|ns| *ns += 1));
+    assert!(merge(&files).is_err());
 }
 
 #[test]
@@ -511,6 +535,7 @@ fn lists_are_tuned_as_messages_are() {
             strategy: None,
             estimate: None,
             keep: 1.0,
+            shard: None,
             seed: 1,
             resume: true,
             tables: bench.dir.path().join("tables"),

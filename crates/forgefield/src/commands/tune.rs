@@ -10,7 +10,7 @@ use ff_spec::{CellList, DeviceId, Dtype, FusedMessage, LaunchConfig, Op, Prepare
 use ff_tune::replay::nearest_problem;
 use ff_tune::{
     BaselineFn, Budget, EstimateFn, Event, GateVerifier, Outcome, Policy, ProblemOutcome, RecordWriter, Recorded,
-    Request, SpaceError, Spaces, StrategyKind, Task, TuneError, Tuned, Verdict, tune,
+    Request, Shard, SpaceError, Spaces, StrategyKind, Task, TuneError, Tuned, Verdict, tune,
 };
 
 use crate::baseline::Unfused;
@@ -109,6 +109,7 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
             message_tasks.push(task::<FusedMessage>(workload, variant, dtype, Box::new(make)));
         }
     }
+    let shard = deal(args.shard, &mut list_tasks, &mut message_tasks, screen)?;
     let (of_lists, of_messages) =
         (spaces(cell_list::OP, Spaces::cell_list)?, spaces(fused_message::OP, Spaces::fused_message)?);
     if args.explain {
@@ -125,6 +126,7 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
         args,
         budget,
         strategy,
+        shard,
         earlier,
         records,
         shown: Shown::new(list_tasks.len() + message_tasks.len(), budget, screen),
@@ -158,6 +160,26 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
     Ok(())
 }
 
+/// Keeps the tasks of a share; what is returned is the share of every space where they are too few to be dealt out.
+fn deal(
+    shard: Option<Shard>,
+    lists: &mut Vec<Task<'_, CellList>>,
+    messages: &mut Vec<Task<'_, FusedMessage>>,
+    screen: &Screen,
+) -> Result<Option<Shard>> {
+    let Some(shard) = shard else { return Ok(None) };
+    let tasks = lists.len() + messages.len();
+    if !shard.deals_tasks(tasks) {
+        screen.say(format!("shard: {tasks} tasks are too few to be dealt out, so configurations of each are"));
+        return Ok(Some(shard));
+    }
+    let mut numbers = 0..tasks;
+    lists.retain(|_| numbers.next().is_some_and(|task| shard.has(task)));
+    messages.retain(|_| numbers.next().is_some_and(|task| shard.has(task)));
+    screen.say(format!("shard: {} of {tasks} tasks", lists.len() + messages.len()));
+    Ok(None)
+}
+
 fn task<'a, O: Op>(
     workload: &Workload,
     variant: &O::Variant,
@@ -173,6 +195,8 @@ struct Session<'a> {
     args: &'a TuneArgs,
     budget: BudgetArg,
     strategy: Option<StrategyKind>,
+    /// Of every space, where tasks are not dealt out.
+    shard: Option<Shard>,
     /// What the records hold of other problems, where costs are estimated.
     earlier: Vec<Recorded>,
     records: RecordWriter,
@@ -222,6 +246,7 @@ impl Session<'_> {
             strategy,
             estimate,
             keep,
+            shard: self.shard,
             policy: Policy::default(),
             seed: self.args.sizes.seed,
             resume: self.args.resume,
