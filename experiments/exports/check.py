@@ -49,7 +49,7 @@ def check_kernel_tuner(cache, results):
     present = set(data["cache"])
     # What is not recorded is no part of the space.
     names = data["tune_params_keys"]
-    restrictions = lambda p: ",".join(str(p[name]) for name in names) in present
+    restrictions = util.FunctionConstraint(lambda *values: ",".join(map(str, values)) in present)
     for strategy in ["brute_force", "simulated_annealing"]:
         found, _ = kernel_tuner.tune_kernel(
             **arguments, lang="C", restrictions=restrictions, cache=str(cache), simulation_mode=True, quiet=True, verbose=False,
