@@ -94,6 +94,9 @@ pub struct Coverage {
     pub outside: usize,
 }
 
+/// The estimated cost of a configuration, in any unit; `None` where nothing is known of it.
+pub type CostFn<'a> = dyn Fn(&LaunchConfig) -> Option<f64> + 'a;
+
 /// What replaying one search of the records came to.
 #[derive(Clone, Debug, Serialize)]
 pub struct Replayed {
@@ -129,11 +132,7 @@ pub struct Replayed {
 ///
 /// # Errors
 /// Why there is nothing to replay.
-pub fn replay(
-    search: &Recorded,
-    replay: &Replay,
-    costs: Option<&dyn Fn(&LaunchConfig) -> Option<f64>>,
-) -> Result<Replayed, String> {
+pub fn replay(search: &Recorded, replay: &Replay, costs: Option<&CostFn<'_>>) -> Result<Replayed, String> {
     let configs: Vec<LaunchConfig> = search.results.keys().cloned().collect();
     if configs.len() < FEWEST {
         return Err(format!("{} configurations are recorded, expected at least {FEWEST}", configs.len()));

@@ -1,5 +1,5 @@
 use ff_spec::{Dtype, Problem, SCHEMA_VERSION};
-use ff_tune::replay::{Course, Quartiles, Replay, Replayed, replay, transferred};
+use ff_tune::replay::{CostFn, Course, Quartiles, Replay, Replayed, replay, transferred};
 use ff_tune::{Recorded, records};
 use serde::Serialize;
 
@@ -67,7 +67,7 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
     let (mut replays, mut skipped) = (Vec::new(), Vec::new());
     for search in searches.iter().filter(asked) {
         let cost = transferred(search, &searches);
-        let cost = cost.as_ref().map(|cost| cost as &dyn Fn(&ff_spec::LaunchConfig) -> Option<f64>);
+        let cost = cost.as_ref().map(|cost| cost as &CostFn<'_>);
         match replay(search, &options, cost) {
             Ok(replayed) => replays.push(replayed),
             Err(reason) => skipped.push(Skipped {
