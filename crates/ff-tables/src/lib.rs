@@ -17,5 +17,5 @@ mod table;
 pub use entry::{Entry, EntryError, EntryFields, Tie};
 pub use list::{ListQuery, select_list};
 pub use pass::{Evidence, Pass, PassError, gate_tolerance};
-pub use select::{MAX_OCTAVES, Query, Selection, Step, select};
+pub use select::{LEAST_GAIN, MAX_OCTAVES, Query, Selection, Step, select};
 pub use table::{Finding, Loaded, MergeError, MergeReport, Table, TableError, Versions, load_all, nearest};

@@ -3,11 +3,16 @@ use std::fmt;
 use ff_spec::{DeviceId, LaunchConfig, TuneKey};
 use serde::{Deserialize, Serialize};
 
+use crate::entry::same_bucket;
 use crate::{Entry, Table};
 
 /// How far a bucket may lie from a call on any one axis, in octaves. Beyond a factor of eight a measurement says little
 /// about which configuration wins, and the default is the safer choice.
 pub const MAX_OCTAVES: f64 = 3.0;
+
+/// What a configuration must have gained over the default where it was measured, to be used at other sizes or on another device
+/// of the architecture: there nothing says that it is not slower than the default, and a small gain is no reason to try.
+pub const LEAST_GAIN: f64 = 1.05;
 
 /// How a configuration was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,8 +66,9 @@ pub struct Selection {
 
 /// The configuration for a call: nearest bucket of the exact device, else of the same architecture, else the default.
 ///
-/// `feasible` says whether a configuration can run on the real shape; the next nearest is taken where it cannot. Never
-/// crossed: software and hardware adapters, runtimes, template hashes, variant families, dtypes.
+/// `feasible` says whether a configuration can run on the real shape; the next nearest is taken where it cannot. At other sizes
+/// than those it was measured at an entry is used only where it gained [`LEAST_GAIN`]; else the default is, which was as good
+/// at the nearest size. Never crossed: software and hardware adapters, runtimes, template hashes, variant families, dtypes.
 pub fn select<'t>(
     tables: impl IntoIterator<Item = &'t Table>,
     query: Query<'_>,
@@ -124,6 +130,20 @@ pub(crate) fn select_entry<'t>(
             let mut reason = format!("{step} {}, `{}` at {sum:.2} octaves", table.device.slug, entry.key);
             if infeasible > 0 {
                 reason.push_str(&format!(", {infeasible} nearer infeasible on this shape"));
+            }
+            let measured = step == Step::ExactDevice && same_bucket(&entry.key, query.key);
+            // Where the default did not pass there is nothing else that is known to run.
+            let gain = entry.speedup().unwrap_or(f64::INFINITY);
+            if !measured && gain < LEAST_GAIN {
+                reason = format!("default: {reason}, where it was {gain:.2} times as fast, less than {LEAST_GAIN}");
+                let selection = Selection {
+                    config: None,
+                    step: Step::Default,
+                    distance: Some(*distance),
+                    key: Some(entry.key.clone()),
+                    reason: join(reason, &passed_over),
+                };
+                return (selection, Some((*table, *entry)));
             }
             let selection = Selection {
                 config: Some(entry.config.clone()),

@@ -187,6 +187,31 @@ fn selection_walks_the_chain() {
 }
 
 #[test]
+fn a_small_gain_stays_at_home() {
+    let here = device("gpu", "gen-9", false);
+    let there = device("other", "gen-9", false);
+    let tables = |default_median_ns| {
+        let entry = Entry::new(EntryFields { default_median_ns, ..fields(64, 128, 2) }).expect("consistent");
+        [table(here.clone(), [entry])]
+    };
+    let median = fields(64, 128, 2).median_ns;
+    let ask = |device: &DeviceId, default_median_ns, n_atoms| {
+        let (tables, key) = (tables(default_median_ns), key(n_atoms, 128));
+        select(&tables, Query { op: "fused_message", device, template_hash: "hash", key: &key }, |_| true)
+    };
+    // Where it was measured every gain counts; elsewhere only one that is worth the risk.
+    assert_eq!(ask(&here, Some(1.01 * median), 64).step, Step::ExactDevice);
+    for (device, n_atoms) in [(&here, 100), (&there, 64)] {
+        let found = ask(device, Some(1.04 * median), n_atoms);
+        assert_eq!((found.config, found.step), (None, Step::Default));
+        assert!(found.reason.contains("1.04 times as fast, less than 1.05"), "{}", found.reason);
+        assert!(found.key.is_some(), "what was passed over is said");
+        assert!(ask(device, Some(1.06 * median), n_atoms).config.is_some());
+        assert!(ask(device, None, n_atoms).config.is_some(), "a default that did not pass is no choice");
+    }
+}
+
+#[test]
 fn selection_never_crosses_templates_adapters_or_dtypes() {
     let software = device("llvmpipe", "cpu", true);
     let hardware = device("llvmpipe", "cpu", false);

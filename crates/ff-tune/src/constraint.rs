@@ -82,8 +82,12 @@ impl Constraint {
     /// Whether it is true for these values.
     pub(crate) fn holds(&self, values: &BTreeMap<String, f64>) -> Result<bool, String> {
         let arguments: Option<Vec<f64>> = self.names.iter().map(|n| values.get(n).copied()).collect();
-        let arguments = arguments.ok_or_else(|| format!("constraint `{}` names something unset", self.text))?;
-        match self.expression.eval(&arguments) {
+        self.judge(&arguments.ok_or_else(|| format!("constraint `{}` names something unset", self.text))?)
+    }
+
+    /// Whether it is true where [`Constraint::names`] have these values, in their order.
+    pub(crate) fn judge(&self, arguments: &[f64]) -> Result<bool, String> {
+        match self.expression.eval(arguments) {
             Ok(1.0) => Ok(true),
             Ok(0.0) => Ok(false),
             Ok(x) => Err(format!("constraint `{}` is {x}, expected something true or false", self.text)),

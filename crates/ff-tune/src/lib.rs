@@ -5,14 +5,24 @@
 //! [`ff_spec::Runtime`] and [`ff_spec::Launch`] alone, and the numerical gate through [`Verifier`], so that the whole
 //! search runs in tests without a device. This crate never prints; [`Event`]s say what happens.
 
+mod choice;
+pub mod compare;
 mod constraint;
+mod drift;
 mod gate;
 pub mod measure;
 mod op;
+mod points;
+mod product;
+mod recorded;
 pub mod records;
+pub mod replay;
+mod shard;
 pub mod space;
+pub mod strategy;
 #[cfg(test)]
 mod testing;
+mod trials;
 mod tune;
 #[cfg(test)]
 mod tune_tests;
@@ -21,7 +31,13 @@ mod verify;
 pub use gate::GateVerifier;
 pub use measure::{Policy, Timing};
 pub use op::{Rows, Tuned};
+pub use points::Points;
+pub use recorded::Recorded;
 pub use records::{Record, RecordError, RecordWriter, Stage, Verdict};
+pub use shard::{Overlap, Shard, merge};
 pub use space::{Explanation, Part, Space, SpaceError, Spaces, Target};
-pub use tune::{Baseline, BaselineFn, Budget, Event, Outcome, ProblemOutcome, Request, Scored, Task, TuneError, tune};
+pub use strategy::{Strategy, StrategyKind};
+pub use tune::{
+    Baseline, BaselineFn, Budget, EstimateFn, Event, Outcome, ProblemOutcome, Request, Scored, Task, TuneError, tune,
+};
 pub use verify::{Refusal, Verifier};

@@ -3,8 +3,12 @@
 use std::time::{Duration, Instant};
 
 use ff_spec::{FusedMessage, Launch, LaunchError, Op};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::compare::{block_medians, decided};
 use crate::verify::guarded;
 
 /// How much is measured. One policy holds for a whole run.
@@ -29,8 +33,10 @@ pub struct Policy {
     pub eliminate: f64,
     /// The best of the screening that are measured again, beside the default.
     pub finalists: usize,
-    /// Rounds of the finals. Nobody is eliminated there.
+    /// The fewest rounds of the finals. Nobody is eliminated there.
     pub final_rounds: u32,
+    /// The most: what has not been told apart by then is a tie.
+    pub most_final_rounds: u32,
     /// A single run that takes longer is a verdict of its own. It cannot be interrupted, only not repeated.
     pub timeout: Duration,
 }
@@ -48,6 +54,7 @@ impl Default for Policy {
             eliminate: 1.5,
             finalists: 4,
             final_rounds: 12,
+            most_final_rounds: 36,
             timeout: Duration::from_secs(10),
         }
     }
@@ -85,7 +92,7 @@ impl Timing {
     }
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {
@@ -116,6 +123,8 @@ pub struct Contender<'a, O: Op = FusedMessage> {
     pub anchor: bool,
     /// All samples in the order in which they were taken.
     pub samples_ns: Vec<u64>,
+    /// How many of them each round has.
+    pub blocks: Vec<u32>,
     /// What became of it.
     pub fate: Fate,
 }
@@ -123,11 +132,17 @@ pub struct Contender<'a, O: Op = FusedMessage> {
 impl<'a, O: Op> Contender<'a, O> {
     /// A contender without samples.
     pub fn new(launch: &'a mut dyn Launch<O>, anchor: bool) -> Self {
-        Self { launch, anchor, samples_ns: Vec::new(), fate: Fate::Standing }
+        Self { launch, anchor, samples_ns: Vec::new(), blocks: Vec::new(), fate: Fate::Standing }
     }
 
     /// Takes a block of samples.
     fn block(&mut self, policy: &Policy, stop: &dyn Fn() -> bool) {
+        let before = self.samples_ns.len();
+        self.samples(policy, stop);
+        self.blocks.push(u32::try_from(self.samples_ns.len() - before).unwrap_or(u32::MAX));
+    }
+
+    fn samples(&mut self, policy: &Policy, stop: &dyn Fn() -> bool) {
         let start = Instant::now();
         for _ in 0..policy.block.max(1) {
             if stop() {
@@ -162,15 +177,52 @@ pub struct Limits<'a> {
     pub deadline: Option<Instant>,
 }
 
-/// Times contenders in turns, `rounds` times round. With `best_ns`, the best median known so far, the slow are eliminated.
+/// What is known of times before a batch is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    /// The best median so far, ns; infinite where there is none.
+    pub best_ns: f64,
+    /// What the default took when the machine was as fast as in that best, ns. If the default takes longer now, so would
+    /// the best.
+    pub anchor_ns: Option<f64>,
+}
+
+/// Times contenders in turns, [`Policy::screen_rounds`] times round; the slow are eliminated.
 ///
 /// Fates and samples are left in the contenders. Returns how many rounds were completed.
-pub fn interleave<O: Op>(
+pub fn screen<O: Op>(contenders: &mut [Contender<'_, O>], mark: Mark, policy: &Policy, limits: &Limits<'_>) -> u32 {
+    interleave(contenders, policy.screen_rounds, policy, limits, &mut |contenders, round| {
+        eliminate(contenders, round, mark, policy);
+        let mut rivals = contenders.iter().filter(|c| !c.anchor).peekable();
+        rivals.peek().is_some() && rivals.all(|c| c.fate != Fate::Standing)
+    })
+}
+
+/// Times contenders in turns until the fastest is told apart from all others ([`crate::compare`]), or the rounds end.
+///
+/// Fates and samples are left in the contenders. Returns how many rounds were completed.
+pub fn finals<O: Op>(contenders: &mut [Contender<'_, O>], policy: &Policy, limits: &Limits<'_>) -> u32 {
+    interleave(
+        contenders,
+        policy.most_final_rounds.max(policy.final_rounds),
+        policy,
+        limits,
+        &mut |contenders, round| {
+            let standing = || contenders.iter().filter(|c| c.fate == Fate::Standing);
+            let anchored = standing().next().is_some_and(|c| c.anchor);
+            let blocks: Vec<Vec<f64>> = standing().map(|c| block_medians(&c.samples_ns, &c.blocks)).collect();
+            decided(&blocks, anchored, round, policy)
+        },
+    )
+}
+
+/// Times contenders in turns, at most `rounds` times round, until `done` is true after one.
+fn interleave<O: Op>(
     contenders: &mut [Contender<'_, O>],
     rounds: u32,
-    best_ns: Option<f64>,
     policy: &Policy,
     limits: &Limits<'_>,
+    done: &mut dyn FnMut(&mut [Contender<'_, O>], u32) -> bool,
 ) -> u32 {
     for contender in contenders.iter_mut() {
         for _ in 0..policy.warmup {
@@ -183,11 +235,14 @@ pub fn interleave<O: Op>(
             }
         }
     }
-    let count = contenders.len();
+    // Each round has an order of its own, drawn beforehand: nobody always follows the same predecessor's cache contents, and
+    // a machine that slows down steadily is fair to all.
+    let mut order: Vec<usize> = (0..contenders.len()).collect();
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
     for round in 1..=rounds {
-        // Another one begins each round, so that nobody always follows the same predecessor's cache contents first.
-        for turn in 0..count {
-            let contender = &mut contenders[(turn + round as usize) % count];
+        order.shuffle(&mut rng);
+        for turn in &order {
+            let contender = &mut contenders[*turn];
             if contender.fate == Fate::Standing {
                 contender.block(policy, limits.stop);
             }
@@ -195,23 +250,21 @@ pub fn interleave<O: Op>(
                 return round - 1;
             }
         }
-        if let Some(best_ns) = best_ns {
-            eliminate(contenders, round, best_ns, policy);
-        }
         let late = limits.deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        let mut rivals = contenders.iter().filter(|c| !c.anchor).peekable();
-        let alone = rivals.peek().is_some() && rivals.all(|c| c.fate != Fate::Standing);
-        if alone || (late && round >= policy.min_rounds) {
+        if done(contenders, round) || (late && round >= policy.min_rounds) {
             return round;
         }
     }
     rounds
 }
 
-fn eliminate<O: Op>(contenders: &mut [Contender<'_, O>], round: u32, best_ns: f64, policy: &Policy) {
+fn eliminate<O: Op>(contenders: &mut [Contender<'_, O>], round: u32, mark: Mark, policy: &Policy) {
     let factor = if round < policy.min_rounds { 2.0 * policy.eliminate } else { policy.eliminate };
+    // If the machine is slower now than when the best was measured, so is the best.
+    let anchor = contenders.iter().find(|c| c.anchor).and_then(|c| Timing::of(&c.samples_ns));
+    let drift = anchor.zip(mark.anchor_ns).map_or(1.0, |(now, then)| now.median_ns / then);
     let medians = contenders.iter().filter(|c| c.fate == Fate::Standing).filter_map(|c| Timing::of(&c.samples_ns));
-    let best_ns = medians.map(|t| t.median_ns).fold(best_ns, f64::min);
+    let best_ns = medians.map(|t| t.median_ns).fold(mark.best_ns * drift.max(1.0), f64::min);
     for contender in contenders.iter_mut().filter(|c| !c.anchor && c.fate == Fate::Standing) {
         let Some(fastest) = contender.samples_ns.iter().min() else { continue };
         let ratio = *fastest as f64 / best_ns;
@@ -260,7 +313,8 @@ mod tests {
             Contender::new(&mut slow, false),
             Contender::new(&mut slower, false),
         ];
-        assert_eq!(interleave(&mut contenders, 4, Some(3000.0), &policy, &NEVER), 4);
+        let mark = Mark { best_ns: 3000.0, anchor_ns: None };
+        assert_eq!(screen(&mut contenders, mark, &policy, &NEVER), 4);
         let counts: Vec<usize> = contenders.iter().map(|c| c.samples_ns.len()).collect();
         assert_eq!(counts, [8, 8, 4, 2], "1.6 × falls after two rounds, 4 × after one");
         assert_eq!((&contenders[0].fate, &contenders[1].fate), (&Fate::Standing, &Fate::Standing));
@@ -274,8 +328,9 @@ mod tests {
             (FakeLaunch::timed(10), FakeLaunch::timed(6000), FakeLaunch::faulty(4));
         let mut contenders =
             [&mut fine, &mut endless, &mut faulty].map(|l| Contender::new(l as &mut dyn Launch, false));
-        interleave(&mut contenders, 4, None, &policy, &NEVER);
+        screen(&mut contenders, Mark { best_ns: f64::INFINITY, anchor_ns: None }, &policy, &NEVER);
         assert_eq!((contenders[0].samples_ns.len(), contenders[1].samples_ns.len()), (12, 1));
+        assert_eq!((&contenders[0].blocks, &contenders[1].blocks), (&vec![3; 4], &vec![1]));
         assert!(matches!(contenders[1].fate, Fate::TimedOut(_)));
         assert!(matches!(contenders[2].fate, Fate::Failed(_)));
     }
@@ -286,8 +341,22 @@ mod tests {
         let mut launch = FakeLaunch::timed(10);
         let mut contenders = [Contender::new(&mut launch, false)];
         let limits = Limits { stop: &|| false, deadline: Some(Instant::now()) };
-        assert_eq!(interleave(&mut contenders, 9, None, &policy, &limits), policy.min_rounds);
+        assert_eq!(finals(&mut contenders, &policy, &limits), policy.min_rounds);
         let limits = Limits { stop: &|| true, deadline: None };
-        assert_eq!(interleave(&mut contenders, 9, None, &policy, &limits), 0);
+        assert_eq!(finals(&mut contenders, &policy, &limits), 0);
+    }
+
+    #[test]
+    fn a_slower_machine_eliminates_nobody() {
+        // Everything takes twice as long as when the best was measured.
+        let (mut anchor, mut rival) = (FakeLaunch::timed(2000), FakeLaunch::timed(1600));
+        let mut contenders = [Contender::new(&mut anchor, true), Contender::new(&mut rival, false)];
+        let mark = Mark { best_ns: 700.0, anchor_ns: Some(1000.0) };
+        screen(&mut contenders, mark, &Policy::default(), &NEVER);
+        assert_eq!(contenders[1].fate, Fate::Standing);
+        let (mut anchor, mut rival) = (FakeLaunch::timed(2000), FakeLaunch::timed(1600));
+        let mut contenders = [Contender::new(&mut anchor, true), Contender::new(&mut rival, false)];
+        screen(&mut contenders, Mark { anchor_ns: None, ..mark }, &Policy::default(), &NEVER);
+        assert!(matches!(contenders[1].fate, Fate::Eliminated(_)), "which is what would happen otherwise");
     }
 }

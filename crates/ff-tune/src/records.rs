@@ -87,6 +87,9 @@ pub struct Record {
     pub stage: Stage,
     /// Every sample in the order in which it was taken, ns.
     pub samples_ns: Vec<u64>,
+    /// How many of them each round has; empty in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<u32>,
     /// What came of it.
     pub verdict: Verdict,
     /// Why, for every verdict but `correct`.
@@ -153,7 +156,7 @@ pub enum RecordError {
         source: io::Error,
     },
     /// Another run holds the file.
-    #[error("records {} are in use by another run", path.display())]
+    #[error("records {} are in use by another run, expected a folder of its own", path.display())]
     InUse {
         /// Which file.
         path: PathBuf,
@@ -330,31 +333,10 @@ impl RecordWriter {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::testing::{device, problem};
-    use ff_spec::RuntimeKind;
+    use rand::{Rng, SeedableRng};
 
-    fn record(edges: u32) -> Record {
-        Record {
-            schema: SCHEMA_VERSION,
-            op: "fused_message".to_owned(),
-            variant: "painn_linear_gaussian_cosine_receiver".to_owned(),
-            kernel_hash: "abc".to_owned(),
-            config: LaunchConfig::from([("edges_per_task", edges)]),
-            problem: problem(64, 128),
-            dtype: Dtype::F32,
-            device: device(RuntimeKind::Host),
-            compiler: "rustc".to_owned(),
-            clock: Clock::Wall,
-            stage: Stage::Screen,
-            samples_ns: vec![10, 11, 12],
-            verdict: Verdict::Correctness,
-            reason: Some("NaN in the output".to_owned()),
-            evidence: Some(Evidence { rel_error: 0.5, max_abs_error: 1.0, cases: 3, seeds: vec![1, 2, 3] }),
-            seed: 7,
-            unix_time: 1,
-        }
-    }
+    use super::*;
+    use crate::testing::record;
 
     fn written(count: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -386,6 +368,54 @@ mod tests {
             assert_eq!((records.last(), torn), (Some(&record(9)), None), "cut at {cut}");
             assert_eq!(records.len(), (cut + 1) / one + 1);
         }
+    }
+
+    /// At every offset of the last kilobytes and at random ones before them, the file goes on where it was cut.
+    #[test]
+    fn a_file_that_is_cut_anywhere_can_be_written_on() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("records.jsonl");
+        let bytes = written(200);
+        let ends: Vec<usize> = bytes.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i).collect();
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+        let random: Vec<usize> = (0..300).map(|_| rng.random_range(0..bytes.len())).collect();
+        for cut in (bytes.len() - 3000..=bytes.len()).chain(random) {
+            fs::write(&path, &bytes[..cut]).expect("writable");
+            // A line is whole from its last brace on, which is the byte before its line feed.
+            let whole = ends.iter().filter(|end| **end <= cut).count();
+            let mut writer = RecordWriter::open(&path).expect("repairable");
+            assert_eq!(writer.existing().len(), whole, "cut at {cut}");
+            assert!(
+                writer.existing().iter().enumerate().all(|(i, r)| r.config.get("edges_per_task") == Some(i as u32))
+            );
+            let torn = writer.torn().map_or(0, |torn| torn.bytes);
+            let begun = cut - ends[..whole].last().map_or(0, |end| end + 1).min(cut);
+            assert_eq!(torn, begun, "cut at {cut}");
+            writer.append(&record(999)).expect("writable");
+            drop(writer);
+            let (records, torn) = read(&path).expect("whole");
+            assert_eq!((records.len(), torn), (whole + 1, None), "cut at {cut}");
+        }
+    }
+
+    /// A lock ends with its process, however that ends; this one is held by a process that is killed.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_dead_run_holds_nothing() {
+        use std::process::{Command, Stdio};
+
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("records.jsonl");
+        fs::write(&path, written(1)).expect("writable");
+        let held = format!("exec 9>>'{}'; flock 9; echo held; exec sleep 60", path.display());
+        let mut child = Command::new("sh").args(["-c", &held]).stdout(Stdio::piped()).spawn().expect("a shell");
+        let mut said = [0; 5];
+        io::Read::read_exact(&mut child.stdout.take().expect("piped"), &mut said).expect("it says that it holds");
+        let error = RecordWriter::open(&path).expect_err("held").to_string();
+        assert!(error.contains("are in use by another run, expected a folder of its own"), "{error}");
+        child.kill().expect("alive");
+        child.wait().expect("ends");
+        RecordWriter::open(&path).expect("free");
     }
 
     #[test]

@@ -7,9 +7,11 @@ use std::time::Duration;
 use ff_spec::fused_message::{Filter, Inputs, Message, Outputs, Radial, Variant};
 use ff_spec::{
     Atomics, Clock, Device, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Limits, Prepare, Problem, RuntimeKind,
+    SCHEMA_VERSION,
 };
 use ff_tables::Evidence;
 
+use crate::records::{Record, Stage, Verdict};
 use crate::verify::{Refusal, Verifier};
 
 pub(crate) fn device(runtime: RuntimeKind) -> DeviceId {
@@ -31,6 +33,30 @@ pub(crate) fn device(runtime: RuntimeKind) -> DeviceId {
 pub(crate) fn problem(n_atoms: u64, features: u32) -> Problem {
     let name = format!("water-{n_atoms}");
     Problem { name, n_atoms, n_systems: 0, n_edges: n_atoms * 50, max_degree: 60, features, n_basis: 20, hidden: 0 }
+}
+
+/// A record of a wrong result at so many edges per task.
+pub(crate) fn record(edges: u32) -> Record {
+    Record {
+        schema: SCHEMA_VERSION,
+        op: "fused_message".to_owned(),
+        variant: "painn_linear_gaussian_cosine_receiver".to_owned(),
+        kernel_hash: "abc".to_owned(),
+        config: LaunchConfig::from([("edges_per_task", edges)]),
+        problem: problem(64, 128),
+        dtype: Dtype::F32,
+        device: device(RuntimeKind::Host),
+        compiler: "rustc".to_owned(),
+        clock: Clock::Wall,
+        stage: Stage::Screen,
+        samples_ns: vec![10, 11, 12],
+        blocks: vec![3],
+        verdict: Verdict::Correctness,
+        reason: Some("NaN in the output".to_owned()),
+        evidence: Some(Evidence { rel_error: 0.5, max_abs_error: 1.0, cases: 3, seeds: vec![1, 2, 3] }),
+        seed: 7,
+        unix_time: 1,
+    }
 }
 
 /// Two atoms that see each other.

@@ -8,14 +8,19 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ff_spec::{Dtype, FusedMessage, Launch, LaunchConfig, LaunchError, Op, Prepare, Problem, SCHEMA_VERSION, TuneKey};
 use ff_tables::{Entry, EntryFields, Evidence, Pass, Table, TableError, Tie, Versions, gate_tolerance};
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
 use serde::Serialize;
 
-use crate::measure::{Contender, Fate, Limits, Policy, Timing, interleave};
+use crate::choice::{Candidate, choose};
+use crate::compare::block_medians;
+use crate::drift::Drift;
+use crate::measure::{self, Contender, Fate, Limits, Policy, Timing};
 use crate::op::Tuned;
+use crate::points::Points;
 use crate::records::{Record, RecordError, RecordWriter, Stage, Verdict, identity};
+use crate::shard::Shard;
 use crate::space::{Explanation, SpaceError, Spaces, Target};
+use crate::strategy::{StrategyKind, prefilter};
+use crate::trials::Trials;
 use crate::verify::{Refusal, Verifier, guarded};
 
 /// The part of a problem's time that goes to screening; the rest is for the finals.
@@ -57,6 +62,14 @@ pub struct Request<'a, O: Op = FusedMessage> {
     pub budget: Budget,
     /// How to measure.
     pub policy: Policy,
+    /// In which order configurations are tried; `None` for all of them in a random one, until the budget ends.
+    pub strategy: Option<StrategyKind>,
+    /// An estimated cost of a configuration, in any unit.
+    pub estimate: Option<&'a EstimateFn<'a, O>>,
+    /// The share of the space that is tried at all, by the estimate; 1 for all of it.
+    pub keep: f64,
+    /// The share of every space that is tried; what tables hold besides is not.
+    pub shard: Option<Shard>,
     /// Seed of the order in which configurations are tried.
     pub seed: u64,
     /// Whether what stands in the records under the same identity is taken from there.
@@ -83,6 +96,11 @@ pub struct Baseline {
 /// Times the unfused composition on the same runtime; `None` where there is none.
 pub type BaselineFn<'a, O = FusedMessage> =
     dyn Fn(&<O as Op>::Variant, Dtype, &<O as Op>::Inputs) -> Option<Baseline> + 'a;
+
+/// Estimates the cost of a configuration on a problem, in any unit; `None` where nothing is known of it. The tuner knows no
+/// kernels: who asks for a search knows what a configuration may cost.
+pub type EstimateFn<'a, O = FusedMessage> =
+    dyn Fn(&<O as Op>::Variant, Dtype, &Problem, &LaunchConfig) -> Option<f64> + 'a;
 
 /// What happens, for whoever shows it.
 #[derive(Debug)]
@@ -212,6 +230,9 @@ pub enum TuneError {
     /// Nothing to do.
     #[error("no variant, dtype and problem to tune, expected at least one")]
     NoTasks,
+    /// A strategy that goes by estimates, without any.
+    #[error("strategy `{0}` goes by the estimated cost of configurations, and there is no estimate")]
+    NoEstimate(StrategyKind),
     /// The tables cannot go there. Nothing was measured.
     #[error("cannot write tuning tables to {}: {source}", path.display())]
     Output {
@@ -233,8 +254,8 @@ pub enum TuneError {
 
 /// Tunes every task in turn.
 ///
-/// For each: the default configuration first, then the space in an order that the seed decides (what the table holds for
-/// this problem goes first), screened in batches beside the default; the best are then measured again beside it. A
+/// For each: the default configuration first, then what the strategy asks for (what the table holds for this problem goes
+/// before it), screened in batches beside the default; the best are then measured again beside it. A
 /// configuration is gated before it is timed and again after; one that fails costs its own row. The table is replaced
 /// after each task. Raising `stop` ends the run between two launches and keeps what was measured.
 ///
@@ -251,6 +272,9 @@ pub fn tune<O: Tuned>(
 ) -> Result<Outcome, TuneError> {
     if request.tasks.is_empty() {
         return Err(TuneError::NoTasks);
+    }
+    if let (Some(StrategyKind::CostModel), None) = (request.strategy, request.estimate) {
+        return Err(TuneError::NoEstimate(StrategyKind::CostModel));
     }
     let device = runtime.device();
     request.spaces.expect(O::NAME)?;
@@ -381,15 +405,29 @@ fn unix_time() -> u64 {
 /// What a record says beside what it is about.
 struct Line {
     stage: Stage,
-    samples_ns: Vec<u64>,
+    samples: Samples,
     verdict: Verdict,
     reason: Option<String>,
     evidence: Option<Evidence>,
 }
 
+/// Samples in the order in which they were taken, and how many each round has.
+#[derive(Clone, Debug, Default)]
+struct Samples {
+    ns: Vec<u64>,
+    blocks: Vec<u32>,
+}
+
+impl Samples {
+    /// What a contender came to.
+    fn of<O: Op>(contender: Contender<'_, O>) -> (Fate, Self) {
+        (contender.fate, Self { ns: contender.samples_ns, blocks: contender.blocks })
+    }
+}
+
 impl Line {
-    fn correct(stage: Stage, samples_ns: Vec<u64>, evidence: Option<Evidence>) -> Self {
-        Self { stage, samples_ns, verdict: Verdict::Correct, reason: None, evidence }
+    fn correct(stage: Stage, samples: Samples, evidence: Option<Evidence>) -> Self {
+        Self { stage, samples, verdict: Verdict::Correct, reason: None, evidence }
     }
 }
 
@@ -406,19 +444,22 @@ struct Progress<'t, O: Tuned> {
     inputs: O::Inputs,
     problem: Problem,
     default: LaunchConfig,
+    trials: Trials,
     done: usize,
     total: usize,
     counts: BTreeMap<Verdict, usize>,
     reused: usize,
     screened: Vec<Scored>,
+    drift: Drift,
     notes: Vec<String>,
     /// Whether the verifier knows this problem, once it has been asked.
     announced: Option<bool>,
 }
 
 impl<O: Tuned> Progress<'_, O> {
+    /// The best median so far, as if all had been measured when the default was first.
     fn best_ns(&self) -> Option<f64> {
-        self.screened.iter().map(|s| s.timing.median_ns).reduce(f64::min)
+        self.screened.iter().map(|s| self.drift.corrected(&s.config, s.timing.median_ns)).reduce(f64::min)
     }
 
     /// How many may be measured beside the default: as many as are wanted and as the tensors leave room for.
@@ -461,25 +502,15 @@ impl<O: Tuned> Search<'_, O> {
         let default = self.runtime.default_config(&task.variant, task.dtype, &problem);
         let mut notes = Vec::new();
         let space = self.request.spaces.get(Target::of(self.runtime.device().runtime), O::part(&task.variant))?;
-        let (mut configs, explanation) = space.explain(self.runtime.device(), &problem, task.dtype)?;
-        if configs.is_empty() {
+        let (points, explanation) = space.open(self.runtime.device(), &problem, task.dtype)?;
+        if points.is_empty() {
             // Said, not fatal: the default is still gated and timed, and other problems may have more room.
-            if let Err(error) = space.enumerate(self.runtime.device(), &problem, task.dtype) {
-                notes.push(error.to_string());
-            }
+            notes.push(space.empty(self.runtime.device(), &problem, task.dtype)?.to_string());
         }
-        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(self.request.seed ^ index as u64);
-        configs.shuffle(&mut rng);
-        configs.retain(|c| *c != default);
         // What an earlier run chose competes again, so a short run cannot lose what a long one found.
-        if let Some(known) = self.table.get(&key).map(|e| e.config.clone()).filter(|c| *c != default) {
-            configs.retain(|c| *c != known);
-            configs.insert(0, known);
-        }
-        if let Budget::Evaluations(n) = self.request.budget {
-            configs.truncate(n.saturating_sub(1));
-        }
-        let total = configs.len() + 1;
+        let known = self.table.get(&key).map(|e| e.config.clone());
+        let trials = self.trials(index, task, &problem, points, known, &default, &mut notes)?;
+        let total = trials.left() + 1;
         (self.on_event)(Event::Begin {
             index,
             total: self.request.tasks.len(),
@@ -494,11 +525,13 @@ impl<O: Tuned> Search<'_, O> {
             inputs,
             problem,
             default,
+            trials,
             done: 0,
             total,
             counts: BTreeMap::new(),
             reused: 0,
             screened: Vec::new(),
+            drift: Drift::default(),
             notes,
             announced: None,
         };
@@ -507,7 +540,7 @@ impl<O: Tuned> Search<'_, O> {
 
         let mut unfused = None;
         let mut finals = Vec::new();
-        if self.screen(&mut progress, configs, screen_end)? {
+        if self.screen(&mut progress, screen_end)? {
             finals = self.finals(&mut progress, end)?;
             if !self.stopped() && !progress.screened.is_empty() {
                 unfused = self.unfused(&mut progress);
@@ -517,6 +550,45 @@ impl<O: Tuned> Search<'_, O> {
             progress.notes.push(format!("stopped after {} of {} configurations", progress.done, progress.total));
         }
         Ok(self.conclude(progress, finals, unfused, explanation, key))
+    }
+
+    /// What of the space is tried, within the budget.
+    #[allow(clippy::too_many_arguments, reason = "what a task has found out so far, once")]
+    fn trials(
+        &self,
+        index: usize,
+        task: &Task<'_, O>,
+        problem: &Problem,
+        mut points: Points,
+        first: Option<LaunchConfig>,
+        default: &LaunchConfig,
+        notes: &mut Vec<String>,
+    ) -> Result<Trials, TuneError> {
+        let Request { strategy, estimate, keep, shard, seed, budget, .. } = self.request;
+        let mut first = first;
+        if let Some(shard) = shard {
+            points.retain(&shard.of_points(points.len()));
+            first = first.filter(|config| points.position(config).is_some());
+        }
+        let cost = |estimate: &EstimateFn<'_, O>, points: &Points| -> Vec<Option<f64>> {
+            points.iter().map(|config| estimate(&task.variant, task.dtype, problem, &config)).collect()
+        };
+        let mut costs = estimate.map(|estimate| cost(estimate, &points));
+        if let Some(costs) = costs.as_mut().filter(|_| *keep < 1.0) {
+            let kept = prefilter(&points, costs, *keep);
+            let all = points.len();
+            points.retain(&kept);
+            let mut kept = kept.into_iter();
+            costs.retain(|_| kept.next() == Some(true));
+            notes.push(format!("{} of {all} configurations were left out by their estimated cost", all - points.len()));
+        }
+        let kind = strategy.unwrap_or(match budget {
+            Budget::Exhaustive => StrategyKind::BruteForce,
+            Budget::Evaluations(_) | Budget::Time(_) => StrategyKind::Random,
+        });
+        let search = kind.start(&points, seed ^ index as u64, costs.as_deref()).ok_or(TuneError::NoEstimate(kind))?;
+        let most = if let Budget::Evaluations(n) = budget { n.saturating_sub(1) } else { usize::MAX };
+        Ok(Trials::new(points, search, first, default.clone(), most))
     }
 
     /// Tells the verifier about the problem, once and only when something is to be measured: a reference costs time.
@@ -536,12 +608,7 @@ impl<O: Tuned> Search<'_, O> {
     }
 
     /// A first look at every configuration. False where the variant cannot run here at all.
-    fn screen(
-        &mut self,
-        progress: &mut Progress<'_, O>,
-        configs: Vec<LaunchConfig>,
-        end: Option<Instant>,
-    ) -> Result<bool, TuneError> {
+    fn screen(&mut self, progress: &mut Progress<'_, O>, end: Option<Instant>) -> Result<bool, TuneError> {
         let default = progress.default.clone();
         let mut anchor = None;
         if !self.reuse_screened(progress, &default) {
@@ -558,20 +625,21 @@ impl<O: Tuned> Search<'_, O> {
                     progress.notes.push(failure.reason);
                     return Ok(false);
                 }
-                Err(failure) => self.fail(progress, &default, Stage::Screen, Vec::new(), failure)?,
+                Err(failure) => self.fail(progress, &default, Stage::Screen, Samples::default(), failure)?,
             }
         }
         let default_passed = progress.screened.iter().any(|s| s.config == default);
         anchor = anchor.filter(|_| default_passed);
-        let mut queue = configs.into_iter();
         let mut more = true;
         while more {
             let mut batch: Vec<Prepared<O>> = Vec::new();
-            while batch.len() < progress.rivals(self.request.policy.batch, &self.request.policy) {
+            let room = progress.rivals(self.request.policy.batch, &self.request.policy);
+            while batch.len() < room {
                 let late = end.is_some_and(|end| Instant::now() >= end);
-                let next = if late || self.stopped() { None } else { queue.next() };
+                let next = if late || self.stopped() { None } else { progress.trials.next(room - batch.len()) };
                 let Some(config) = next else {
-                    more = false;
+                    // A strategy may want to know of this batch before it asks for another.
+                    more = !batch.is_empty();
                     break;
                 };
                 if self.reuse_screened(progress, &config) {
@@ -586,7 +654,7 @@ impl<O: Tuned> Search<'_, O> {
                 }
                 match self.prepare(progress, &config) {
                     Ok(prepared) => batch.push(prepared),
-                    Err(failure) => self.fail(progress, &config, Stage::Screen, Vec::new(), failure)?,
+                    Err(failure) => self.fail(progress, &config, Stage::Screen, Samples::default(), failure)?,
                 }
             }
             if !batch.is_empty() {
@@ -606,39 +674,35 @@ impl<O: Tuned> Search<'_, O> {
     ) -> Result<(), TuneError> {
         // Without any median yet, the batch itself is the measure.
         let best_ns = progress.best_ns().unwrap_or(f64::INFINITY);
+        let mark = measure::Mark { best_ns, anchor_ns: progress.drift.reference_ns() };
         let anchored = anchor.is_some();
-        let mut fates: Vec<(Fate, Vec<u64>)> = {
+        let mut fates: Vec<(Fate, Samples)> = {
             let mut contenders: Vec<Contender<'_, O>> = anchor
                 .into_iter()
                 .chain(batch.iter_mut())
                 .map(|p| Contender::new(p.launch.as_mut(), p.config == progress.default))
                 .collect();
-            self.interleave(&mut contenders, self.request.policy.screen_rounds, Some(best_ns), deadline);
-            contenders.into_iter().map(|c| (c.fate, c.samples_ns)).collect()
+            let (stop, policy) = (|| self.stopped(), &self.request.policy);
+            measure::screen(&mut contenders, mark, policy, &Limits { stop: &stop, deadline });
+            contenders.into_iter().map(Samples::of).collect()
         };
         let anchor_samples = anchored.then(|| fates.remove(0));
-        if let Some((Fate::Standing, samples)) = anchor_samples.filter(|(_, s)| !s.is_empty()) {
+        if let Some((Fate::Standing, samples)) = anchor_samples.filter(|(_, s)| !s.ns.is_empty()) {
             let config = progress.default.clone();
+            if let Some(timing) = Timing::of(&samples.ns) {
+                progress.drift.anchor(timing.median_ns, batch.iter().map(|p| p.config.clone()));
+            }
             self.record(progress, &config, Line::correct(Stage::Anchor, samples, None))?;
         }
         for (prepared, (fate, samples)) in batch.iter_mut().zip(fates) {
             if let Some(scored) = self.judge(progress, prepared, Stage::Screen, fate, samples)? {
+                if scored.config == progress.default {
+                    progress.drift.begin(scored.timing.median_ns);
+                }
                 progress.screened.push(scored);
             }
         }
         Ok(())
-    }
-
-    fn interleave(
-        &self,
-        contenders: &mut [Contender<'_, O>],
-        rounds: u32,
-        best: Option<f64>,
-        deadline: Option<Instant>,
-    ) {
-        let stop = || self.stopped();
-        let limits = Limits { stop: &stop, deadline };
-        interleave(contenders, rounds, best, &self.request.policy, &limits);
     }
 
     /// The verdict after timing: gates again what still stands, and records. `None` where nothing can be said yet.
@@ -648,7 +712,7 @@ impl<O: Tuned> Search<'_, O> {
         prepared: &mut Prepared<O>,
         stage: Stage,
         fate: Fate,
-        samples: Vec<u64>,
+        samples: Samples,
     ) -> Result<Option<Scored>, TuneError> {
         let evidence = Some(prepared.evidence.clone());
         let failure = match fate {
@@ -656,14 +720,15 @@ impl<O: Tuned> Search<'_, O> {
             Fate::TimedOut(reason) => Failure { verdict: Verdict::Timeout, reason, evidence, hopeless: false },
             Fate::Failed(error) => error.into(),
             // Stopped too early to say anything: not recorded, so that a resumed run measures it.
-            Fate::Standing if samples.len() < self.request.policy.min_rounds.max(1) as usize => return Ok(None),
-            Fate::Standing => match self.pass(progress, prepared, &samples) {
+            Fate::Standing if samples.ns.len() < self.request.policy.min_rounds.max(1) as usize => return Ok(None),
+            Fate::Standing => match self.pass(progress, prepared, &samples.ns) {
                 Ok(scored) => {
                     let line = Line::correct(stage, samples, Some(scored.pass.evidence().clone()));
                     self.record(progress, &scored.config, line)?;
                     if stage == Stage::Screen {
                         let timing = scored.timing;
-                        let best = progress.best_ns().unwrap_or(f64::INFINITY).min(timing.median_ns);
+                        let corrected = progress.drift.corrected(&scored.config, timing.median_ns);
+                        let best = progress.best_ns().unwrap_or(f64::INFINITY).min(corrected);
                         self.count(progress, &scored.config, Verdict::Correct, None, Some(timing), Some(best));
                     }
                     return Ok(Some(scored));
@@ -695,17 +760,22 @@ impl<O: Tuned> Search<'_, O> {
     }
 
     /// Measures the best of the screening again, beside the default, with more samples.
-    fn finals(&mut self, progress: &mut Progress<'_, O>, deadline: Option<Instant>) -> Result<Vec<Scored>, TuneError> {
+    fn finals(
+        &mut self,
+        progress: &mut Progress<'_, O>,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<Candidate>, TuneError> {
         let mut order: Vec<Scored> = progress.screened.clone();
-        order.sort_by(|a, b| a.timing.median_ns.total_cmp(&b.timing.median_ns));
+        // Batches are compared as if the machine had been as fast as when the default was first measured.
+        let corrected = |s: &Scored| progress.drift.corrected(&s.config, s.timing.median_ns);
+        order.sort_by(|a, b| corrected(a).total_cmp(&corrected(b)));
         let default = order.iter().position(|s| s.config == progress.default).map(|i| order.remove(i));
         order.truncate(progress.rivals(self.request.policy.finalists, &self.request.policy));
         order.splice(0..0, default);
         if self.stopped() || order.len() < 2 {
             return Ok(Vec::new());
         }
-        let reused: Vec<Scored> =
-            order.iter().filter_map(|s| self.reusable(progress, &s.config, Stage::Final)).collect();
+        let reused: Vec<Candidate> = order.iter().filter_map(|s| self.reusable_final(progress, &s.config)).collect();
         if reused.len() == order.len() {
             return Ok(reused);
         }
@@ -717,29 +787,32 @@ impl<O: Tuned> Search<'_, O> {
         for scored in order {
             match self.prepare(progress, &scored.config) {
                 Ok(prepared) => finalists.push(prepared),
-                Err(failure) => self.fail(progress, &scored.config, Stage::Final, Vec::new(), failure)?,
+                Err(failure) => self.fail(progress, &scored.config, Stage::Final, Samples::default(), failure)?,
             }
         }
-        let fates: Vec<(Fate, Vec<u64>)> = {
+        let fates: Vec<(Fate, Samples)> = {
             let mut contenders: Vec<Contender<'_, O>> =
                 finalists.iter_mut().map(|p| Contender::new(p.launch.as_mut(), p.config == progress.default)).collect();
-            self.interleave(&mut contenders, self.request.policy.final_rounds, None, deadline);
-            contenders.into_iter().map(|c| (c.fate, c.samples_ns)).collect()
+            let (stop, policy) = (|| self.stopped(), &self.request.policy);
+            measure::finals(&mut contenders, policy, &Limits { stop: &stop, deadline });
+            contenders.into_iter().map(Samples::of).collect()
         };
         // Too few samples to replace those of the screening.
         let least = self.request.policy.min_rounds as usize;
-        if fates.iter().any(|(fate, samples)| *fate == Fate::Standing && samples.len() < least) {
+        if fates.iter().any(|(fate, samples)| *fate == Fate::Standing && samples.ns.len() < least) {
             return Ok(Vec::new());
         }
-        let mut scored = Vec::new();
+        let mut candidates: Vec<Candidate> = Vec::new();
         for (prepared, (fate, samples)) in finalists.iter_mut().zip(fates) {
-            scored.extend(self.judge(progress, prepared, Stage::Final, fate, samples)?);
+            let blocks = block_medians(&samples.ns, &samples.blocks);
+            let scored = self.judge(progress, prepared, Stage::Final, fate, samples)?;
+            candidates.extend(scored.map(|scored| Candidate { scored, blocks }));
         }
         // A finalist that failed now is no candidate any more, whatever it was before.
-        progress
-            .screened
-            .retain(|s| scored.iter().any(|k| k.config == s.config) || finalists.iter().all(|p| p.config != s.config));
-        Ok(scored)
+        progress.screened.retain(|s| {
+            candidates.iter().any(|k| k.scored.config == s.config) || finalists.iter().all(|p| p.config != s.config)
+        });
+        Ok(candidates)
     }
 
     fn unfused(&mut self, progress: &mut Progress<'_, O>) -> Option<Timing> {
@@ -788,6 +861,13 @@ impl<O: Tuned> Search<'_, O> {
         Some(Scored { config: config.clone(), timing: Timing::of(&record.samples_ns)?, pass })
     }
 
+    /// As [`Search::reusable`], with the rounds that finals are decided by.
+    fn reusable_final(&self, progress: &Progress<'_, O>, config: &LaunchConfig) -> Option<Candidate> {
+        let scored = self.reusable(progress, config, Stage::Final)?;
+        let record = self.recorded(progress, config, Stage::Final)?;
+        Some(Candidate { scored, blocks: block_medians(&record.samples_ns, &record.blocks) })
+    }
+
     fn recorded(&self, progress: &Progress<'_, O>, config: &LaunchConfig, stage: Stage) -> Option<&Record> {
         let Task { variant, kernel_hash, dtype, .. } = progress.task;
         let (device, compiler) = (self.runtime.device(), &self.request.compiler);
@@ -816,12 +896,12 @@ impl<O: Tuned> Search<'_, O> {
         progress: &mut Progress<'_, O>,
         config: &LaunchConfig,
         stage: Stage,
-        samples: Vec<u64>,
+        samples: Samples,
         failure: Failure,
     ) -> Result<(), TuneError> {
         let Failure { verdict, reason, evidence, .. } = failure;
-        let timing = Timing::of(&samples);
-        let line = Line { stage, samples_ns: samples, verdict, reason: Some(reason.clone()), evidence };
+        let timing = Timing::of(&samples.ns);
+        let line = Line { stage, samples, verdict, reason: Some(reason.clone()), evidence };
         self.record(progress, config, line)?;
         if stage == Stage::Final {
             // It was counted as correct in the screening.
@@ -847,13 +927,15 @@ impl<O: Tuned> Search<'_, O> {
         best_ns: Option<f64>,
     ) {
         *progress.counts.entry(verdict).or_default() += 1;
+        let told = timing.filter(|_| matches!(verdict, Verdict::Correct | Verdict::Eliminated));
+        progress.trials.tell(config, told.map(|t| progress.drift.corrected(config, t.median_ns)));
         progress.done += 1;
         let (done, total) = (progress.done, progress.total);
         (self.on_event)(Event::Measured { done, total, config, verdict, reason, timing, best_ns });
     }
 
     fn record(&mut self, progress: &Progress<'_, O>, config: &LaunchConfig, line: Line) -> Result<(), TuneError> {
-        let Line { stage, samples_ns, verdict, reason, evidence } = line;
+        let Line { stage, samples: Samples { ns: samples_ns, blocks }, verdict, reason, evidence } = line;
         let record = Record {
             schema: SCHEMA_VERSION,
             op: O::NAME.to_owned(),
@@ -867,6 +949,7 @@ impl<O: Tuned> Search<'_, O> {
             clock: self.runtime.clock(),
             stage,
             samples_ns,
+            blocks,
             verdict,
             reason,
             evidence,
@@ -880,28 +963,14 @@ impl<O: Tuned> Search<'_, O> {
     fn conclude(
         &mut self,
         progress: Progress<'_, O>,
-        finals: Vec<Scored>,
+        finals: Vec<Candidate>,
         unfused: Option<Timing>,
         space: Explanation,
         key: TuneKey,
     ) -> (ProblemOutcome, Option<Entry>) {
-        let Progress { task, problem, default, counts, reused, screened, mut notes, .. } = progress;
-        let candidates = if finals.is_empty() { screened } else { finals };
-        let by_median = |a: &&Scored, b: &&Scored| a.timing.median_ns.total_cmp(&b.timing.median_ns);
-        let fastest = candidates.iter().min_by(by_median).cloned();
-        let default = candidates.iter().find(|s| s.config == default).cloned();
-        // A difference that another run may turn round is no reason to leave the default.
-        let best = match (&fastest, &default) {
-            (Some(f), Some(d)) if d.timing.ties(&f.timing) => Some(d.clone()),
-            _ => fastest,
-        };
-        let ties: Vec<Scored> = match &best {
-            Some(best) => {
-                let others = candidates.iter().filter(|s| s.config != best.config);
-                others.filter(|s| s.timing.ties(&best.timing)).cloned().collect()
-            }
-            None => Vec::new(),
-        };
+        let Progress { task, problem, default, counts, reused, screened, drift, mut notes, .. } = progress;
+        notes.extend(drift.note());
+        let (default, best, ties) = choose(finals, screened, &default, &drift);
         let entry = best.as_ref().and_then(|best| {
             let fields = EntryFields {
                 key: key.clone(),

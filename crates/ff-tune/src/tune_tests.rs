@@ -1,6 +1,7 @@
 //! The whole search on a device that does as it is told.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,9 @@ use tempfile::TempDir;
 use crate::gate::GateVerifier;
 use crate::measure::{Policy, Timing};
 use crate::records::{self, Record, RecordWriter, Stage, Verdict};
+use crate::shard::merge;
 use crate::space::{SpaceError, Spaces};
+use crate::strategy::StrategyKind;
 use crate::testing::{Behaviour, FakeRuntime, FakeVerifier, inputs};
 use crate::tune::{Baseline, Budget, Event, Outcome, Request, Task, TuneError, tune};
 
@@ -56,6 +59,10 @@ impl Bench {
             tasks: tasks.collect(),
             budget: Budget::Exhaustive,
             policy: Policy::default(),
+            strategy: None,
+            estimate: None,
+            keep: 1.0,
+            shard: None,
             seed: 1,
             resume: false,
             tables: self.dir.path().join("tables"),
@@ -215,6 +222,83 @@ fn budgets_bound_the_search() {
     let outcome = bench.run(&runtime, &request).expect("runs");
     let defaults: Vec<_> = outcome.problems.iter().map(|p| p.default.is_some()).collect();
     assert_eq!(defaults, [true, true], "the default is always measured");
+}
+
+#[test]
+fn every_strategy_searches_on_a_device() {
+    for strategy in StrategyKind::ALL {
+        let mut bench = Bench::new();
+        let runtime = FakeRuntime::new(landscape);
+        // As well as it can be known: the landscape itself, in other units.
+        let estimate = |_: &_, _, _: &_, config: &LaunchConfig| match landscape(config) {
+            Behaviour::Takes(ns) => Some(ns as f64 / 7.0),
+            _ => None,
+        };
+        let request = Request { strategy: Some(strategy), estimate: Some(&estimate), ..bench.request(&["water-2"]) };
+        let outcome = bench.run(&runtime, &request).expect("runs");
+        assert_eq!(outcome.problems[0].counts.values().sum::<usize>(), CONFIGS, "{strategy}");
+        assert_eq!(bench.table().entries()[0].median_ns, 600.0, "{strategy}");
+        let screened: BTreeSet<LaunchConfig> =
+            bench.records().into_iter().filter(|r| r.stage == Stage::Screen).map(|r| r.config).collect();
+        assert_eq!(screened.len(), CONFIGS, "{strategy}: each once");
+
+        // A budget holds for all of them, and what the table has is tried first.
+        let request = Request { budget: Budget::Evaluations(3), seed: 9, ..request };
+        let outcome = bench.run(&runtime, &request).expect("runs");
+        assert_eq!(outcome.problems[0].counts.values().sum::<usize>(), 3, "{strategy}");
+        assert_eq!(outcome.problems[0].best.as_ref().map(|b| b.timing.median_ns), Some(600.0), "{strategy}");
+    }
+}
+
+#[test]
+fn estimates_order_and_filter() {
+    let mut bench = Bench::new();
+    let runtime = FakeRuntime::new(landscape);
+    let estimate = |_: &_, _, _: &_, config: &LaunchConfig| match landscape(config) {
+        Behaviour::Takes(ns) => Some(ns as f64),
+        _ => None,
+    };
+    let request = Request {
+        strategy: Some(StrategyKind::CostModel),
+        estimate: Some(&estimate),
+        budget: Budget::Evaluations(2),
+        ..bench.request(&["water-2"])
+    };
+    let outcome = bench.run(&runtime, &request).expect("runs");
+    assert_eq!(outcome.problems[0].best.as_ref().map(|b| b.timing.median_ns), Some(600.0), "the first that is tried");
+
+    let mut bench = Bench::new();
+    let request = Request { keep: 0.25, estimate: Some(&estimate), ..bench.request(&["water-2"]) };
+    let outcome = bench.run(&runtime, &request).expect("runs");
+    let problem = &outcome.problems[0];
+    assert!(problem.counts.values().sum::<usize>() < CONFIGS / 2, "{:?}", problem.counts);
+    assert!(problem.notes[0].contains("left out by their estimated cost"), "{:?}", problem.notes);
+    assert_eq!(problem.best.as_ref().map(|b| b.timing.median_ns), Some(600.0));
+
+    let request = Request { strategy: Some(StrategyKind::CostModel), ..bench.request(&["water-2"]) };
+    assert!(matches!(bench.run(&runtime, &request), Err(TuneError::NoEstimate(_))));
+}
+
+#[test]
+fn shards_try_everything_once() {
+    let mut all = Vec::new();
+    let mut files = Vec::new();
+    for share in ["0/3", "1/3", "2/3"] {
+        let mut bench = Bench::new();
+        let request = Request { shard: share.parse().ok(), ..bench.request(&["water-2"]) };
+        let outcome = bench.run(&FakeRuntime::new(landscape), &request).expect("runs");
+        let default = outcome.problems[0].default.as_ref().expect("passed").config.clone();
+        let records = bench.records();
+        let screened = records.iter().filter(|r| r.stage == Stage::Screen && r.config != default);
+        all.extend(screened.map(|r| r.config.clone()));
+        files.push((share.into(), records));
+    }
+    assert_eq!((all.len(), all.iter().collect::<BTreeSet<_>>().len()), (CONFIGS - 1, CONFIGS - 1));
+    assert!(merge(&files).is_ok());
+    files.push((std::path::PathBuf::from("again"), files[1].1.clone()));
+    assert!(merge(&files).is_ok(), "a copy is no claim");
+    files[3].1.iter_mut().for_each(|r| r.samples_ns.iter_mut().for_each(|ns| *ns += 1));
+    assert!(merge(&files).is_err());
 }
 
 #[test]
@@ -448,6 +532,10 @@ fn lists_are_tuned_as_messages_are() {
                 .into(),
             budget: Budget::Evaluations(3),
             policy: Policy::default(),
+            strategy: None,
+            estimate: None,
+            keep: 1.0,
+            shard: None,
             seed: 1,
             resume: true,
             tables: bench.dir.path().join("tables"),

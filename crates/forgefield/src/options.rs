@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ff_spec::{Dtype, RuntimeKind};
+use ff_tune::{Shard, StrategyKind};
 use serde::Serialize;
 
 use crate::failure::{Failure, Result};
@@ -25,6 +26,7 @@ usage: forgefield <command> [options]
   inspect   what a kernel becomes: code, registers, occupancy, bounds
   neighbors pairs within a cutoff, of every frame of a file
   tables    show, check, compare, merge and query tuning tables
+  export    tuning records for Kernel Tuner, T4, Parquet, CSV, Bencher
 
 start with
   forgefield devices
@@ -65,7 +67,7 @@ impl Options {
             Some(Command::Bench(args)) => args.json.as_deref().is_some_and(|path| path.as_os_str() == "-"),
             Some(Command::Neighbors(args)) => args.format == ListFormat::Json,
             Some(Command::Tables(args)) => args.json(),
-            None => false,
+            Some(Command::Export(_)) | None => false,
         }
     }
 }
@@ -117,6 +119,9 @@ CUDA is installed.")]
   forgefield tune
   forgefield tune --structure liquid.extxyz --variant painn_linear_receiver --budget 5m --resume
   forgefield tune --op cell_list --structure liquid.extxyz --dtype f32,f64
+  forgefield tune --variant painn_linear_receiver --problem water-512 --strategy bayesian --budget 40
+  forgefield tune --explain --runtime vulkan --variant painn_linear_receiver --problem water-512
+  forgefield tune --replay autotune/tables/records.jsonl --repeats 50
 
 Samples and verdicts are appended to DIR/records.jsonl, the table is DIR/<device-slug>/<op>.json.
 Ctrl-C ends cleanly and keeps what was measured; --resume goes on from there.")]
@@ -141,6 +146,15 @@ the pair's vector is x_j + S·H − x_i. A full list has every pair in both dire
     #[command(after_help = "Example:
   forgefield tables select --problem water-1000 --variant painn_linear_receiver --dtype f32")]
     Tables(TablesArgs),
+    /// Write tuning records in the format of another tool.
+    #[command(after_help = "Examples:
+  forgefield export kernel-tuner autotune/tables/records.jsonl -o caches
+  forgefield export t4 records.jsonl --variant full_cells --problem molecules --dtype f32 -o results.json
+  forgefield export parquet records.jsonl -o samples.parquet
+
+kernel-tuner and t4 hold one search (a kernel on a problem and a device) per file: records of several go into a folder.
+csv and parquet have one row per sample, bencher the best median of every search with its quartiles, in ns.")]
+    Export(ExportArgs),
 }
 
 /// A command that only prints.
@@ -423,11 +437,24 @@ impl Sizes {
     }
 }
 
-/// How configurations are tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Strategy {
-    /// All of them, in a random order, the slow ones dropped early.
-    Brute,
+/// In which order configurations are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StrategyArg {
+    /// By this strategy.
+    One(StrategyKind),
+    /// By each in turn, to compare them.
+    All,
+}
+
+impl FromStr for StrategyArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "all" => Ok(StrategyArg::All),
+            name => name.parse().map(StrategyArg::One).map_err(|e| format!("{e}, or all with --replay")),
+        }
+    }
 }
 
 /// When a search ends.
@@ -487,12 +514,30 @@ pub struct TuneArgs {
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would show the text as help")]
     pub sizes: Sizes,
-    /// How configurations are tried.
-    #[arg(long, default_value = "brute")]
-    pub strategy: Strategy,
-    /// When to end: a time in all (`90s`, `5m`), a number of configurations of each variant and problem, or `all`.
-    #[arg(long, default_value = "100s")]
-    pub budget: BudgetArg,
+    /// In which order configurations are tried: brute-force, random, local, annealing, genetic, bayesian, cost-model; with
+    /// --replay also `all` [default: random, brute-force with --budget all].
+    #[arg(long, value_name = "NAME")]
+    pub strategy: Option<StrategyArg>,
+    /// Try only this share of each space, by what the records of --out say of the nearest other problem.
+    #[arg(long, value_name = "SHARE", value_parser = portion)]
+    pub prefilter: Option<f64>,
+    /// When to end: a time in all (`90s`, `5m`), a number of configurations of each variant and problem, or `all`
+    /// [default: 100s].
+    #[arg(long)]
+    pub budget: Option<BudgetArg>,
+    /// Search these records again, without a device: best so far against evaluations, for each strategy.
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["explain", "resume", "structure", "space", "prefilter"])]
+    pub replay: Vec<PathBuf>,
+    /// Searches per strategy of a replay.
+    #[arg(long, default_value_t = 25, requires = "replay", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub repeats: u16,
+    /// Do share I of N, from 0: of the tasks, or where there are fewer of those than shares, of every space.
+    /// `tables merge` joins what the shares have found.
+    #[arg(long, value_name = "I/N", conflicts_with = "replay")]
+    pub shard: Option<Shard>,
+    /// Measure nothing; say what each constraint removes from the space.
+    #[arg(long)]
+    pub explain: bool,
     /// Take what stands in the records from there.
     #[arg(long)]
     pub resume: bool,
@@ -555,6 +600,13 @@ fn percent(text: &str) -> std::result::Result<f64, String> {
     found.map(|p| p / 100.0).ok_or_else(|| format!("`{text}` is no threshold, expected a percentage such as 5%"))
 }
 
+fn portion(text: &str) -> std::result::Result<f64, String> {
+    percent(text)
+        .ok()
+        .filter(|p| *p > 0.0 && *p <= 1.0)
+        .ok_or_else(|| format!("`{text}`, expected above 0% and up to 100%"))
+}
+
 /// `neighbors`.
 #[derive(Debug, Args)]
 pub struct NeighborsArgs {
@@ -584,6 +636,46 @@ pub enum ListFormat {
     Text,
     /// All pairs, a JSON line per frame.
     Json,
+}
+
+/// What records are written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// A cache of Kernel Tuner, for its simulation mode and its dashboard.
+    KernelTuner,
+    /// Results in the auto-tuning community's schema 1.0.0.
+    T4,
+    /// A tidy table, compressed.
+    Parquet,
+    /// A tidy table, text.
+    Csv,
+    /// Metrics for regression tracking.
+    Bencher,
+}
+
+/// `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The format.
+    pub format: ExportFormat,
+    /// Records, as `tune` writes them.
+    #[arg(required = true, value_name = "RECORDS")]
+    pub records: Vec<PathBuf>,
+    /// Where it goes: a file, or a folder for several searches.
+    #[arg(long, short, value_name = "OUT")]
+    pub out: PathBuf,
+    /// Ops [default: all].
+    #[arg(long, value_delimiter = ',')]
+    pub op: Vec<String>,
+    /// Variants, by their full ids [default: all].
+    #[arg(long, value_delimiter = ',')]
+    pub variant: Vec<String>,
+    /// Problems [default: all].
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub problem: Vec<String>,
+    /// Element types [default: all].
+    #[arg(long, value_delimiter = ',')]
+    pub dtype: Vec<Dtype>,
 }
 
 /// `tables`.
@@ -621,8 +713,11 @@ pub enum TablesCommand {
     /// What differs between two tables.
     #[command(after_help = "Example:\n  forgefield tables diff old.json new.json")]
     Diff(DiffArgs),
-    /// Take the entries of other tables of the same device into one; under one key the faster stays.
-    #[command(after_help = "Example:\n  forgefield tables merge mine.json theirs.json")]
+    /// Take the entries of other tables of the same device into one, under one key the faster; or records (.jsonl) of shards,
+    /// which must not overlap.
+    #[command(after_help = "Examples:
+  forgefield tables merge mine.json theirs.json
+  forgefield tables merge all.jsonl shard-0/records.jsonl shard-1/records.jsonl")]
     Merge(MergeArgs),
 }
 
@@ -694,9 +789,9 @@ pub struct DiffArgs {
 /// `tables merge`.
 #[derive(Debug, Args)]
 pub struct MergeArgs {
-    /// The table that is changed.
+    /// The table or the records that are changed.
     pub into: PathBuf,
-    /// Tables to take entries from.
+    /// Tables or records to take from.
     #[arg(required = true)]
     pub from: Vec<PathBuf>,
 }

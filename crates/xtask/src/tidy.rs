@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ff-testkit", &["ff-spec", "ff-reference"]),
     ("ff-ops", &["ff-spec", "ff-kernels", "ff-tables"]),
     ("ff-tune", &["ff-spec", "ff-kernels", "ff-tables", "ff-reference", "ff-testkit"]),
+    ("ff-export", &["ff-spec", "ff-tables", "ff-tune"]),
     ("ff-model", &["ff-spec", "ff-kernels", "ff-ops"]),
     ("ff-sweep", &["ff-spec", "ff-tables", "ff-ops", "ff-tune", "ff-model"]),
     (
@@ -33,6 +34,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ff-testkit",
             "ff-ops",
             "ff-tune",
+            "ff-export",
             "ff-model",
             "ff-sweep",
         ],

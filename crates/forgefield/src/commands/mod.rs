@@ -3,6 +3,7 @@
 mod bench;
 mod devices;
 mod eval;
+mod export;
 mod inspect;
 mod junit;
 mod neighbors;
@@ -31,5 +32,6 @@ pub fn run(options: &Options, screen: &Screen) -> Result<()> {
         Some(Command::Bench(args)) => bench::run(args, screen),
         Some(Command::Neighbors(args)) => neighbors::run(args, screen),
         Some(Command::Tables(args)) => tables::run(args, screen),
+        Some(Command::Export(args)) => export::run(args, screen),
     }
 }

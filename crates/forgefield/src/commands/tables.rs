@@ -6,6 +6,7 @@ use ff_spec::{
     fused_message,
 };
 use ff_tables::{Entry, Loaded, Selection, Table, load_all};
+use ff_tune::{RecordWriter, records};
 use serde::Serialize;
 
 use crate::failure::{Failure, Result};
@@ -303,6 +304,9 @@ fn diff(args: &DiffArgs, screen: &Screen) -> Result<()> {
 }
 
 fn merge(args: &MergeArgs, screen: &Screen) -> Result<()> {
+    if args.into.extension().is_some_and(|extension| extension == "jsonl") {
+        return merge_records(args, screen);
+    }
     let mut table = read(&args.into)?;
     let mut lines = Vec::new();
     for path in &args.from {
@@ -314,4 +318,32 @@ fn merge(args: &MergeArgs, screen: &Screen) -> Result<()> {
     table.save(&args.into).map_err(Failure::input)?;
     lines.into_iter().try_for_each(|line| screen.line(line))?;
     screen.line(format!("wrote {} ({} entries)", args.into.display(), table.entries().len()))
+}
+
+/// Joins records of shards; nothing is written where two of them claim the same measurement.
+fn merge_records(args: &MergeArgs, screen: &Screen) -> Result<()> {
+    let mut files = Vec::new();
+    let (mut present, mut lines) = (0, Vec::new());
+    for path in std::iter::once(&args.into).filter(|into| into.exists()).chain(&args.from) {
+        let (records, torn) = records::read(path).map_err(Failure::input)?;
+        if let Some(torn) = torn {
+            screen.warn(format!("warning: {}: {torn}", path.display()));
+        }
+        present = if path == &args.into { records.len() } else { present };
+        lines.push(format!("{}: {} records", path.display(), records.len()));
+        files.push((path.clone(), records));
+    }
+    let merged = ff_tune::merge(&files).map_err(Failure::input)?;
+    let mut writer = RecordWriter::open(&args.into).map_err(Failure::input)?;
+    for record in &merged[present..] {
+        writer.append(record).map_err(Failure::fault)?;
+    }
+    writer.sync().map_err(Failure::fault)?;
+    lines.into_iter().try_for_each(|line| screen.line(line))?;
+    screen.line(format!(
+        "wrote {} ({} records, {} of them new)",
+        args.into.display(),
+        merged.len(),
+        merged.len() - present
+    ))
 }

@@ -1,17 +1,21 @@
+mod explain;
+mod replay;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use ff_spec::{CellList, DeviceId, Dtype, FusedMessage, Op, Prepare, Problem, cell_list, fused_message};
+use ff_spec::{CellList, DeviceId, Dtype, FusedMessage, LaunchConfig, Op, Prepare, Problem, cell_list, fused_message};
+use ff_tune::replay::nearest_problem;
 use ff_tune::{
-    BaselineFn, Budget, Event, GateVerifier, Outcome, Policy, ProblemOutcome, RecordWriter, Request, SpaceError,
-    Spaces, Task, TuneError, Tuned, Verdict, tune,
+    BaselineFn, Budget, EstimateFn, Event, GateVerifier, Outcome, Policy, ProblemOutcome, RecordWriter, Recorded,
+    Request, Shard, SpaceError, Spaces, StrategyKind, Task, TuneError, Tuned, Verdict, tune,
 };
 
 use crate::baseline::Unfused;
 use crate::failure::{Failure, Result};
-use crate::options::{BudgetArg, Strategy, TuneArgs};
+use crate::options::{BudgetArg, StrategyArg, TuneArgs};
 use crate::screen::{Left, Paint, Screen, columns, nanoseconds};
 use crate::variants::ByOp;
 use crate::workload::{self, Workload};
@@ -37,13 +41,24 @@ const DEFAULT_PROBLEMS: [&str; 3] = ["molecules", "water-64", "water-512"];
 /// Atoms of a system up to which brute force is timed: its time grows with their square, and cells win long before.
 const MOST_BRUTE: usize = 4096;
 
+/// What a search may take when nothing is said.
+const DEFAULT_BUDGET: BudgetArg = BudgetArg::Time(Duration::from_secs(100));
+
 /// Steps of the progress bar per task.
 const STEPS: u64 = 1000;
 
 /// Searches, and writes records and tables.
 pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
-    // There is one strategy; naming it here makes a second one a compile error.
-    let Strategy::Brute = args.strategy;
+    if !args.replay.is_empty() {
+        return replay::run(args, screen);
+    }
+    let strategy = match args.strategy {
+        Some(StrategyArg::All) => {
+            return Err(Failure::input("--strategy all compares strategies, expected --replay with records"));
+        }
+        Some(StrategyArg::One(kind)) => Some(kind),
+        None => None,
+    };
     let defaults = || DEFAULT_VARIANTS.map(str::to_owned).to_vec();
     let names = if args.variant.is_empty() { defaults() } else { args.variant.clone() };
     args.op.iter().try_for_each(|op| variants::op_of(op, "tune", &[cell_list::OP, fused_message::OP]))?;
@@ -94,24 +109,37 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
             message_tasks.push(task::<FusedMessage>(workload, variant, dtype, Box::new(make)));
         }
     }
+    let shard = deal(args.shard, &mut list_tasks, &mut message_tasks, screen)?;
+    let (of_lists, of_messages) =
+        (spaces(cell_list::OP, Spaces::cell_list)?, spaces(fused_message::OP, Spaces::fused_message)?);
+    if args.explain {
+        let mut explained = explain::spaces(runtime.device(), &of_lists, &list_tasks)?;
+        explained.extend(explain::spaces(runtime.device(), &of_messages, &message_tasks)?);
+        return explain::show(&explained, args.json, screen);
+    }
+    let budget = args.budget.unwrap_or(DEFAULT_BUDGET);
     let (stop, unfused) = (interrupt::flag(), Unfused::new(runtime.device().runtime, interrupt::flag()));
+    let records = open_records(&args.out)?;
+    let estimated = args.prefilter.is_some() || strategy == Some(StrategyKind::CostModel);
+    let earlier = if estimated { Recorded::of(records.existing()) } else { Vec::new() };
     let mut session = Session {
         args,
-        records: open_records(&args.out)?,
-        shown: Shown::new(list_tasks.len() + message_tasks.len(), args.budget, screen),
-        end: if let BudgetArg::Time(time) = args.budget { Some(Instant::now() + time) } else { None },
+        budget,
+        strategy,
+        shard,
+        earlier,
+        records,
+        shown: Shown::new(list_tasks.len() + message_tasks.len(), budget, screen),
+        end: if let BudgetArg::Time(time) = budget { Some(Instant::now() + time) } else { None },
         outcome: Outcome::default(),
         stop,
     };
     // Lists first: what they leave of a time goes to the messages, which have more to try.
     let device = runtime.as_ref();
-    let searched = session
-        .search::<CellList>(device, &spaces(cell_list::OP, Spaces::cell_list)?, list_tasks, None)
-        .and_then(|()| {
-            let baseline: &BaselineFn<'_> = &|variant, dtype, inputs| unfused.measure(variant, dtype, inputs);
-            let spaces = spaces(fused_message::OP, Spaces::fused_message)?;
-            session.search::<FusedMessage>(device, &spaces, message_tasks, Some(baseline))
-        });
+    let searched = session.search::<CellList>(device, &of_lists, list_tasks, None).and_then(|()| {
+        let baseline: &BaselineFn<'_> = &|variant, dtype, inputs| unfused.measure(variant, dtype, inputs);
+        session.search::<FusedMessage>(device, &of_messages, message_tasks, Some(baseline))
+    });
     let Session { records, shown, outcome, .. } = session;
     shown.progress.end();
     for note in unfused.notes() {
@@ -132,6 +160,26 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
     Ok(())
 }
 
+/// Keeps the tasks of a share; what is returned is the share of every space where they are too few to be dealt out.
+fn deal(
+    shard: Option<Shard>,
+    lists: &mut Vec<Task<'_, CellList>>,
+    messages: &mut Vec<Task<'_, FusedMessage>>,
+    screen: &Screen,
+) -> Result<Option<Shard>> {
+    let Some(shard) = shard else { return Ok(None) };
+    let tasks = lists.len() + messages.len();
+    if !shard.deals_tasks(tasks) {
+        screen.say(format!("shard: {tasks} tasks are too few to be dealt out, so configurations of each are"));
+        return Ok(Some(shard));
+    }
+    let mut numbers = 0..tasks;
+    lists.retain(|_| numbers.next().is_some_and(|task| shard.has(task)));
+    messages.retain(|_| numbers.next().is_some_and(|task| shard.has(task)));
+    screen.say(format!("shard: {} of {tasks} tasks", lists.len() + messages.len()));
+    Ok(None)
+}
+
 fn task<'a, O: Op>(
     workload: &Workload,
     variant: &O::Variant,
@@ -145,6 +193,12 @@ fn task<'a, O: Op>(
 /// What the searches of several ops share.
 struct Session<'a> {
     args: &'a TuneArgs,
+    budget: BudgetArg,
+    strategy: Option<StrategyKind>,
+    /// Of every space, where tasks are not dealt out.
+    shard: Option<Shard>,
+    /// What the records hold of other problems, where costs are estimated.
+    earlier: Vec<Recorded>,
     records: RecordWriter,
     shown: Shown<'a>,
     /// When the time is up, where it is limited.
@@ -167,7 +221,7 @@ impl Session<'_> {
         if count == 0 || self.stop.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let budget = match (self.args.budget, self.end) {
+        let budget = match (self.budget, self.end) {
             (BudgetArg::Time(time), end) => {
                 let left = end.map_or(time, |end| end.saturating_duration_since(Instant::now()));
                 Budget::Time(left.mul_f64(count as f64 / self.shown.left() as f64))
@@ -175,10 +229,24 @@ impl Session<'_> {
             (BudgetArg::Evaluations(n), _) => Budget::Evaluations(n),
             (BudgetArg::All, _) => Budget::Exhaustive,
         };
+        let slug = runtime.device().slug.clone();
+        let (strategy, keep) = (self.strategy, self.args.prefilter.unwrap_or(1.0));
+        if strategy == Some(StrategyKind::CostModel) || keep < 1.0 {
+            self.expect_estimates(&slug, &tasks)?;
+        }
+        let earlier = &self.earlier;
+        let estimate = |variant: &O::Variant, dtype, problem: &Problem, config: &LaunchConfig| {
+            nearest_problem(&variant.to_string(), dtype, problem, &slug, earlier)?(config)
+        };
+        let estimate: Option<&EstimateFn<'_, O>> = if earlier.is_empty() { None } else { Some(&estimate) };
         let request = Request {
             spaces,
             tasks,
             budget,
+            strategy,
+            estimate,
+            keep,
+            shard: self.shard,
             policy: Policy::default(),
             seed: self.args.sizes.seed,
             resume: self.args.resume,
@@ -197,6 +265,24 @@ impl Session<'_> {
     }
 }
 
+impl Session<'_> {
+    /// Expects that costs can be estimated for every task.
+    fn expect_estimates<O: Tuned>(&self, slug: &str, tasks: &[Task<'_, O>]) -> Result<()> {
+        for task in tasks {
+            let variant = task.variant.to_string();
+            let problem = O::sizes(&task.problem, &(task.inputs)());
+            if nearest_problem(&variant, task.dtype, &problem, slug, &self.earlier).is_none() {
+                let (name, records) = (&problem.name, self.records.path().display());
+                return Err(Failure::input(format!(
+                    "no estimate of {variant} in {} on `{name}`: {records} has no other problem of it on this device",
+                    task.dtype
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Records are opened before anything is measured: a folder that cannot be written to is bad input.
 fn open_records(out: &Path) -> Result<RecordWriter> {
     let unwritable = |e| Failure::input(format!("--out {}: cannot write there: {e}", out.display()));
@@ -206,7 +292,9 @@ fn open_records(out: &Path) -> Result<RecordWriter> {
 
 fn failure(error: TuneError, records: &Path) -> Failure {
     match error {
-        TuneError::NoTasks | TuneError::Output { .. } | TuneError::Space(_) => Failure::input(error),
+        TuneError::NoTasks | TuneError::NoEstimate(_) | TuneError::Output { .. } | TuneError::Space(_) => {
+            Failure::input(error)
+        }
         TuneError::Table(ff_tables::TableError::Io { action: "write", .. }) | TuneError::Records(_) => {
             Failure::fault(format!("{error}; what was measured before is kept in {}", records.display()))
         }

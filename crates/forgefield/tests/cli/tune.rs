@@ -116,6 +116,120 @@ fn an_outcome_can_be_had_as_json() {
     assert!(done.err.is_empty(), "{}", done.err);
 }
 
+#[test]
+fn strategies_replay_what_was_measured() {
+    let dir = folder();
+    let dir = dir.path();
+    let all = "tune --runtime host --out out --op cell_list --problem h2o molecules --variant full_cells --budget all";
+    run(dir, all).expect(0, &["records "]);
+    let replay = "tune --replay out/records.jsonl --repeats 3";
+    let done =
+        run(dir, replay).expect(0, &["full_cells f32 on h2o", "40 of the 40 configurations of the space are recorded"]);
+    for strategy in ["random", "local", "annealing", "genetic", "bayesian", "cost-model"] {
+        assert!(done.out.contains(strategy), "{}", done.out);
+    }
+    let json =
+        run(dir, &format!("{replay} --json --strategy local --problem molecules --budget 10")).expect(0, &[]).json();
+    let course = &json["replays"][0]["courses"][0];
+    assert_eq!((&json["repeats"], &course["strategy"]), (&3.into(), &"local".into()));
+    let medians: Vec<f64> =
+        course["best_so_far"].as_array().expect("a list").iter().filter_map(|q| q["median"].as_f64()).collect();
+    assert!(medians.len() == 10 && medians.windows(2).all(|pair| pair[1] <= pair[0]), "{medians:?}");
+    run(dir, "tune --strategy all").expect(2, &["expected --replay"]);
+    run(dir, "tune --strategy bayesain").expect(2, &["did you mean `bayesian`?"]);
+    run(dir, &format!("{replay} --budget 9s")).expect(2, &["a replay takes no time"]);
+    run(dir, &format!("{replay} --problem water-64")).expect(1, &["nothing was replayed"]);
+    run(dir, "tune --replay none.jsonl").expect(2, &["none.jsonl"]);
+
+    // The same records for other tools.
+    run(dir, "export bencher out/records.jsonl -o metrics.json").expect(0, &["wrote metrics.json"]);
+    let text = std::fs::read_to_string(dir.join("metrics.json")).expect("written");
+    let metrics: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(metrics.as_object().map(serde_json::Map::len), Some(2));
+    run(dir, "export kernel-tuner out/records.jsonl -o caches")
+        .expect(0, &["full_cells-f32-h2o-", "full_cells-f32-molecules-"]);
+    run(dir, "export t4 out/records.jsonl -o one.json").expect(2, &["hold 2 searches, expected one"]);
+    run(dir, "export t4 out/records.jsonl -o one.json --problem h2o").expect(0, &["wrote one.json"]);
+    run(dir, "export csv out/records.jsonl -o x.csv --problem none").expect(2, &["is of what was asked for"]);
+    run(dir, "export parquet out/records.jsonl -o out/records.jsonl/x").expect(2, &["cannot write there"]);
+}
+
+#[test]
+fn a_space_is_explained_without_measuring() {
+    let dir = folder();
+    let dir = dir.path();
+    let words = "tune --explain --runtime host --variant cfconv_mlp_receiver --problem h2o --features 16";
+    run(dir, words).expect(0, &["16 of 48 configurations", "REMOVED", "ALONE", "next_pow2(features)"]);
+    assert!(!dir.join("autotune").exists(), "nothing is written");
+    let json = run(dir, &format!("{words} --json --quiet")).expect(0, &[]).json();
+    assert_eq!((&json["spaces"][0]["kept"], &json["spaces"][0]["conflict"]), (&16.into(), &serde_json::json!([])));
+    let space = concat!(env!("CARGO_MANIFEST_DIR"), "/../../autotune/spaces/fused_message.toml");
+    let text = std::fs::read_to_string(space).expect("there");
+    let text = text.replacen(
+        "constraints = [",
+        "constraints = [\n  \"edges_per_task <= 512\",\n  \"edges_per_task >= 16 * edges_per_tile + 400\",",
+        1,
+    );
+    std::fs::write(dir.join("x.toml"), text).expect("written");
+    run(dir, &format!("{words} --space x.toml")).expect(
+        2,
+        &["0 of 48", "`edges_per_task <= 512` and `edges_per_task >= 16 * edges_per_tile + 400` cannot both hold"],
+    );
+}
+
+#[test]
+fn shards_share_the_work_and_are_joined() {
+    let dir = folder();
+    let dir = dir.path();
+    let tune = |out: &str, shard: &str| {
+        let words =
+            format!("tune --runtime host --op cell_list --variant half_cells --problem h2o --budget all --out {out}");
+        run(dir, &format!("{words} --shard {shard}"))
+    };
+    tune("a", "0/2").expect(0, &["too few to be dealt out"]);
+    tune("b", "1/2").expect(0, &["records "]);
+    let merge = "tables merge all.jsonl a/records.jsonl b/records.jsonl";
+    run(dir, merge).expect(0, &["wrote all.jsonl"]);
+    run(dir, merge).expect(0, &["0 of them new"]);
+    run(dir, "tune --replay all.jsonl --strategy random --repeats 2").expect(0, &["40 of the 40 configurations"]);
+    // The same share again, somewhere else.
+    tune("c", "1/2").expect(0, &[]);
+    run(dir, "tables merge other.jsonl a/records.jsonl b/records.jsonl c/records.jsonl")
+        .expect(2, &["both claim half_cells"]);
+    assert!(!dir.join("other.jsonl").exists());
+    tune("d", "2/2").expect(2, &["counted from 0"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_output_that_is_in_use_or_read_only_is_known_at_once() {
+    use std::process::Stdio;
+
+    let dir = folder();
+    let dir = dir.path();
+    let words = format!("tune {SMALL} --problem water-64 --variant painn_linear_receiver --budget all");
+    let mut child = forgefield(dir)
+        .args(words.split_whitespace())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    let begin = std::time::Instant::now();
+    let begun = || std::fs::read_to_string(dir.join("out/records.jsonl")).is_ok_and(|text| text.contains('\n'));
+    while !begun() {
+        assert!(begin.elapsed() < std::time::Duration::from_secs(60), "nothing was recorded in a minute");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    run(dir, &words).expect(2, &["in use by another run"]);
+    // Killed, not asked: its lock goes with it, and at most the last line.
+    child.kill().expect("alive");
+    child.wait().expect("ends");
+    run(dir, &format!("{words} --resume").replace("--budget all", "--budget 2")).expect(0, &["from records"]);
+    let words = format!("tune {SMALL} --problem h2o --variant painn_linear_receiver --budget 1");
+    run(dir, &words.replace("--out out", "--out /proc/forgefield"))
+        .expect(2, &["--out /proc/forgefield: cannot write there"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_keeps_what_was_measured() {

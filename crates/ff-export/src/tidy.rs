@@ -1,0 +1,237 @@
+//! Tidy tables: one row per sample, columns named with their unit.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ff_tune::Record;
+use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical};
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, DoubleType, Int64Type};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
+use parquet::schema::types::Type;
+
+use crate::ExportError;
+
+/// The cells of a column; `None` where there is nothing to say.
+enum Cells {
+    Text(Vec<Option<String>>),
+    Count(Vec<Option<u64>>),
+    Number(Vec<Option<f64>>),
+    Truth(Vec<Option<bool>>),
+}
+
+struct Column {
+    name: String,
+    cells: Cells,
+}
+
+/// A row: a record, the round and the place of one of its samples, and that sample, ns.
+struct Row<'a> {
+    record: &'a Record,
+    round: Option<u64>,
+    sample: Option<(u64, u64)>,
+}
+
+/// A record without samples has one row without a time, so that failures are there too.
+fn rows(records: &[Record]) -> Vec<Row<'_>> {
+    let mut rows = Vec::new();
+    for record in records {
+        if record.samples_ns.is_empty() {
+            rows.push(Row { record, round: None, sample: None });
+        }
+        let mut rounds = record.blocks.iter().enumerate().flat_map(|(i, n)| std::iter::repeat_n(i as u64, *n as usize));
+        for (place, ns) in record.samples_ns.iter().enumerate() {
+            rows.push(Row { record, round: rounds.next(), sample: Some((place as u64, *ns)) });
+        }
+    }
+    rows
+}
+
+fn columns(records: &[Record]) -> Result<Vec<Column>, ExportError> {
+    if records.is_empty() {
+        return Err(ExportError::Empty);
+    }
+    let rows = rows(records);
+    let mut columns = Vec::new();
+    let mut add = |name: &str, cells: Cells| columns.push(Column { name: name.to_owned(), cells });
+    let text = |get: &dyn Fn(&Record) -> String| Cells::Text(rows.iter().map(|r| Some(get(r.record))).collect());
+    let count = |get: &dyn Fn(&Record) -> u64| Cells::Count(rows.iter().map(|r| Some(get(r.record))).collect());
+    add("op", text(&|r| r.op.clone()));
+    add("variant", text(&|r| r.variant.clone()));
+    add("kernel_hash", text(&|r| r.kernel_hash.clone()));
+    add("dtype", text(&|r| r.dtype.to_string()));
+    add("problem", text(&|r| r.problem.name.clone()));
+    add("n_atoms", count(&|r| r.problem.n_atoms));
+    add("n_systems", count(&|r| r.problem.n_systems));
+    add("n_edges", count(&|r| r.problem.n_edges));
+    add("max_degree", count(&|r| r.problem.max_degree));
+    add("features", count(&|r| r.problem.features.into()));
+    add("n_basis", count(&|r| r.problem.n_basis.into()));
+    add("hidden", count(&|r| r.problem.hidden.into()));
+    add("runtime", text(&|r| r.device.runtime.to_string()));
+    add("device", text(&|r| r.device.slug.clone()));
+    add("driver", text(&|r| r.device.driver.clone()));
+    add("threads", count(&|r| r.device.threads.into()));
+    add("software", Cells::Truth(rows.iter().map(|r| Some(r.record.device.software)).collect()));
+    add("compiler", text(&|r| r.compiler.clone()));
+    add("clock", text(&|r| word(&r.clock)));
+    add("stage", text(&|r| word(&r.stage)));
+    let names: BTreeSet<&String> = records.iter().flat_map(|r| r.config.0.keys()).collect();
+    for name in names {
+        let values = rows.iter().map(|r| r.record.config.get(name).map(u64::from));
+        add(&format!("config_{name}"), Cells::Count(values.collect()));
+    }
+    add("verdict", text(&|r| r.verdict.to_string()));
+    add("reason", Cells::Text(rows.iter().map(|r| r.record.reason.clone()).collect()));
+    let error = |get: &dyn Fn(&ff_tables::Evidence) -> f64| {
+        Cells::Number(rows.iter().map(|r| r.record.evidence.as_ref().map(get)).collect())
+    };
+    add("rel_error", error(&|e| e.rel_error));
+    add("max_abs_error", error(&|e| e.max_abs_error));
+    add("seed", count(&|r| r.seed));
+    add("unix_time_s", count(&|r| r.unix_time));
+    add("round", Cells::Count(rows.iter().map(|r| r.round).collect()));
+    add("sample", Cells::Count(rows.iter().map(|r| r.sample.map(|(place, _)| place)).collect()));
+    add("time_ns", Cells::Count(rows.iter().map(|r| r.sample.map(|(_, ns)| ns)).collect()));
+    Ok(columns)
+}
+
+/// The name of a plain variant, as records spell it.
+fn word(value: &impl serde::Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// All records as CSV with a header. What there is nothing to say of is empty.
+///
+/// # Errors
+/// [`ExportError`].
+pub fn csv(records: &[Record]) -> Result<Vec<u8>, ExportError> {
+    let refused = |e: &dyn ToString| ExportError::Writer { format: "CSV", reason: e.to_string() };
+    let columns = columns(records)?;
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(columns.iter().map(|c| &c.name)).map_err(|e| refused(&e))?;
+    for row in 0..rows(records).len() {
+        let cells = columns.iter().map(|column| match &column.cells {
+            Cells::Text(cells) => cells[row].clone(),
+            Cells::Count(cells) => cells[row].map(|v| v.to_string()),
+            Cells::Number(cells) => cells[row].map(|v| v.to_string()),
+            Cells::Truth(cells) => cells[row].map(|v| v.to_string()),
+        });
+        writer.write_record(cells.map(Option::unwrap_or_default)).map_err(|e| refused(&e))?;
+    }
+    writer.into_inner().map_err(|e| refused(&e))
+}
+
+/// All records as Parquet, one row group, compressed with Snappy.
+///
+/// # Errors
+/// [`ExportError`].
+pub fn parquet(records: &[Record]) -> Result<Vec<u8>, ExportError> {
+    let refused = |e: parquet::errors::ParquetError| ExportError::Writer { format: "Parquet", reason: e.to_string() };
+    let columns = columns(records)?;
+    let fields: Result<Vec<_>, _> = columns.iter().map(|column| field(column).map(Arc::new)).collect();
+    let schema = Type::group_type_builder("samples").with_fields(fields.map_err(refused)?).build().map_err(refused)?;
+    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+    let mut bytes = Vec::new();
+    let mut file = SerializedFileWriter::new(&mut bytes, Arc::new(schema), Arc::new(properties)).map_err(refused)?;
+    let mut group = file.next_row_group().map_err(refused)?;
+    for column in &columns {
+        let Some(mut writer) = group.next_column().map_err(refused)? else { break };
+        match &column.cells {
+            Cells::Text(cells) => {
+                let bytes = |text: &String| ByteArray::from(text.as_bytes().to_vec());
+                write::<ByteArrayType, _>(&mut writer, cells, bytes)
+            }
+            // Parquet's unsigned numbers are kept as the bits of signed ones.
+            Cells::Count(cells) => write::<Int64Type, _>(&mut writer, cells, |v| *v as i64),
+            Cells::Number(cells) => write::<DoubleType, _>(&mut writer, cells, |v| *v),
+            Cells::Truth(cells) => write::<BoolType, _>(&mut writer, cells, |v| *v),
+        }
+        .map_err(refused)?;
+        writer.close().map_err(refused)?;
+    }
+    group.close().map_err(refused)?;
+    file.close().map_err(refused)?;
+    Ok(bytes)
+}
+
+fn field(column: &Column) -> Result<Type, parquet::errors::ParquetError> {
+    let (physical, logical) = match column.cells {
+        Cells::Text(_) => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
+        Cells::Count(_) => (Physical::INT64, Some(LogicalType::integer(64, false))),
+        Cells::Number(_) => (Physical::DOUBLE, None),
+        Cells::Truth(_) => (Physical::BOOLEAN, None),
+    };
+    let field = Type::primitive_type_builder(&column.name, physical);
+    field.with_logical_type(logical).with_repetition(Repetition::OPTIONAL).build()
+}
+
+fn write<T: DataType, V>(
+    writer: &mut SerializedColumnWriter<'_>,
+    cells: &[Option<V>],
+    value: impl Fn(&V) -> T::T,
+) -> Result<usize, parquet::errors::ParquetError> {
+    let present: Vec<T::T> = cells.iter().flatten().map(value).collect();
+    let levels: Vec<i16> = cells.iter().map(|cell| i16::from(cell.is_some())).collect();
+    writer.typed::<T>().write_batch(&present, Some(&levels), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    use parquet::record::Field;
+
+    use super::*;
+    use crate::testing::records;
+
+    /// One row per sample, and one per record without any.
+    fn expected(records: &[Record]) -> usize {
+        records.iter().map(|r| r.samples_ns.len().max(1)).sum()
+    }
+
+    #[test]
+    fn csv_has_every_sample() {
+        let records = records();
+        let bytes = csv(&records).expect("fits");
+        let mut reader = csv::Reader::from_reader(bytes.as_slice());
+        let header: Vec<String> = reader.headers().expect("a header").iter().map(str::to_owned).collect();
+        let place = |name: &str| header.iter().position(|h| h == name).expect("a column");
+        let rows: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>().expect("rows");
+        assert_eq!(rows.len(), expected(&records));
+        let times: Vec<u64> = rows.iter().filter_map(|r| r[place("time_ns")].parse().ok()).collect();
+        assert_eq!(times, records.iter().flat_map(|r| r.samples_ns.clone()).collect::<Vec<_>>());
+        let failed: Vec<_> = rows.iter().filter(|r| &r[place("verdict")] == "constraint").collect();
+        assert_eq!((failed.len(), &failed[0][place("time_ns")]), (1, ""));
+        assert_eq!(&failed[0][place("reason")], "too many units, \"quoted\"");
+        assert_eq!((&rows[0][place("config_unroll")], &rows[0][place("round")]), ("1", "0"));
+        assert!(matches!(csv(&[]), Err(ExportError::Empty)));
+    }
+
+    #[test]
+    fn parquet_has_what_csv_has() {
+        let records = records();
+        let (table, bytes) = (csv(&records).expect("fits"), parquet(&records).expect("fits"));
+        let reader = SerializedFileReader::new(parquet_bytes(bytes)).expect("Parquet");
+        assert_eq!(reader.metadata().file_metadata().num_rows() as usize, expected(&records));
+        let mut csv = csv::Reader::from_reader(table.as_slice());
+        let header = csv.headers().expect("a header").clone();
+        for (row, line) in reader.get_row_iter(None).expect("rows").zip(csv.records()) {
+            let (row, line) = (row.expect("a row"), line.expect("a row"));
+            for ((name, field), (column, text)) in row.get_column_iter().zip(header.iter().zip(line.iter())) {
+                assert_eq!(name, column);
+                match field {
+                    Field::Null => assert_eq!(text, ""),
+                    Field::Str(found) => assert_eq!(found, text),
+                    Field::ULong(found) => assert_eq!(found.to_string(), text),
+                    Field::Double(found) => assert_eq!(found.to_string(), text),
+                    Field::Bool(found) => assert_eq!(found.to_string(), text),
+                    other => panic!("{name} is {other}"),
+                }
+            }
+        }
+    }
+
+    fn parquet_bytes(bytes: Vec<u8>) -> bytes::Bytes {
+        bytes.into()
+    }
+}
