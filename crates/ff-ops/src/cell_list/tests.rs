@@ -181,14 +181,20 @@ fn what_a_device_finds_is_told_and_mended() {
         return;
     }
     let rng = &mut ChaCha8Rng::seed_from_u64(3);
-    // The open system is so wide at first that few of its atoms see each other.
+    // Atoms that hardly see each other at first, and then all others of their system.
     let positions: Vec<f64> = start(rng).into_iter().map(|x| f64::from(x as f32 * 16.0)).collect();
-    let mut neighbors = Neighbors::<Wgpu>::new(upload(&positions, Dtype::F32), &BATCH, &OPTIONS).unwrap();
+    let open = Batch { pbc: &[[false; 3]; 4], ..BATCH };
+    let mut neighbors = Neighbors::<Wgpu>::new(upload(&positions, Dtype::F32), &open, &OPTIONS).unwrap();
     let close: Vec<f64> = positions.iter().map(|x| x / 64.0).collect();
     neighbors.update(upload(&close, Dtype::F32)).unwrap();
     assert_eq!(read(neighbors.graph().row_ptr()), vec![0; 72], "a list without room is empty");
-    assert!(matches!(neighbors.finish().unwrap(), Some(Repair::Room { .. })));
-    assert!(read(neighbors.graph().row_ptr())[71] as usize > fresh(&close, Dtype::F32).n_edges());
+    let pairs = 40 * 39 + 30 * 29;
+    let repair = neighbors.finish().unwrap();
+    assert!(
+        matches!(repair, Some(Repair::Room { capacity, edges }) if capacity < pairs && edges == pairs),
+        "{repair:?}"
+    );
+    assert_eq!(read(neighbors.graph().row_ptr())[71], pairs as i64);
     let far: Vec<f64> = positions.iter().map(|x| x + 1000.0).collect();
     neighbors.update(upload(&far, Dtype::F32)).unwrap();
     assert_eq!(neighbors.finish().unwrap(), Some(Repair::Reach));
