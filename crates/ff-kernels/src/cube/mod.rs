@@ -7,4 +7,4 @@ pub mod maths;
 mod runtime;
 pub mod spirv;
 
-pub use runtime::CubeRuntime;
+pub use runtime::{CubeRuntime, abilities};

@@ -23,7 +23,7 @@ use super::launch::{
     upload_inputs,
 };
 use super::{CubeBackwardEntry, HostElement, Registered, SenderList};
-use crate::cube::buffers::{Buffer, cubes, empty, fault, upload};
+use crate::cube::buffers::{Buffer, cubes, empty, fault, timed, upload};
 use crate::digest::digest;
 
 /// The most parts into which the edges are cut where gradients in weights are summed, but on a software adapter, whose loops
@@ -620,12 +620,9 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: CubeBackwardInputs<T>>
 
     fn time(&mut self) -> Result<Duration, LaunchError> {
         self.wait()?;
-        let client = self.call.client.clone();
-        let this = &*self;
-        let (_, duration) = client.profile(|| this.submit(), "fused_message_backward").map_err(fault)?;
-        let ticks = cubecl::future::block_on(duration.resolve());
+        let duration = timed(&self.call.client, "fused_message_backward", || self.submit())?;
         self.wait()?;
-        Ok(ticks.duration())
+        Ok(duration)
     }
 
     fn outputs(&mut self) -> Result<<I::Op as Op>::Outputs, LaunchError> {

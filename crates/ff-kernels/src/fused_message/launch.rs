@@ -11,7 +11,7 @@ use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, Limits, Problem, Runti
 use super::cube::{CubeConfig, InputsLaunch, Lanes, Real, zero};
 use super::host::{Call, HostConfig, MAX_PARAMETERS};
 use super::{CubeEntry, HostElement, Registered, shared_memory};
-use crate::cube::buffers::{Buffer, fault, upload};
+use crate::cube::buffers::{Buffer, fault, timed, upload};
 use crate::digest::digest;
 
 /// Reads parameters out of a configuration and insists that nothing else is in it.
@@ -519,12 +519,9 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> ff_spec::Launch for CubeL
 
     fn time(&mut self) -> Result<Duration, LaunchError> {
         self.wait()?;
-        let client = self.client.clone();
-        let this = &*self;
-        let (_, duration) = client.profile(|| this.submit(), "fused_message").map_err(fault)?;
-        let ticks = cubecl::future::block_on(duration.resolve());
+        let duration = timed(&self.client, "fused_message", || self.submit())?;
         self.wait()?;
-        Ok(ticks.duration())
+        Ok(duration)
     }
 
     fn outputs(&mut self) -> Result<Outputs<f64>, LaunchError> {
