@@ -13,8 +13,8 @@ use ff_spec::fused_message::{
 use ff_spec::{DeviceId, FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchConfig, LaunchError, Op};
 
 use super::cube::backward::{
-    BackwardConfig, CotangentsLaunch, Direction, DirectionLaunch, Kernel, add_parts, first_map, last_map, receivers,
-    senders,
+    BackwardConfig, CotangentsLaunch, Direction, DirectionLaunch, Kernel, add_groups, add_parts, first_map, last_map,
+    receivers, senders,
 };
 use super::cube::radial::Radial;
 use super::cube::{CubeConfig, InputsLaunch, Lanes, Real, zero};
@@ -27,9 +27,19 @@ use crate::cube::buffers::{Buffer, cubes, empty, fault, timed, upload};
 use crate::digest::digest;
 
 /// The most parts into which the edges are cut where gradients in weights are summed, but on a software adapter, whose loops
-/// bound a part. Each has sums of its own, so it bounds their memory, to so many times that of the weights, and the cubes
-/// that can share the work.
-const PARTS: usize = 64;
+/// bound a part: the cubes that can share the work. A large GPU holds some thousands of planes at once, and each part is
+/// walked by a few.
+const PARTS: usize = 1024;
+
+/// Each part has sums of its own: so many bytes of them may be had, unless that is less than of [`FEWEST_PARTS`].
+const PARTS_BYTES: usize = 64 << 20;
+
+/// Parts that are always allowed.
+const FEWEST_PARTS: usize = 64;
+
+/// Parts that one unit adds up. Where there are more, they are added in groups first, so that no unit waits for a thousand
+/// reads one after another.
+const ADDED_AT_ONCE: usize = 32;
 
 /// Bytes of sums of gradients in weights that a unit holds in registers.
 const SUM_BYTES: usize = 256;
@@ -158,7 +168,8 @@ struct Buffers {
     direction: Option<[Buffer; 7]>,
     /// In the order of [`BackwardOutputs`].
     outputs: [Buffer; 9],
-    /// Sums of parts of the edges: of the last map [n_parts, depth + 1, C], and of the first [n_parts, K + 1, H].
+    /// Sums of parts of the edges, then of groups of parts where [`groups_of`] makes some: of the last map
+    /// [n_parts + groups, depth + 1, C], and of the first [n_parts + groups, K + 1, H].
     partials: [Buffer; 2],
 }
 
@@ -415,7 +426,9 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: CubeBackwardInputs<T>>
         if rates {
             check("receiver", &inputs[0], &by_receiver)?;
         }
-        let mut edges_per_part = n_edges.div_ceil(PARTS).next_multiple_of(tile.edges_per_tile);
+        let part_bytes = ((tile.depth + 1) * channels).max((tile.n_basis + 1) * tile.hidden) * size_of::<T>();
+        let most_parts = (PARTS_BYTES / part_bytes.max(1)).clamp(FEWEST_PARTS, PARTS);
+        let mut edges_per_part = n_edges.div_ceil(most_parts).next_multiple_of(tile.edges_per_tile);
         if device.software && wanted.filter {
             for config in [&last, &first] {
                 let most = most_tiles_in_software(|tiles| config.turns(tiles, features));
@@ -461,7 +474,8 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: CubeBackwardInputs<T>>
         ]
         .map(|(wanted, length)| if wanted { length } else { 0 });
         let memory = |length: usize| empty(client, length, size_of::<T>());
-        let parts = |rows: usize, columns: usize| memory(if wanted.filter { n_parts * rows * columns } else { 0 });
+        let slots = n_parts + groups_of(n_parts);
+        let parts = |rows: usize, columns: usize| memory(if wanted.filter { slots * rows * columns } else { 0 });
         let zeros = |length: usize| {
             let buffer = memory(length);
             clear::<R, T>(client, &buffer);
@@ -535,6 +549,23 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: CubeBackwardInputs<T>>
         let (weights, bias) = (3 + 2 * map, 4 + 2 * map);
         let [split, rest] = [self.lengths[weights], self.lengths[bias]];
         let CubeBackwardCall { client, buffers, parts, .. } = &self.call;
+        let n_parts = if launched { parts.0 } else { 0 };
+        let groups = groups_of(n_parts);
+        if groups > 0 {
+            // SAFETY: every index is checked in the kernel against the slots, of which there are so many.
+            unsafe {
+                add_groups::launch_unchecked::<T, R>(
+                    client,
+                    cubes(client, groups * (split + rest), UNITS),
+                    CubeDim::new_1d(UNITS as u32),
+                    array(&buffers.partials[map], 1),
+                    n_parts as u32,
+                    ADDED_AT_ONCE as u32,
+                    (split + rest) as u32,
+                );
+            }
+        }
+        let (first, count) = if groups > 0 { (n_parts, groups) } else { (0, n_parts) };
         // SAFETY: every index is checked against the lengths in the kernel.
         unsafe {
             add_parts::launch_unchecked::<T, R>(
@@ -544,7 +575,8 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: CubeBackwardInputs<T>>
                 array(&buffers.partials[map], 1),
                 array(&buffers.outputs[weights], 1),
                 array(&buffers.outputs[bias], 1),
-                if launched { parts.0 as u32 } else { 0 },
+                first as u32,
+                count as u32,
                 split as u32,
                 (split + rest) as u32,
             );
@@ -554,6 +586,11 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: CubeBackwardInputs<T>>
     fn wait(&self) -> Result<(), LaunchError> {
         cubecl::future::block_on(self.call.client.sync()).map_err(fault)
     }
+}
+
+/// Groups that parts are added up in first; 0 where one unit adds them all.
+fn groups_of(n_parts: usize) -> usize {
+    if n_parts > ADDED_AT_ONCE { n_parts.div_ceil(ADDED_AT_ONCE) } else { 0 }
 }
 
 /// Zeroes a buffer.

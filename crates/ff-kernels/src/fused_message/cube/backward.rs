@@ -4,7 +4,7 @@
 //! [`senders`] walks the list by sender as the forward walks it by receiver: the units of one sender share a tile of its
 //! edges and hold its sums in registers. What an edge vector is owed is summed over the units of the tile in shared memory,
 //! and over blocks of channels by the row's own units, one block after another. [`last_map`] and [`first_map`] cut the
-//! edges into parts whose sums [`add_parts`] adds in their order. [`receivers`] is the forward's walk with rates. There are
+//! edges into parts whose sums [`add_groups`] and [`add_parts`] add in their order. [`receivers`] is the forward's walk with rates. There are
 //! no atomics: the same bits on every run.
 //!
 //! | kernel | cube x | cube y | count x | count y | count z |
@@ -1482,12 +1482,31 @@ fn outer_at(
         * config.tile.units
 }
 
-/// Adds up `n_parts` parts of `len` elements in their order: the first `split` of them into `weights`, the rest into `bias`.
+/// Adds up `n_parts` parts of `len` elements in groups of `of_group`, each in its order; the sums go behind the parts.
+#[cube(launch_unchecked)]
+pub fn add_groups<F: Float>(partials: &mut Array<F>, n_parts: u32, of_group: u32, len: u32) {
+    let at = ABSOLUTE_POS;
+    let groups = (n_parts + of_group - 1) / of_group;
+    if at < (groups * len) as usize {
+        let i = at % len as usize;
+        let first = (at / len as usize) * of_group as usize;
+        let end = min(first + of_group as usize, n_parts as usize);
+        let mut sum = F::new(0.0);
+        for part in first..end {
+            sum += partials[part * len as usize + i];
+        }
+        partials[(n_parts * len) as usize + at] = sum;
+    }
+}
+
+/// Adds up `n_parts` parts of `len` elements from part `first_part` on in their order: the first `split` elements into
+/// `weights`, the rest into `bias`.
 #[cube(launch_unchecked)]
 pub fn add_parts<F: Float>(
     partials: &Array<F>,
     weights: &mut Array<F>,
     bias: &mut Array<F>,
+    first_part: u32,
     n_parts: u32,
     split: u32,
     len: u32,
@@ -1496,7 +1515,7 @@ pub fn add_parts<F: Float>(
     if i < len as usize {
         let mut sum = F::new(0.0);
         for part in 0..n_parts as usize {
-            sum += partials[part * len as usize + i];
+            sum += partials[(first_part as usize + part) * len as usize + i];
         }
         if i < split as usize {
             weights[i] = sum;
