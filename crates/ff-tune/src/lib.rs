@@ -10,6 +10,7 @@ pub mod compare;
 mod constraint;
 mod drift;
 mod gate;
+pub mod lines;
 pub mod measure;
 mod op;
 mod points;
@@ -28,6 +29,7 @@ mod tune;
 mod tune_tests;
 mod verify;
 
+pub use constraint::Expression;
 pub use gate::GateVerifier;
 pub use measure::{Policy, Timing};
 pub use op::{Rows, Tuned};
@@ -40,4 +42,4 @@ pub use strategy::{Strategy, StrategyKind};
 pub use tune::{
     Baseline, BaselineFn, Budget, EstimateFn, Event, Outcome, ProblemOutcome, Request, Scored, Task, TuneError, tune,
 };
-pub use verify::{Refusal, Verifier};
+pub use verify::{Refusal, Verifier, guarded};

@@ -82,7 +82,7 @@ fn reference(variant: &Variant, inputs: &Inputs<f64>) -> Result<Outputs<f64>, La
 }
 
 /// ‖out − ref‖/‖ref‖, the larger of the two tensors.
-fn distance(out: &Outputs<f64>, reference: &Outputs<f64>) -> f64 {
+pub fn distance(out: &Outputs<f64>, reference: &Outputs<f64>) -> f64 {
     let relative = |out: &[f64], reference: &[f64]| {
         if out.len() != reference.len() {
             return f64::INFINITY;
@@ -95,8 +95,8 @@ fn distance(out: &Outputs<f64>, reference: &Outputs<f64>) -> f64 {
     if nodes.is_nan() || vectors.is_nan() { f64::NAN } else { nodes.max(vectors) }
 }
 
-/// Bytes that the composition may take: half of what the system has to spare, where it says so.
-fn memory() -> u64 {
+/// Bytes that a composition may take: half of what the system has to spare, where it says so.
+pub fn memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let kib = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());

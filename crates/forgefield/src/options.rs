@@ -27,12 +27,10 @@ usage: forgefield <command> [options]
   neighbors pairs within a cutoff, of every frame of a file
   tables    show, check, compare, merge and query tuning tables
   export    tuning records for Kernel Tuner, T4, Parquet, CSV, Bencher
+  sweep     measure everything that an experiment's axes span
+  notebook  an experiment's results as a Jupyter notebook
 
-start with
-  forgefield devices
-  forgefield tune                      built-in problems, under two minutes
-  forgefield tune --structure my.extxyz
-  forgefield verify --cases full
+start with `forgefield devices`, then `forgefield tune`: under two minutes
 
 `forgefield <command> --help` has every option and an example.
 exit codes: 0 done, 1 does not hold, 2 bad usage or input, 3 device fault";
@@ -67,7 +65,8 @@ impl Options {
             Some(Command::Bench(args)) => args.json.as_deref().is_some_and(|path| path.as_os_str() == "-"),
             Some(Command::Neighbors(args)) => args.format == ListFormat::Json,
             Some(Command::Tables(args)) => args.json(),
-            Some(Command::Export(_)) | None => false,
+            Some(Command::Sweep(args)) => args.json,
+            Some(Command::Export(_) | Command::Notebook(_)) | None => false,
         }
     }
 }
@@ -155,6 +154,24 @@ the pair's vector is x_j + S·H − x_i. A full list has every pair in both dire
 kernel-tuner and t4 hold one search (a kernel on a problem and a device) per file: records of several go into a folder.
 csv and parquet have one row per sample, bencher the best median of every search with its quartiles, in ns.")]
     Export(ExportArgs),
+    /// Measure every row that the axes of an experiment span; results as JSON lines, CSV and Parquet beside it.
+    #[command(after_help = "Examples:
+  forgefield sweep experiments/reduction-strategy/sweep.toml --dry-run
+  forgefield sweep experiments/reduction-strategy/sweep.toml --resume --out results
+  forgefield sweep experiments/fused-vs-unfused/sweep.toml --runtime cuda --shard 0/4 --out shard-0
+
+Every row is compared with a reference before and after it is timed. DIR/results.jsonl is only ever appended to, and of two
+lines on the same thing the later one counts; lines of several devices or shards may be put together with `cat`.
+Ctrl-C ends cleanly and keeps what was measured; --resume goes on from there.")]
+    Sweep(SweepArgs),
+    /// An experiment as a Jupyter notebook: its README, cells that run from its results, stored figures.
+    #[command(after_help = "Examples:
+  forgefield notebook experiments/reduction-strategy
+  forgefield notebook experiments/reduction-strategy --check
+
+Cells come from analysis.py, figures from where `experiments/draw` put them. A notebook that was edited by hand is kept.
+--check writes nothing and ends with 1 where a notebook is older than its results, README or cells.")]
+    Notebook(NotebookArgs),
 }
 
 /// A command that only prints.
@@ -676,6 +693,49 @@ pub struct ExportArgs {
     /// Element types [default: all].
     #[arg(long, value_delimiter = ',')]
     pub dtype: Vec<Dtype>,
+}
+
+/// `sweep`.
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// The description, `sweep.toml`.
+    #[arg(value_name = "SWEEP")]
+    pub file: PathBuf,
+    /// Where to run, in place of what the description says [default without either: auto].
+    #[arg(long)]
+    pub runtime: Option<RuntimeChoice>,
+    /// Leave out what the results hold already.
+    #[arg(long)]
+    pub resume: bool,
+    /// Do share I of N, from 0; rows that take turns stay together.
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
+    /// Measure nothing; show the rows and what they will take.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where the results go [default: the folder of the description].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Print rows or results as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `notebook`.
+#[derive(Debug, Args)]
+pub struct NotebookArgs {
+    /// Folders with README.md, analysis.py, results.jsonl and figures.
+    #[arg(required = true, value_name = "EXPERIMENT")]
+    pub experiments: Vec<PathBuf>,
+    /// Where the notebooks go.
+    #[arg(long, value_name = "DIR", default_value = "notebooks-export")]
+    pub out: PathBuf,
+    /// Write nothing; end with 1 where a notebook is missing or older than what it is made of.
+    #[arg(long)]
+    pub check: bool,
+    /// Replace notebooks that were edited by hand too.
+    #[arg(long, conflicts_with = "check")]
+    pub force: bool,
 }
 
 /// `tables`.

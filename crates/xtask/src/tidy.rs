@@ -23,7 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ff-tune", &["ff-spec", "ff-kernels", "ff-tables", "ff-reference", "ff-testkit"]),
     ("ff-export", &["ff-spec", "ff-tables", "ff-tune"]),
     ("ff-model", &["ff-spec", "ff-kernels", "ff-ops"]),
-    ("ff-sweep", &["ff-spec", "ff-tables", "ff-ops", "ff-tune", "ff-model"]),
+    ("ff-sweep", &["ff-spec", "ff-tables", "ff-tune", "ff-export"]),
     (
         "forgefield",
         &[

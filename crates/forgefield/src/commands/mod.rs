@@ -7,7 +7,9 @@ mod export;
 mod inspect;
 mod junit;
 mod neighbors;
+mod notebook;
 mod ops;
+mod sweep;
 mod tables;
 mod tune;
 mod verify;
@@ -33,5 +35,7 @@ pub fn run(options: &Options, screen: &Screen) -> Result<()> {
         Some(Command::Neighbors(args)) => neighbors::run(args, screen),
         Some(Command::Tables(args)) => tables::run(args, screen),
         Some(Command::Export(args)) => export::run(args, screen),
+        Some(Command::Sweep(args)) => sweep::run(args, screen),
+        Some(Command::Notebook(args)) => notebook::run(args, screen),
     }
 }

@@ -51,7 +51,12 @@ pub fn suite() -> Vec<Case> {
 ///
 /// # Errors
 /// Gradients that are wrong, and whatever stops the runtime.
-pub fn measure(case: &Case, runtime: &(dyn Runtime + 'static), args: &BenchArgs, screen: &Screen) -> Result<Row> {
+pub(super) fn measure(
+    case: &Case,
+    runtime: &(dyn Runtime + 'static),
+    args: &BenchArgs,
+    screen: &Screen,
+) -> Result<Row> {
     let forward: &dyn Prepare = runtime;
     let chosen = prepare(&case.forward, forward, args, screen)?;
     let (inputs, dtype) = (&chosen.inputs, case.forward.dtype);
@@ -90,7 +95,7 @@ pub fn measure(case: &Case, runtime: &(dyn Runtime + 'static), args: &BenchArgs,
 }
 
 /// Where the elements of the edge vectors of [`some_receivers`] are among all.
-fn places(inputs: &Inputs<f64>, step: usize) -> Vec<usize> {
+pub(in crate::commands) fn places(inputs: &Inputs<f64>, step: usize) -> Vec<usize> {
     (0..inputs.n_atoms)
         .step_by(step)
         .flat_map(|row| 3 * inputs.row_ptr[row] as usize..3 * inputs.row_ptr[row + 1] as usize)
@@ -98,7 +103,7 @@ fn places(inputs: &Inputs<f64>, step: usize) -> Vec<usize> {
 }
 
 /// Puts gradients in the edge vectors of some receivers where they are among all; those of the others are zero.
-fn spread(part: &mut Gradients<f64>, places: &[usize], inputs: &Inputs<f64>) {
+pub(in crate::commands) fn spread(part: &mut Gradients<f64>, places: &[usize], inputs: &Inputs<f64>) {
     let mut edge_vec = vec![0.0; inputs.edge_vec.len()];
     for (at, value) in places.iter().zip(&part.edge_vec) {
         edge_vec[*at] = *value;
