@@ -27,6 +27,7 @@ usage: forgefield <command> [options]
   neighbors pairs within a cutoff, of every frame of a file
   tables    show, check, compare, merge and query tuning tables
   export    tuning records for Kernel Tuner, T4, Parquet, CSV, Bencher
+  report    a page to look at, or a figure, of what was measured
 
 start with
   forgefield devices
@@ -67,7 +68,7 @@ impl Options {
             Some(Command::Bench(args)) => args.json.as_deref().is_some_and(|path| path.as_os_str() == "-"),
             Some(Command::Neighbors(args)) => args.format == ListFormat::Json,
             Some(Command::Tables(args)) => args.json(),
-            Some(Command::Export(_)) | None => false,
+            Some(Command::Export(_) | Command::Report(_)) | None => false,
         }
     }
 }
@@ -155,6 +156,17 @@ the pair's vector is x_j + S·H − x_i. A full list has every pair in both dire
 kernel-tuner and t4 hold one search (a kernel on a problem and a device) per file: records of several go into a folder.
 csv and parquet have one row per sample, bencher the best median of every search with its quartiles, in ns.")]
     Export(ExportArgs),
+    /// A self-contained page of what was tuned, timed and checked; or one figure of it.
+    #[command(after_help = "Examples:
+  forgefield report
+  forgefield report records.jsonl --bench bench.json --verify verify.json -o report.html
+  forgefield report --variant painn_linear_receiver --problem water-512 --figure heat-map.svg
+  forgefield report --figure speed-up.svg --plot speed-up-unfused
+
+The page loads nothing: heat maps over launch parameters, speed-ups, best-so-far curves, a roofline, the gate, devices.
+Without RECORDS it shows records.jsonl of the folder of tables where there is one, and always those tables.
+A roof is measured by `bench` on host and documented for some GPUs. Software adapters have no place in speed-ups.")]
+    Report(ReportArgs),
 }
 
 /// A command that only prints.
@@ -669,6 +681,62 @@ pub struct ExportArgs {
     pub op: Vec<String>,
     /// Variants, by their full ids [default: all].
     #[arg(long, value_delimiter = ',')]
+    pub variant: Vec<String>,
+    /// Problems [default: all].
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub problem: Vec<String>,
+    /// Element types [default: all].
+    #[arg(long, value_delimiter = ',')]
+    pub dtype: Vec<Dtype>,
+}
+
+/// What a figure shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Plot {
+    /// Times over two launch parameters, others at their best; a panel for each search.
+    HeatMap,
+    /// How many times as fast as the default configuration.
+    SpeedUp,
+    /// How many times as fast as the unfused composition.
+    SpeedUpUnfused,
+    /// FLOP/s over intensity, under the roof.
+    Roofline,
+    /// The best so far against evaluations.
+    BestSoFar,
+}
+
+/// `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Records, as `tune` writes them [default: records.jsonl in the folder of tables, where there is one].
+    #[arg(value_name = "RECORDS")]
+    pub records: Vec<PathBuf>,
+    /// Where the page goes [default: report.html, and no page with --figure].
+    #[arg(long, short, value_name = "OUT")]
+    pub out: Option<PathBuf>,
+    /// Results of `bench --json`.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub bench: Vec<PathBuf>,
+    /// Results of `verify --json`.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub verify: Vec<PathBuf>,
+    /// What passed, as `verify --passes` wrote it.
+    #[arg(long, value_name = "FILE", default_value = "autotune/passes.json")]
+    pub passes: PathBuf,
+    /// Folder of tuning tables.
+    #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
+    pub tables: PathBuf,
+    /// Write a figure, SVG.
+    #[arg(long, value_name = "FILE")]
+    pub figure: Option<PathBuf>,
+    /// What the figure shows.
+    #[arg(long, requires = "figure", default_value = "heat-map")]
+    pub plot: Plot,
+    /// Ops [default: all].
+    #[arg(long, value_delimiter = ',')]
+    pub op: Vec<String>,
+    /// Variants or families [default: all].
+    #[arg(long, visible_alias = "family", value_delimiter = ',')]
     pub variant: Vec<String>,
     /// Problems [default: all].
     #[arg(long, value_name = "NAME", value_delimiter = ',')]

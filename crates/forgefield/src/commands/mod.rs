@@ -8,6 +8,7 @@ mod inspect;
 mod junit;
 mod neighbors;
 mod ops;
+mod report;
 mod tables;
 mod tune;
 mod verify;
@@ -33,5 +34,6 @@ pub fn run(options: &Options, screen: &Screen) -> Result<()> {
         Some(Command::Neighbors(args)) => neighbors::run(args, screen),
         Some(Command::Tables(args)) => tables::run(args, screen),
         Some(Command::Export(args)) => export::run(args, screen),
+        Some(Command::Report(args)) => report::run(args, screen),
     }
 }

@@ -6,6 +6,7 @@ mod describe;
 mod eval;
 mod inspect;
 mod neighbors;
+mod report;
 mod tune;
 mod verify;
 
