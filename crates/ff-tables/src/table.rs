@@ -191,6 +191,11 @@ impl Table {
         self.entries.sort_by(|a, b| order(&a.key).partial_cmp(&order(&b.key)).unwrap_or(std::cmp::Ordering::Equal));
     }
 
+    /// Keeps the entries that are wanted.
+    pub fn retain(&mut self, wanted: impl FnMut(&Entry) -> bool) {
+        self.entries.retain(wanted);
+    }
+
     /// Takes over the entries of another run or machine of the same kind; under one key the lower median stays.
     ///
     /// # Errors

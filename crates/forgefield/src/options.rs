@@ -29,6 +29,7 @@ usage: forgefield <command> [options]
   export    tuning records for Kernel Tuner, T4, Parquet, CSV, Bencher
   sweep     measure everything that an experiment's axes span
   notebook  an experiment's results as a Jupyter notebook
+  report    a page to look at, or a figure, of what was measured
 
 start with `forgefield devices`, then `forgefield tune`: under two minutes
 
@@ -66,7 +67,7 @@ impl Options {
             Some(Command::Neighbors(args)) => args.format == ListFormat::Json,
             Some(Command::Tables(args)) => args.json(),
             Some(Command::Sweep(args)) => args.json,
-            Some(Command::Export(_) | Command::Notebook(_)) | None => false,
+            Some(Command::Export(_) | Command::Notebook(_) | Command::Report(_)) | None => false,
         }
     }
 }
@@ -172,6 +173,17 @@ Ctrl-C ends cleanly and keeps what was measured; --resume goes on from there.")]
 Cells come from analysis.py, figures from where `experiments/draw` put them. A notebook that was edited by hand is kept.
 --check writes nothing and ends with 1 where a notebook is older than its results, README or cells.")]
     Notebook(NotebookArgs),
+    /// A self-contained page of what was tuned, timed and checked; or one figure of it.
+    #[command(after_help = "Examples:
+  forgefield report
+  forgefield report records.jsonl --bench bench.json --verify verify.json -o report.html
+  forgefield report --variant painn_linear_receiver --problem water-512 --figure heat-map.svg
+  forgefield report --figure speed-up.svg --plot speed-up-unfused
+
+The page loads nothing: heat maps over launch parameters, speed-ups, best-so-far curves, a roofline, the gate, devices.
+Without RECORDS it shows records.jsonl of the folder of tables where there is one, and always those tables.
+A roof is measured by `bench` on host and documented for some GPUs. Software adapters have no place in speed-ups.")]
+    Report(ReportArgs),
 }
 
 /// A command that only prints.
@@ -736,6 +748,62 @@ pub struct NotebookArgs {
     /// Replace notebooks that were edited by hand too.
     #[arg(long, conflicts_with = "check")]
     pub force: bool,
+}
+
+/// What a figure shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Plot {
+    /// Times over two launch parameters, others at their best; a panel for each search.
+    HeatMap,
+    /// How many times as fast as the default configuration.
+    SpeedUp,
+    /// How many times as fast as the unfused composition.
+    SpeedUpUnfused,
+    /// FLOP/s over intensity, under the roof.
+    Roofline,
+    /// The best so far against evaluations.
+    BestSoFar,
+}
+
+/// `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Records, as `tune` writes them [default: records.jsonl in the folder of tables, where there is one].
+    #[arg(value_name = "RECORDS")]
+    pub records: Vec<PathBuf>,
+    /// Where the page goes [default: report.html, and no page with --figure].
+    #[arg(long, short, value_name = "OUT")]
+    pub out: Option<PathBuf>,
+    /// Results of `bench --json`.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub bench: Vec<PathBuf>,
+    /// Results of `verify --json`.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub verify: Vec<PathBuf>,
+    /// What passed, as `verify --passes` wrote it.
+    #[arg(long, value_name = "FILE", default_value = "autotune/passes.json")]
+    pub passes: PathBuf,
+    /// Folder of tuning tables.
+    #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
+    pub tables: PathBuf,
+    /// Write a figure, SVG.
+    #[arg(long, value_name = "FILE")]
+    pub figure: Option<PathBuf>,
+    /// What the figure shows.
+    #[arg(long, requires = "figure", default_value = "heat-map")]
+    pub plot: Plot,
+    /// Ops [default: all].
+    #[arg(long, value_delimiter = ',')]
+    pub op: Vec<String>,
+    /// Variants or families [default: all].
+    #[arg(long, visible_alias = "family", value_delimiter = ',')]
+    pub variant: Vec<String>,
+    /// Problems [default: all].
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub problem: Vec<String>,
+    /// Element types [default: all].
+    #[arg(long, value_delimiter = ',')]
+    pub dtype: Vec<Dtype>,
 }
 
 /// `tables`.

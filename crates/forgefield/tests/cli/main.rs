@@ -7,6 +7,7 @@ mod eval;
 mod inspect;
 mod neighbors;
 mod sweep;
+mod report;
 mod tune;
 mod verify;
 
