@@ -270,7 +270,7 @@ fn speed_up(report: &Report, over: Over) -> Result<String> {
             write(area, text, (34, y + 6), style(12, SOFT, HPos::Left, VPos::Center))?;
         }
         let places = 0.0..bars.len() as f64;
-        let plot = area.margin(head, 0, 0, right);
+        let plot = area.margin(head, 30, 0, right);
         let mut builder = ChartBuilder::on(&plot);
         builder.set_label_area_size(LabelAreaPosition::Left, left).set_label_area_size(LabelAreaPosition::Bottom, 30);
         // Ratios of tens of times and of a few percent do not share a scale.
@@ -381,7 +381,7 @@ fn roofline(report: &Report) -> Result<String> {
     };
     let ((x0, x1), (y0, y1)) = (bounds(&mut { xs }), bounds(&mut { ys }));
     let roofless = devices.iter().any(|device| roofs.iter().all(|roof| roof.device != *device));
-    let head = 38 + 18 * devices.len() as i32;
+    let head = 48 + 18 * devices.len() as i32;
     let size = (720, head + 400);
     drawn((size.0 as u32, size.1 as u32), |area| {
         write(area, format!("Roofline, {dtype}"), (16, 12), style(16, TEXT, HPos::Left, VPos::Top))?;
@@ -395,7 +395,7 @@ fn roofline(report: &Report) -> Result<String> {
             let text = format!("{} ({}): {roof}", device.name, device.runtime);
             write(area, text, (34, y + 6), style(11, SOFT, HPos::Left, VPos::Center))?;
         }
-        let plot = area.margin(head, 26, 0, 24);
+        let plot = area.margin(head, 26, 12, 24);
         let mut chart = ChartBuilder::on(&plot)
             .set_label_area_size(LabelAreaPosition::Left, 70)
             .set_label_area_size(LabelAreaPosition::Bottom, 46)
@@ -404,7 +404,7 @@ fn roofline(report: &Report) -> Result<String> {
             .configure_mesh()
             .x_desc("intensity (FLOP per compulsory byte)")
             .y_desc("performance (FLOP/s)")
-            .x_label_formatter(&|x| scaled(*x))
+            .x_label_formatter(&|x| trimmed(*x))
             .y_label_formatter(&|y| scaled(*y))
             .light_line_style(TRANSPARENT)
             .bold_line_style(LINE)
@@ -450,7 +450,7 @@ fn best_so_far(report: &Report) -> Result<String> {
         .collect();
     let points = || curves.iter().flatten();
     let (x1, y1) = points().fold((2.0_f64, 1.01_f64), |(x, y), point| (x.max(point.0), y.max(point.1)));
-    let head = 38 + 18 * searches.len() as i32;
+    let head = 48 + 18 * searches.len() as i32;
     let size = (720, head + 380);
     drawn((size.0 as u32, size.1 as u32), |area| {
         write(area, "Best so far", (16, 12), style(16, TEXT, HPos::Left, VPos::Top))?;
@@ -460,7 +460,7 @@ fn best_so_far(report: &Report) -> Result<String> {
             let text = heading(report, &search.subject).join(", ");
             write(area, text, (34, y + 6), style(11, SOFT, HPos::Left, VPos::Center))?;
         }
-        let plot = area.margin(head, 26, 0, 24);
+        let plot = area.margin(head, 26, 12, 24);
         let mut chart = ChartBuilder::on(&plot)
             .set_label_area_size(LabelAreaPosition::Left, 66)
             .set_label_area_size(LabelAreaPosition::Bottom, 46)
