@@ -142,6 +142,9 @@ fn text((features, hidden, variants, repeats, bound): (usize, usize, usize, usiz
 }
 
 proptest! {
+    // Each case runs sweeps through files.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn the_rows_are_the_product_without_what_is_excluded(sweep in sweeps()) {
         let (features, hidden, variants, repeats, bound) = sweep;

@@ -73,7 +73,7 @@ fn a_sweep_measures_every_row_once_and_goes_on_where_it_was_cut() {
         assert_eq!(line["samples_ns"].as_array().map(Vec::len), Some(3), "{line}");
         // Gated on both sides, and compared with more than zeros.
         assert!(
-            line["rel_error"].as_array().is_some_and(|e| e.len() == 2 && e.iter().all(|e| e.as_f64() < Some(1e-4)))
+            line["rel_error"].as_array().is_some_and(|e| e.len() == 2 && e.iter().all(|e| e.as_f64() < Some(1e-3)))
         );
         assert_eq!((&line["device"]["software"], &line["device"]["runtime"]), (&false.into(), &"host".into()));
         assert!(line["versions"]["burn"].is_string() && line["kernel_hash"] != "", "{line}");
