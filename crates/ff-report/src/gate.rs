@@ -42,9 +42,12 @@ pub struct Checked {
     pub more_reasons: usize,
 }
 
+/// Op, family, order, runtime and element type.
+type Group = (String, String, u8, RuntimeKind, Dtype);
+
 impl Checked {
     pub(crate) fn of(summaries: &[GateSummary]) -> Vec<Self> {
-        let mut groups: BTreeMap<(String, String, u8, RuntimeKind, Dtype), (Self, BTreeSet<String>)> = BTreeMap::new();
+        let mut groups: BTreeMap<Group, (Self, BTreeSet<String>)> = BTreeMap::new();
         for row in summaries.iter().flat_map(|summary| &summary.cases) {
             let family = family(&row.op, &row.variant);
             let key = (row.op.clone(), family.clone(), row.order, row.runtime, row.dtype);

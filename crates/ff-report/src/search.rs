@@ -228,11 +228,12 @@ fn map(
         })
     };
     let mut cells = Vec::new();
-    for row in 0..y_values.len().max(1) {
+    let rows: Vec<Option<u32>> = if y.is_some() { y_values.iter().copied().map(Some).collect() } else { vec![None] };
+    for (row, wanted) in rows.into_iter().enumerate() {
         for (column, value) in x_values.iter().enumerate() {
             let here: Vec<usize> = (0..configs.len())
                 .filter(|i| configs[*i].values[x] == Some(*value))
-                .filter(|i| y.is_none_or(|y| configs[*i].values[y] == Some(y_values[row])))
+                .filter(|i| y.is_none_or(|y| configs[*i].values[y] == wanted))
                 .collect();
             if here.is_empty() {
                 continue;
