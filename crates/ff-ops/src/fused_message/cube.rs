@@ -214,7 +214,7 @@ where
             entry,
             (&sizes, plan.n_edges),
             tensors,
-            &plan.config,
+            plan.config(0),
         )
     }?;
     let (nodes, vectors) = launch.into_outputs();
@@ -285,7 +285,7 @@ where
             (&sizes, plan.n_edges),
             tensors,
             wanted,
-            &plan.config,
+            plan.config(<I::Op as ff_spec::Op>::ORDER),
         )
     }?;
     let BackwardOutputs { nodes, vectors, edge_vec, weights, bias, hidden_weights, hidden_bias, grad } =
