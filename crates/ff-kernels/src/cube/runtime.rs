@@ -134,6 +134,9 @@ macro_rules! prepare_backward {
                     fused_message::find(variant).ok_or_else(|| LaunchError::UnknownVariant(variant.id()))?;
                 let (client, device, entry) = (&self.client, &self.device, (self.backward)(registered));
                 self.check(dtype)?;
+                if !fused_message::reads_list_by_sender(variant, $op::ORDER) {
+                    self.check_adds(dtype)?;
+                }
                 Ok(match dtype {
                     Dtype::F32 => {
                         let inputs = inputs.cast();

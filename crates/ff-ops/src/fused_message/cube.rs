@@ -15,7 +15,7 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeElement, CubeRuntime, FloatElement, IntElement, cubecl};
 use ff_kernels::fused_message::{
     BackwardOutputs, BackwardTensors, CubeBackward, CubeBackwardEntry, CubeBackwardInputs, CubeEntry, CubeLaunch,
-    HostElement, Registered,
+    HostElement, Registered, reads_list_by_sender,
 };
 use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, Message, Wanted};
 use ff_spec::{Atomics, DeviceId, Dtype, LaunchError, Limits, RuntimeKind};
@@ -260,12 +260,16 @@ where
     I: CubeBackwardInputs<T>,
 {
     let (client, device) = (inputs.nodes.client.clone(), inputs.nodes.device.clone());
-    let list = by_sender::<B>(&inputs.by_sender, &inputs.row_ptr, &inputs.sender)
-        .map_err(|error| LaunchError::Runtime(error.to_string()))?;
+    let list = match reads_list_by_sender(&plan.registered.variant(), <I::Op as ff_spec::Op>::ORDER) {
+        true => by_sender::<B>(&inputs.by_sender, &inputs.row_ptr, &inputs.sender)
+            .map_err(|error| LaunchError::Runtime(error.to_string()))?
+            .map(indices),
+        false => [None, None, None],
+    };
     let shapes = Shapes::new(&inputs, wanted);
     let tensors = BackwardTensors {
         forward: buffers(inputs),
-        list: list.map(indices),
+        list,
         grad: [buffer(Some(grad.nodes)), buffer(grad.vectors)],
         tangent: tangent.map(|PrimitiveGradients { nodes, vectors, edge_vec, filter }| {
             let [weights, bias, hidden_weights, hidden_bias] = weights::<R, B>(filter);
