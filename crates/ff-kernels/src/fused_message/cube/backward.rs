@@ -778,8 +778,8 @@ pub fn edges<F: Float, N: Size, R: Radial>(
 
 /// Adds what the edge in slot `at` owes its sender for the vector of channels `c`, or zero for a unit without channels of its own.
 ///
-/// A slot without an edge has f_c = 0 and adds nothing. Mesa's software Vulkan (22.3) loses the atomics of a whole cube one of whose planes is
-/// idle, so where groups share a cube such a slot adds zero instead, each group to another atom.
+/// A slot without an edge has f_c = 0 and adds nothing. Mesa's software Vulkan (22.3) loses the atomics of a whole cube one of
+/// whose planes is idle, so where groups share a cube such a slot adds zero instead, each group to another atom.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "what a unit holds")]
 fn add_to_atom<F: Float, N: Size>(
