@@ -307,8 +307,8 @@ impl Table {
     }
 }
 
-fn order(key: &TuneKey) -> (&str, ff_spec::Dtype, u32, u32, u64, u64, f64) {
-    (&key.family, key.dtype, key.features, key.n_basis, key.n_atoms, key.n_systems, key.mean_degree)
+fn order(key: &TuneKey) -> (&str, u8, ff_spec::Dtype, u32, u32, u64, u64, f64) {
+    (&key.family, key.order, key.dtype, key.features, key.n_basis, key.n_atoms, key.n_systems, key.mean_degree)
 }
 
 /// The first key of `found` that is not in `known`, with the nearest one that is.

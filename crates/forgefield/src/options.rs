@@ -119,6 +119,7 @@ CUDA is installed.")]
   forgefield tune
   forgefield tune --structure liquid.extxyz --variant painn_linear_receiver --budget 5m --resume
   forgefield tune --op cell_list --structure liquid.extxyz --dtype f32,f64
+  forgefield tune --op fused_message,force_scatter --order 0,1,2 --budget 10m
   forgefield tune --variant painn_linear_receiver --problem water-512 --strategy bayesian --budget 40
   forgefield tune --explain --runtime vulkan --variant painn_linear_receiver --problem water-512
   forgefield tune --replay autotune/tables/records.jsonl --repeats 50
@@ -525,9 +526,13 @@ pub struct TuneArgs {
     /// Ops to tune [default: all].
     #[arg(long, value_delimiter = ',')]
     pub op: Vec<String>,
-    /// Variants or families to tune [default: full lists by both strategies, half lists, and those of SchNet and PaiNN].
+    /// Variants or families to tune [default: full lists by both strategies, half lists, both force scatters, and those of
+    /// SchNet and PaiNN].
     #[arg(long, visible_alias = "family", value_delimiter = ',')]
     pub variant: Vec<String>,
+    /// Derivative orders to tune: 0 is the op itself, 1 its first backward, 2 its second.
+    #[arg(long, value_delimiter = ',', default_value = "0", value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub order: Vec<u8>,
     /// Structure files (extxyz, PDB); all frames of a file are one batch.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub structure: Vec<PathBuf>,
@@ -879,9 +884,12 @@ pub struct SelectArgs {
     /// The op.
     #[arg(long, default_value = "fused_message")]
     pub op: String,
-    /// Variant or family [default for cell_list: a full list, by the strategy that wins].
+    /// Variant or family [default for cell_list: a full list, by the strategy that wins; for force_scatter: gather].
     #[arg(long, visible_alias = "family")]
     pub variant: Option<String>,
+    /// Derivative order: 0 is the op itself, 1 its first backward, 2 its second.
+    #[arg(long, default_value = "0", value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub order: u8,
     /// Built-in problem.
     #[arg(long, value_name = "NAME", conflicts_with = "structure", required_unless_present = "structure")]
     pub problem: Option<String>,

@@ -4,8 +4,8 @@ use cubecl::prelude::*;
 use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, Inputs, Reduction, Variant};
 use ff_spec::{
     Atomics, CellList, Clock, DeviceId, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward,
-    FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchConfig, LaunchError, Limits, Problem, RuntimeKind,
-    cell_list, force_scatter,
+    FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchConfig, LaunchError, Limits, Op, Problem,
+    RuntimeKind, cell_list, force_scatter,
 };
 
 use crate::fused_message::{self, CubeBackward, CubeBackwardEntry, CubeEntry, CubeLaunch, Registered};
@@ -120,7 +120,7 @@ macro_rules! prepare_backward {
     ($($op:ident $inputs:ident),*) => {$(
         impl<R: Runtime> ff_spec::Prepare<$op> for CubeRuntime<R> {
             fn default_config(&self, variant: &Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
-                fused_message::default_config(&self.device, variant, dtype, problem)
+                fused_message::default_backward_config(&self.device, variant, $op::ORDER, dtype, problem)
             }
 
             fn prepare(
@@ -134,6 +134,9 @@ macro_rules! prepare_backward {
                     fused_message::find(variant).ok_or_else(|| LaunchError::UnknownVariant(variant.id()))?;
                 let (client, device, entry) = (&self.client, &self.device, (self.backward)(registered));
                 self.check(dtype)?;
+                if !fused_message::reads_list_by_sender(variant, $op::ORDER) {
+                    self.check_adds(dtype)?;
+                }
                 Ok(match dtype {
                     Dtype::F32 => {
                         let inputs = inputs.cast();

@@ -152,6 +152,22 @@ pub fn default_config(device: &DeviceId, variant: &Variant, dtype: Dtype, proble
     }
 }
 
+/// As [`default_config`], for the first (1) or the second (2) backward.
+pub fn default_backward_config(
+    device: &DeviceId,
+    variant: &Variant,
+    order: u8,
+    dtype: Dtype,
+    problem: &Problem,
+) -> LaunchConfig {
+    if device.runtime == RuntimeKind::Host {
+        // A tile keeps what its edge vectors are owed by every lane: that of so few edges stays in L1.
+        let block = if order == 1 { 32 } else { 16 };
+        return LaunchConfig::from([("edges_per_task", 512), ("edges_per_tile", 32), ("channel_block", block)]);
+    }
+    default_config(device, variant, dtype, problem)
+}
+
 /// Borrows checked inputs in the form the host kernels read.
 pub fn host_call<'a, T: HostElement>(registered: &Registered, inputs: &'a Inputs<T>) -> Call<'a, T> {
     let pair = registered.radial;

@@ -13,7 +13,7 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeElement, CubeRuntime, FloatElement, IntElement, cubecl};
 use ff_kernels::fused_message::{
     BackwardOutputs, BackwardTensors, CubeBackward, CubeBackwardEntry, CubeBackwardInputs, CubeEntry, CubeLaunch,
-    HostElement, Registered,
+    HostElement, Registered, reads_list_by_sender,
 };
 use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, Message, Wanted};
 use ff_spec::{DeviceId, Dtype, LaunchError, RuntimeKind};
@@ -202,7 +202,7 @@ where
             entry,
             (&sizes, plan.n_edges),
             tensors,
-            &plan.config,
+            plan.config(0),
         )
     }?;
     let (nodes, vectors) = launch.into_outputs();
@@ -248,12 +248,16 @@ where
     I: CubeBackwardInputs<T>,
 {
     let (client, device) = (inputs.nodes.client.clone(), inputs.nodes.device.clone());
-    let list = by_sender::<B>(&inputs.by_sender, &inputs.row_ptr, &inputs.sender)
-        .map_err(|error| LaunchError::Runtime(error.to_string()))?;
+    let list = match reads_list_by_sender(&plan.registered.variant(), <I::Op as ff_spec::Op>::ORDER) {
+        true => by_sender::<B>(&inputs.by_sender, &inputs.row_ptr, &inputs.sender)
+            .map_err(|error| LaunchError::Runtime(error.to_string()))?
+            .map(indices),
+        false => [None, None, None],
+    };
     let shapes = Shapes::new(&inputs, wanted);
     let tensors = BackwardTensors {
         forward: buffers(inputs),
-        list: list.map(indices),
+        list,
         grad: [buffer(Some(grad.nodes)), buffer(grad.vectors)],
         tangent: tangent.map(|PrimitiveGradients { nodes, vectors, edge_vec, filter }| {
             let [weights, bias, hidden_weights, hidden_bias] = weights::<R, B>(filter);
@@ -273,7 +277,7 @@ where
             (&sizes, plan.n_edges),
             tensors,
             wanted,
-            &plan.config,
+            plan.config(<I::Op as ff_spec::Op>::ORDER),
         )
     }?;
     let BackwardOutputs { nodes, vectors, edge_vec, weights, bias, hidden_weights, hidden_bias, grad } =

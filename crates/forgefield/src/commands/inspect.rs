@@ -164,7 +164,7 @@ fn config(args: &InspectArgs, variant: &Variant, devices: &[Described], problem:
 fn overlay(args: &InspectArgs, variant: &Variant, mut config: LaunchConfig) -> Result<LaunchConfig> {
     let target = if args.target == InspectTarget::Host { SpaceTarget::Host } else { SpaceTarget::Cube };
     let spaces = Spaces::fused_message().map_err(Failure::fault)?;
-    let space = spaces.get(target, Part::Reduction(variant.reduction)).map_err(Failure::fault)?;
+    let space = spaces.get(target, Part::Reduction(variant.reduction), 0).map_err(Failure::fault)?;
     let known: Vec<&str> = space.parameters().iter().map(|(name, _)| name.as_str()).collect();
     for (name, value) in &args.config {
         if !known.contains(&name.as_str()) {

@@ -157,7 +157,7 @@ fn jobs() -> Result<Vec<Job>> {
     let mut jobs = Vec::new();
     for registered in registered() {
         let variant = registered.variant();
-        let space = spaces.get(Target::Cube, Part::Reduction(variant.reduction)).map_err(Failure::fault)?;
+        let space = spaces.get(Target::Cube, Part::Reduction(variant.reduction), 0).map_err(Failure::fault)?;
         let problem = problem(&variant);
         for dtype in Dtype::ALL {
             for (version, device) in &devices {

@@ -6,8 +6,8 @@ mod describe;
 mod eval;
 mod inspect;
 mod neighbors;
-mod sweep;
 mod report;
+mod sweep;
 mod tune;
 mod verify;
 
