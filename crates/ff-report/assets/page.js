@@ -152,7 +152,7 @@
       options(byId("heat-x"), [], "");
       options(byId("heat-y"), [], "");
       return empty("heat-chart", data.searches.length === 0
-        ? "No records were given: a tuning heat map needs what `forgefield tune` writes to records.jsonl."
+        ? "No records were given: a tuning heat map needs what “forgefield tune” writes to records.jsonl."
         : "No search is left by these filters.");
     }
     // The one with the most configurations says the most.
@@ -367,7 +367,7 @@
     byId("course-note").textContent = "";
     if (found.length === 0) {
       return empty("course-chart", all.length > 0 ? "No search is left by these filters."
-        : "No search with more than one evaluation: best-so-far curves need records of `forgefield tune`.");
+        : "No search with more than one evaluation: best-so-far curves need records of “forgefield tune”.");
     }
     // The longest say the most.
     const lines = [...found].sort((a, b) => b.course.length - a.course.length).slice(0, MOST_LINES);
@@ -412,7 +412,7 @@
     byId("roof-note").textContent = "";
     if (found.length === 0) {
       return empty("roof-chart", data.points.length > 0 ? "No point is left by these filters."
-        : "No point: FLOPs and bytes are counted for fused_message, in records of hardware and in results of `forgefield bench --json`.");
+        : "No point: FLOPs and bytes are counted for fused_message, in records of hardware and in results of “forgefield bench --json”.");
     }
     const points = found.filter((point) => point.dtype === wanted);
     const devices = [...new Set(points.map((point) => point.device))];
@@ -420,8 +420,8 @@
     const decade = (x, round) => 10 ** round(Math.log10(x));
     const xs = [...points.map((p) => p.intensity), ...roofs.map((r) => r.flops / r.bytes)];
     const ys = [...points.map((p) => p.rate), ...roofs.map((r) => r.flops)];
-    const [xLeast, xMost] = [decade(Math.min(...xs), Math.floor), decade(Math.max(...xs) * 1.5, Math.ceil)];
-    const [yLeast, yMost] = [decade(Math.min(...ys), Math.floor), decade(Math.max(...ys) * 1.2, Math.ceil)];
+    const [xLeast, xMost] = [decade(0.8 * Math.min(...xs), Math.floor), decade(1.2 * Math.max(...xs), Math.ceil)];
+    const [yLeast, yMost] = [decade(0.8 * Math.min(...ys), Math.floor), decade(1.2 * Math.max(...ys), Math.ceil)];
     const small = narrow();
     const hue = palette();
     const hueOf = (device) => hue[device % (hue.length - 1)];
@@ -465,7 +465,7 @@
     byId("roof-note").textContent = [
       "FLOPs and compulsory bytes (every input read once, every output written once) are counted from sizes. A point above the slope had data in its caches.",
       sources.length > 0 ? `Roofs: ${sources.join("; ")}.` : "",
-      roofless.length > 0 ? `No roof is known of ${roofless.join("; ")}: \`forgefield bench --json bench.json\` measures the host's, and --bench brings it here.` : "",
+      roofless.length > 0 ? `No roof is known of ${roofless.join("; ")}: “forgefield bench --json bench.json” measures the host's, and --bench brings it here.` : "",
     ].filter(Boolean).join(" ");
   };
 
@@ -489,7 +489,7 @@
       ["Default", "number"], ["Chosen", "number"], ["Configuration", "id"], ["Worst error", "number"],
     ], found.map((search) => [
       search.family, search.problem.name, search.dtype,
-      [deviceLabels[search.device], ...softwareTag(isSoftware(search))], String(search.configs.length),
+      deviceLabels[search.device], String(search.configs.length),
       Object.entries(search.counts).map(([verdict, n], i) => element("span", { className: verdict === "correctness" ? "bad" : "" },
         `${i > 0 ? ", " : ""}${n} ${verdict === "correctness" ? "wrong" : verdict}`)),
       ns(search, search.default), search.chosen === null ? "none" : ns(search, search.chosen),
@@ -502,7 +502,7 @@
     const common = (row) => ["op", "family", "dtype"].every((key) => chosen[key] === ALL || row[key] === undefined || row[key] === chosen[key]);
     const device = chosen.device === ALL ? null : data.devices[Number(chosen.device)];
     const checked = data.checked.filter((row) => common(row) && (!device || device.runtime === row.runtime));
-    table("gate-table", "Cases of `forgefield verify`, by family", [
+    table("gate-table", "Cases of “forgefield verify”, by family", [
       ["Op", ""], ["Variants", "id"], ["Order", "number"], ["Runtime", ""], ["Type", ""], ["Passed", "number"], ["Failed", "number"],
       ["Skipped", "number"], ["Unsupported", "number"], ["Worst error", "number"], ["Reasons", "id"],
     ], checked.map((row) => [
@@ -512,7 +512,7 @@
       String(row.skipped), String(row.unsupported), error(row.worst),
       row.reasons.join("; ") + (row.more_reasons > 0 ? `; and ${row.more_reasons} more` : ""),
     ]), data.checked.length === 0
-      ? "No result of the gate was given: `forgefield verify --json verify.json` writes one, and --verify brings it here."
+      ? "No result of the gate was given: “forgefield verify --json verify.json” writes one, and --verify brings it here."
       : "No case is left by these filters.");
 
     const passed = data.passed.filter((row) => common({ op: row.op, family: row.family })

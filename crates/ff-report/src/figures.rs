@@ -377,7 +377,7 @@ fn roofline(report: &Report) -> Result<String> {
     let ys = points.iter().map(|p| p.rate).chain(roofs.iter().map(|r| r.flops));
     let bounds = |values: &mut dyn Iterator<Item = f64>| {
         let (least, most) = values.fold((f64::INFINITY, 0.0_f64), |(l, m), x| (l.min(x), m.max(x)));
-        (decade(least, f64::floor), decade(1.2 * most, f64::ceil))
+        (decade(0.8 * least, f64::floor), decade(1.2 * most, f64::ceil))
     };
     let ((x0, x1), (y0, y1)) = (bounds(&mut { xs }), bounds(&mut { ys }));
     let roofless = devices.iter().any(|device| roofs.iter().all(|roof| roof.device != *device));

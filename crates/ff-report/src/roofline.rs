@@ -85,7 +85,7 @@ pub(crate) fn roofs(benches: &[Bench], known: &mut Known, documented: impl Fn(&D
         let all = bench.device.threads == 0 || bench.threads == bench.device.threads;
         if let Some([f32, f64, bytes]) = bench.peak.filter(|_| all) {
             let source =
-                "measured by `forgefield bench`: multiply-adds in registers, a copy beyond the caches".to_owned();
+                "measured by forgefield bench: multiply-adds in registers, a copy beyond the caches".to_owned();
             measured.push((place, Peak { f32, f64, bytes, source }));
         }
     }
