@@ -407,7 +407,7 @@ mod tests {
             for f in 0..F {
                 let (g, mu) = (g[f].map(number), mu[f].map(number));
                 let cotangents = [number(q[f]), Counted::dot(u, g), Counted::dot(mu, g)];
-                for part in 0..3 {
+                for (part, cotangent) in cotangents.into_iter().enumerate() {
                     let c = part * F + f;
                     // The bias is zero here, and added all the same.
                     let (mut sum, mut rate) = (Counted(0.0), Counted(0.0));
@@ -416,8 +416,8 @@ mod tests {
                         rate += basis[k][1] * number(a[k][c]);
                     }
                     let (w, w_slope) = (cutoff * sum, slope * sum + cutoff * rate);
-                    s_grad[c] += cotangents[part] * w;
-                    let w_grad = cotangents[part] * number(s[c]);
+                    s_grad[c] += cotangent * w;
+                    let w_grad = cotangent * number(s[c]);
                     dd += w_grad * w_slope;
                     if part > 0 {
                         let message = number(s[c]) * w;
