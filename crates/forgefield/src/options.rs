@@ -108,7 +108,9 @@ The metadata key `forgefield` of the outputs holds variant, runtime, launch conf
     #[command(after_help = "Examples:
   forgefield inspect fused_message --variant painn_linear_bessel_cosine_receiver --arch sm_80,sm_90
   forgefield inspect fused_message --variant painn_linear_bessel_cosine_receiver --emit source --config unroll=8
-  forgefield inspect fused_message --gate autotune/static/cuda.json
+  forgefield inspect fused_message --variant painn_linear_bessel_cosine_receiver --order 1
+  forgefield inspect cell_list --variant full_cells --emit source --arch sm_90
+  forgefield inspect cell_list --gate autotune/static/cell_list.json
 
 No GPU and no driver is needed. NVRTC (for ptx, resources of cuda, and --gate) is looked for in FORGEFIELD_NVRTC (a library
 or its folder), CUDA_PATH, the wheels of Python environments (`pip install nvidia-cuda-nvrtc nvidia-cuda-runtime`), and where
@@ -359,7 +361,7 @@ impl Emit {
 
 /// A CUDA architecture: 90 of `sm_90`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arch(pub u32);
+pub struct Arch(pub u16);
 
 impl FromStr for Arch {
     type Err = String;
@@ -378,6 +380,9 @@ pub struct InspectArgs {
     /// The variant.
     #[arg(long, required_unless_present = "gate")]
     pub variant: Option<String>,
+    /// Derivative order: 0 the op itself, 1 its first backward, 2 its second.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub order: u8,
     /// Element type.
     #[arg(long, default_value = "f32")]
     pub dtype: Dtype,
@@ -399,24 +404,19 @@ pub struct InspectArgs {
     /// What is printed.
     #[arg(long, default_value = "resources")]
     pub emit: Emit,
-    /// Compile every variant for CUDA and compare what it takes with this table; ends with 1 on an error, a spill or a
-    /// stack frame that is not listed, and on other figures.
-    #[arg(long, value_name = "TABLE", conflicts_with_all = ["variant", "config", "emit", "target", "arch", "problem"])]
+    /// Compile every variant of the op in every order for CUDA and compare what it takes with this table; ends with 1 on an
+    /// error, a spill or a stack frame that is not listed, and on other figures.
+    #[arg(long, value_name = "TABLE", conflicts_with_all = ["variant", "order", "config", "emit", "target", "arch", "problem"])]
     pub gate: Option<PathBuf>,
-    /// Of the gate's kernels, compile share `i` of `n` and print what NVRTC says: how the gate uses all cores.
-    #[arg(long, hide = true, requires = "gate", value_parser = share)]
-    pub share: Option<(usize, usize)>,
+    /// Compile what standard input says and print what NVRTC does: how the gate uses all cores.
+    #[arg(long, hide = true, requires = "gate")]
+    pub compile_tasks: bool,
     /// Rewrite the table.
     #[arg(long, requires = "gate")]
     pub update: bool,
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
-}
-
-fn share(text: &str) -> std::result::Result<(usize, usize), String> {
-    let share = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
-    share.filter(|(i, n)| i < n).ok_or_else(|| format!("`{text}`, expected a share such as `0/2`"))
 }
 
 fn parameter(text: &str) -> std::result::Result<(String, u32), String> {

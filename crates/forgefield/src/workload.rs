@@ -72,6 +72,18 @@ pub fn sizes_of(problem: &str, variant: &Variant, sizes: &Sizes) -> Result<Probl
     Ok(Problem { features: sizes.features as u32, n_basis: n_basis as u32, hidden: hidden as u32, ..geometry })
 }
 
+/// The sizes of a call on one built-in problem that sees systems and no features: atoms, systems and the edges of a full
+/// list.
+///
+/// # Errors
+/// As [`sizes_of`].
+pub fn systems_of(problem: &str, sizes: &Sizes) -> Result<Problem> {
+    sizes.check()?;
+    let structures = builtin(problem).map_err(Failure::input)?;
+    let geometry = geometry(&structures, sizes.cutoff)?.problem(problem);
+    Ok(Problem { n_systems: structures.len() as u64, features: 0, n_basis: 0, hidden: 0, ..geometry })
+}
+
 /// One feature and one basis function: what can be wrong is in the structures and the cutoff.
 fn geometry(structures: &[Structure], cutoff: f64) -> Result<Inputs<f64>> {
     let spec = MessageSpec {

@@ -36,10 +36,14 @@ pub(crate) fn timed<R: Runtime>(
 
 /// A failure of the device, in the words of its runtime.
 pub(crate) fn fault(error: impl std::fmt::Display) -> LaunchError {
-    // The first line says what happened; the rest is a backtrace of the runtime.
+    LaunchError::Runtime(first_lines(error))
+}
+
+/// What an error of CubeCL says, without the backtrace that follows.
+pub(crate) fn first_lines(error: impl std::fmt::Display) -> String {
     let text = error.to_string();
     let short: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Backtrace")).map(str::trim).collect();
-    LaunchError::Runtime(short.join(": "))
+    short.join(": ")
 }
 
 pub(crate) fn upload<R: Runtime, T: CubeElement>(client: &ComputeClient<R>, values: &[T]) -> Buffer {

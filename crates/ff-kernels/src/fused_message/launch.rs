@@ -383,8 +383,9 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
     /// Takes tensors that lie in the device's memory already, in the order of [`super::cube::Inputs`]: `row_ptr`,
     /// `sender`, `edge_vec`, `nodes`, `vectors`, `weights`, `bias`, `hidden_weights`, `hidden_bias`; `None` for one
     /// without elements. Of `sizes` all but the tensors is read (message, atoms, features, radial parameters, sizes of
-    /// the filter), so its tensors may be empty; `n_edges` is the number of edges. On a software adapter `row_ptr` is read
-    /// back: its loops bound the length of a row.
+    /// the filter), so its tensors may be empty; `n_edges` is the number of edges. Of a list with room for more, arrays of
+    /// edges go on behind the edges that `row_ptr` counts, and `n_edges` counts that room. On a software adapter `row_ptr` is
+    /// read back: its loops bound the length of a row.
     ///
     /// # Errors
     /// [`LaunchError::Constraint`] and [`LaunchError::Runtime`].
@@ -392,7 +393,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
     /// # Safety
     /// The buffers belong to `client`, are contiguous and row-major, hold u32 (the first two) or `T`, and have the shapes
     /// that `sizes` and `n_edges` say. Message, filter and radial parameters of `sizes` passed [`Registered::check`],
-    /// `row_ptr` ascends from 0 to `n_edges`, and every sender is below the number of atoms.
+    /// `row_ptr` ascends from 0 to no more than `n_edges`, and every sender is below the number of atoms.
     pub unsafe fn from_handles(
         client: &ComputeClient<R>,
         device: &DeviceId,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A multiprocessor, from the technical specifications in the CUDA C++ Programming Guide (compute capabilities).
 struct Multiprocessor {
-    version: u32,
+    version: u16,
     warps: u32,
     blocks: u32,
     shared: u32,
@@ -43,7 +43,7 @@ pub struct Occupancy {
 }
 
 /// The arithmetic of NVIDIA's occupancy calculator (`cuda_occupancy.h`); `None` for an architecture that is not in the table.
-pub fn occupancy(version: u32, registers: u32, shared: u32, units: u32) -> Option<Occupancy> {
+pub fn occupancy(version: u16, registers: u32, shared: u32, units: u32) -> Option<Occupancy> {
     let sm = MULTIPROCESSORS.iter().find(|sm| sm.version == version)?;
     let warps = units.div_ceil(32).max(1);
     let per_warp = (registers * 32).next_multiple_of(REGISTER_UNIT);
@@ -71,7 +71,7 @@ pub struct Part {
     /// What the driver calls it.
     reported: &'static str,
     /// Compute capability.
-    pub version: u32,
+    pub version: u16,
     /// FLOP/s in f32 and f64.
     flops: [f64; 2],
     /// Bytes per second to and from its memory.
@@ -126,7 +126,7 @@ mod tests {
 
     /// Architecture, registers, shared bytes, units; blocks and limiter by `cudaOccMaxActiveBlocksPerMultiprocessor` of
     /// CUDA 13.2's `cuda_occupancy.h`, with shared memory preferred over L1.
-    const KNOWN: &[(u32, u32, u32, u32, u32, &str)] = &[
+    const KNOWN: &[(u16, u32, u32, u32, u32, &str)] = &[
         (80, 32, 0, 256, 8, "registers, warps"),
         (80, 128, 0, 256, 2, "registers"),
         (80, 40, 0, 32, 32, "blocks"),

@@ -83,7 +83,8 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: OrderInputs<T>> CubeLa
     /// Takes tensors that lie in the device's memory already: the list as `row_ptr`, `sender`, `system_ptr`, `sender_ptr`,
     /// `transpose` (the last two are read by `gather` alone), then `edge_vec`, `edge_grad`; for the backwards `forces` and
     /// `strain` of the cotangents; for the second the direction's `edge_vec` and `edge_grad`. `None` stands for one without
-    /// elements or that is not read.
+    /// elements or that is not read. Of a list with room for more, arrays of edges go on behind the edges that `row_ptr`
+    /// counts, and `sizes` counts that room: what lies there is not read, and its gradients are zero.
     ///
     /// # Errors
     /// [`LaunchError::Constraint`].
