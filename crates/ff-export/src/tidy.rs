@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ff_tune::Record;
+use ff_tune::{Record, Times};
 use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical};
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, DoubleType, Int64Type};
 use parquet::file::properties::WriterProperties;
@@ -88,6 +88,15 @@ fn columns(records: &[Record]) -> Result<Vec<Column>, ExportError> {
     };
     add("rel_error", error(&|e| e.rel_error));
     add("max_abs_error", error(&|e| e.max_abs_error));
+    for (name, get) in [
+        ("compile_ns", (|t| t.compile_ns) as fn(&Times) -> u64),
+        ("gate_ns", |t| t.gate_ns),
+        ("benchmark_ns", |t| t.benchmark_ns),
+        ("strategy_ns", |t| t.strategy_ns),
+        ("framework_ns", |t| t.framework_ns),
+    ] {
+        add(name, Cells::Count(rows.iter().map(|r| r.record.times.as_ref().map(get)).collect()));
+    }
     add("seed", count(&|r| r.seed));
     add("unix_time_s", count(&|r| r.unix_time));
     add("round", Cells::Count(rows.iter().map(|r| r.round).collect()));

@@ -1,5 +1,6 @@
 mod explain;
 mod replay;
+mod worker;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,11 +10,13 @@ use std::time::{Duration, Instant};
 use ff_spec::{CellList, DeviceId, Dtype, FusedMessage, LaunchConfig, Op, Prepare, Problem, cell_list, fused_message};
 use ff_tune::replay::nearest_problem;
 use ff_tune::{
-    BaselineFn, Budget, EstimateFn, Event, GateVerifier, Outcome, Policy, ProblemOutcome, RecordWriter, Recorded,
-    Request, Shard, SpaceError, Spaces, StrategyKind, Task, TuneError, Tuned, Verdict, tune,
+    BaselineFn, Budget, EstimateFn, Event, GateVerifier, InProcess, Outcome, Policy, ProblemOutcome, RecordWriter,
+    Recorded, Request, Shard, SpaceError, Spaces, StrategyKind, Task, Times, TuneError, Tuned, Verdict, Workbench,
+    tune,
 };
 
 use crate::baseline::Unfused;
+use crate::estimate::Estimator;
 use crate::failure::{Failure, Result};
 use crate::options::{BudgetArg, StrategyArg, TuneArgs};
 use crate::screen::{Left, Paint, Screen, columns, nanoseconds};
@@ -49,6 +52,7 @@ const STEPS: u64 = 1000;
 
 /// Searches, and writes records and tables.
 pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
+    let begin = Instant::now();
     if !args.replay.is_empty() {
         return replay::run(args, screen);
     }
@@ -119,11 +123,23 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
     }
     let budget = args.budget.unwrap_or(DEFAULT_BUDGET);
     let (stop, unfused) = (interrupt::flag(), Unfused::new(runtime.device().runtime, interrupt::flag()));
+    let (device, policy) = (runtime.as_ref(), policy(args));
+    let baseline: &BaselineFn<'_> = &|variant, dtype, inputs| unfused.measure(variant, dtype, inputs);
+    if let Some(op) = &args.serve {
+        return match op {
+            op if *op == worker::of::<CellList>() => worker::serve::<CellList>(device, &list_tasks, &policy, None),
+            op if *op == worker::of::<FusedMessage>() => {
+                worker::serve::<FusedMessage>(device, &message_tasks, &policy, Some(baseline))
+            }
+            _ => Err(Failure::input(format!("--serve {op}: expected an op that is tuned, with its order"))),
+        };
+    }
     let records = open_records(&args.out)?;
     let estimated = args.prefilter.is_some() || strategy == Some(StrategyKind::CostModel);
     let earlier = if estimated { Recorded::of(records.existing()) } else { Vec::new() };
     let mut session = Session {
         args,
+        policy,
         budget,
         strategy,
         shard,
@@ -134,18 +150,18 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
         outcome: Outcome::default(),
         stop,
     };
+    let estimator = Estimator::new(runtime.device());
+    let counted: &EstimateFn<'_> =
+        &|variant, dtype, problem, config| estimator.message(variant, dtype, problem, config);
     // Lists first: what they leave of a time goes to the messages, which have more to try.
-    let device = runtime.as_ref();
-    let searched = session.search::<CellList>(device, &of_lists, list_tasks, None).and_then(|()| {
-        let baseline: &BaselineFn<'_> = &|variant, dtype, inputs| unfused.measure(variant, dtype, inputs);
-        session.search::<FusedMessage>(device, &of_messages, message_tasks, Some(baseline))
+    let searched = session.search::<CellList>(device, &of_lists, list_tasks, None, None).and_then(|()| {
+        session.search::<FusedMessage>(device, &of_messages, message_tasks, Some(baseline), Some(counted))
     });
-    let Session { records, shown, outcome, .. } = session;
+    let Session { records, shown, mut outcome, .. } = session;
     shown.progress.end();
-    for note in unfused.notes() {
-        screen.say(format!("note: {note}"));
-    }
     searched?;
+    // Reading structures and opening a device are the tuner's own time too.
+    outcome.times = outcome.times.filled(begin.elapsed());
     if args.json {
         screen.json(&outcome)?;
     } else {
@@ -158,6 +174,10 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
         return Err(Failure::unmet("no configuration passed the gate and was timed"));
     }
     Ok(())
+}
+
+fn policy(args: &TuneArgs) -> Policy {
+    Policy { eliminates: !args.no_eliminate, finalists: usize::from(args.finalists), ..Policy::default() }
 }
 
 /// Keeps the tasks of a share; what is returned is the share of every space where they are too few to be dealt out.
@@ -193,6 +213,7 @@ fn task<'a, O: Op>(
 /// What the searches of several ops share.
 struct Session<'a> {
     args: &'a TuneArgs,
+    policy: Policy,
     budget: BudgetArg,
     strategy: Option<StrategyKind>,
     /// Of every space, where tasks are not dealt out.
@@ -216,6 +237,7 @@ impl Session<'_> {
         spaces: &Spaces,
         tasks: Vec<Task<'_, O>>,
         baseline: Option<&BaselineFn<'_, O>>,
+        counted: Option<&EstimateFn<'_, O>>,
     ) -> Result<()> {
         let count = tasks.len();
         if count == 0 || self.stop.load(Ordering::Relaxed) {
@@ -232,13 +254,21 @@ impl Session<'_> {
         let slug = runtime.device().slug.clone();
         let (strategy, keep) = (self.strategy, self.args.prefilter.unwrap_or(1.0));
         if strategy == Some(StrategyKind::CostModel) || keep < 1.0 {
-            self.expect_estimates(&slug, &tasks)?;
+            self.expect_estimates(runtime, &tasks, counted)?;
         }
-        let earlier = &self.earlier;
-        let estimate = |variant: &O::Variant, dtype, problem: &Problem, config: &LaunchConfig| {
-            nearest_problem(&variant.to_string(), dtype, problem, &slug, earlier)?(config)
+        let (earlier, estimated) = (&self.earlier, strategy == Some(StrategyKind::CostModel) || keep < 1.0);
+        // What was measured of a problem like this one says more than what can be counted.
+        let estimate = |variant: &O::Variant, dtype, problem: &Problem, config: &LaunchConfig| match nearest_problem(
+            &variant.to_string(),
+            dtype,
+            problem,
+            &slug,
+            earlier,
+        ) {
+            Some(cost) => cost(config),
+            None => counted?(variant, dtype, problem, config),
         };
-        let estimate: Option<&EstimateFn<'_, O>> = if earlier.is_empty() { None } else { Some(&estimate) };
+        let estimate: Option<&EstimateFn<'_, O>> = if estimated { Some(&estimate) } else { None };
         let request = Request {
             spaces,
             tasks,
@@ -247,7 +277,7 @@ impl Session<'_> {
             estimate,
             keep,
             shard: self.shard,
-            policy: Policy::default(),
+            policy: self.policy.clone(),
             seed: self.args.sizes.seed,
             resume: self.args.resume,
             tables: self.args.out.clone(),
@@ -255,9 +285,19 @@ impl Session<'_> {
             template_hash: provenance::template_hash(O::NAME).to_owned(),
             compiler: provenance::compiler(runtime.device().runtime),
         };
-        let (shown, mut verifier) = (&mut self.shown, GateVerifier::default());
+        let shown = &mut self.shown;
         let mut on_event = |event: Event<'_>| shown.event(event);
-        let result = tune(runtime, &request, &mut verifier, baseline, &mut self.records, &mut on_event, self.stop);
+        let mut verifier = GateVerifier::default();
+        let mut here;
+        let mut child;
+        let bench: &mut dyn Workbench = if self.args.in_process {
+            here = InProcess::new(runtime, &request.tasks, &request.policy, &mut verifier, baseline, self.stop);
+            &mut here
+        } else {
+            child = worker::start::<O>(runtime, &request.tasks, self.stop);
+            &mut child
+        };
+        let result = tune(bench, &request, &mut self.records, &mut on_event, self.stop);
         let outcome = result.map_err(|error| failure(error, self.records.path()))?;
         self.shown.before += count;
         self.outcome.extend(outcome);
@@ -267,14 +307,23 @@ impl Session<'_> {
 
 impl Session<'_> {
     /// Expects that costs can be estimated for every task.
-    fn expect_estimates<O: Tuned>(&self, slug: &str, tasks: &[Task<'_, O>]) -> Result<()> {
+    fn expect_estimates<O: Tuned>(
+        &self,
+        runtime: &dyn Prepare<O>,
+        tasks: &[Task<'_, O>],
+        counted: Option<&EstimateFn<'_, O>>,
+    ) -> Result<()> {
+        let slug = &runtime.device().slug;
         for task in tasks {
             let variant = task.variant.to_string();
             let problem = O::sizes(&task.problem, &(task.inputs)());
-            if nearest_problem(&variant, task.dtype, &problem, slug, &self.earlier).is_none() {
+            let default = runtime.default_config(&task.variant, task.dtype, &problem);
+            let counted = counted.and_then(|counted| counted(&task.variant, task.dtype, &problem, &default));
+            if counted.is_none() && nearest_problem(&variant, task.dtype, &problem, slug, &self.earlier).is_none() {
                 let (name, records) = (&problem.name, self.records.path().display());
                 return Err(Failure::input(format!(
-                    "no estimate of {variant} in {} on `{name}`: {records} has no other problem of it on this device",
+                    "no estimate of {variant} in {} on `{name}`: {records} has no other problem of it on this device, and it \
+                     cannot be counted (only `fused_message` is, on the host, and on CUDA with NVRTC)",
                     task.dtype
                 )));
             }
@@ -296,6 +345,9 @@ fn failure(error: TuneError, records: &Path) -> Failure {
             Failure::input(error)
         }
         TuneError::Table(ff_tables::TableError::Io { action: "write", .. }) | TuneError::Records(_) => {
+            Failure::fault(format!("{error}; what was measured before is kept in {}", records.display()))
+        }
+        TuneError::Lost(_) => {
             Failure::fault(format!("{error}; what was measured before is kept in {}", records.display()))
         }
         TuneError::Table(_) => Failure::input(error),
@@ -417,11 +469,26 @@ fn summary(outcome: &Outcome, device: &DeviceId, records: &Path, screen: &Screen
         let text = format!("{} is a software adapter: these times are no performance claims", device.name);
         screen.line(screen.paint(Paint::Yellow, text))?;
     }
+    screen.line(format!("time    {}", spent(&outcome.times)))?;
     screen.line(format!("records {}", records.display()))?;
     if outcome.tables.is_empty() {
         screen.line("table   none: nothing passed")?;
     }
     outcome.tables.iter().try_for_each(|table| screen.line(format!("table   {}", table.display())))
+}
+
+/// Where the time went, and which share of it the tuner took for itself.
+fn spent(times: &Times) -> String {
+    let seconds = |ns: u64| ns as f64 * 1e-9;
+    format!(
+        "{:.1} s: {:.1} s compiling, {:.1} s gating, {:.1} s running, {:.1} s of its own ({:.1} %)",
+        seconds(times.total_ns()),
+        seconds(times.compile_ns),
+        seconds(times.gate_ns),
+        seconds(times.benchmark_ns),
+        seconds(times.own_ns()),
+        100.0 * times.own_share()
+    )
 }
 
 /// A problem with its sizes. Those of lists are estimates, as tables are keyed by them.
