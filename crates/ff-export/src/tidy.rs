@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ff_tune::Record;
+use ff_tune::{Record, Times};
 
 use crate::ExportError;
 use crate::table::{self, Cells, Column};
@@ -68,6 +68,15 @@ fn columns(records: &[Record]) -> Vec<Column> {
     };
     add("rel_error", error(&|e| e.rel_error));
     add("max_abs_error", error(&|e| e.max_abs_error));
+    for (name, get) in [
+        ("compile_ns", (|t| t.compile_ns) as fn(&Times) -> u64),
+        ("gate_ns", |t| t.gate_ns),
+        ("benchmark_ns", |t| t.benchmark_ns),
+        ("strategy_ns", |t| t.strategy_ns),
+        ("framework_ns", |t| t.framework_ns),
+    ] {
+        add(name, Cells::Count(rows.iter().map(|r| r.record.times.as_ref().map(get)).collect()));
+    }
     add("seed", count(&|r| r.seed));
     add("unix_time_s", count(&|r| r.unix_time));
     add("round", Cells::Count(rows.iter().map(|r| r.round).collect()));

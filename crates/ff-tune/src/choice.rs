@@ -4,7 +4,7 @@ use ff_spec::LaunchConfig;
 
 use crate::compare::{Difference, compare};
 use crate::drift::Drift;
-use crate::tune::Scored;
+use crate::outcome::Scored;
 
 /// A configuration of the finals.
 #[derive(Clone, Debug)]

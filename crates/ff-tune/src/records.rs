@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub use crate::lines::TornLine;
 use crate::lines::{self, Line, LineError, LineWriter};
 
+use crate::times::Times;
+
 /// What came of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -98,6 +100,9 @@ pub struct Record {
     pub reason: Option<String>,
     /// What the gate measured, where it ran.
     pub evidence: Option<Evidence>,
+    /// What it took on the clock; not in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<Times>,
     /// Seed of the search.
     pub seed: u64,
     /// Seconds since 1970.
@@ -314,7 +319,9 @@ mod tests {
         let schema = include_str!("../../../autotune/schema/record.schema.json");
         let schema = serde_json::from_str(schema).expect("the schema is JSON");
         let validator = jsonschema::validator_for(&schema).expect("the schema is one");
-        for record in [record(1), Record { reason: None, evidence: None, verdict: Verdict::Correct, ..record(2) }] {
+        let timed = Record { times: Some(Times { gate_ns: 7, ..Times::default() }), ..record(3) };
+        let plain = Record { reason: None, evidence: None, verdict: Verdict::Correct, ..record(2) };
+        for record in [record(1), plain, timed] {
             let value = serde_json::to_value(record).expect("plain data");
             let errors: Vec<String> =
                 validator.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path())).collect();

@@ -206,6 +206,28 @@ pub fn nearest_problem<'s>(
     Some(move |config: &LaunchConfig| nearest.time_ns(config))
 }
 
+/// Spearman's rank correlation of estimated costs with recorded times, over the configurations that have both; `None` where
+/// there are fewer than [`FEWEST`], or all alike.
+pub fn rank_correlation(search: &Recorded, cost: &CostFn<'_>) -> Option<f64> {
+    let pairs = search.results.keys().filter_map(|config| Some((cost(config)?, search.time_ns(config)?)));
+    let (costs, times): (Vec<f64>, Vec<f64>) = pairs.unzip();
+    if costs.len() < FEWEST {
+        return None;
+    }
+    let (costs, times) = (ranks(&costs), ranks(&times));
+    let middle = (costs.len() as f64 - 1.0) / 2.0;
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - middle) * (b - middle)).sum::<f64>();
+    let size = (product(&costs, &costs) * product(&times, &times)).sqrt();
+    (size > 0.0).then(|| product(&costs, &times) / size)
+}
+
+/// The place of each value among all; equal values share the middle of theirs.
+fn ranks(values: &[f64]) -> Vec<f64> {
+    let below = |value: &f64| values.iter().filter(|other| *other < value).count() as f64;
+    let alike = |value: &f64| values.iter().filter(|other| *other == value).count() as f64;
+    values.iter().map(|value| below(value) + (alike(value) - 1.0) / 2.0).collect()
+}
+
 /// One search; the best time after each evaluation, infinite before anything worked.
 fn run(mut trials: Trials, search: &Recorded, evaluations: usize, batch: usize) -> Vec<f64> {
     let mut best = f64::INFINITY;
@@ -399,5 +421,16 @@ mod tests {
         assert_eq!(of(&[3.0]), Some(Quartiles { lower: 3.0, median: 3.0, upper: 3.0 }));
         assert_eq!(of(&[4.0, 1.0, 2.0, 3.0, 5.0]), Some(Quartiles { lower: 2.0, median: 3.0, upper: 4.0 }));
         assert_eq!(of(&[1.0, 2.0]), Some(Quartiles { lower: 1.25, median: 1.5, upper: 1.75 }));
+    }
+
+    #[test]
+    fn ranks_correlate() {
+        assert_eq!(ranks(&[3.0, 1.0, 3.0, 9.0]), [1.5, 0.0, 1.5, 3.0]);
+        let search = &Recorded::of(&records(64))[0];
+        let close = |found: Option<f64>, expected: f64| (found.expect("enough") - expected).abs() < 1e-12;
+        assert!(close(rank_correlation(search, &|config| search.time_ns(config).map(|ns| ns * ns)), 1.0));
+        assert!(close(rank_correlation(search, &|config| search.time_ns(config).map(|ns| -ns)), -1.0));
+        assert_eq!(rank_correlation(search, &|_| Some(1.0)), None, "all alike");
+        assert_eq!(rank_correlation(search, &|_| None), None);
     }
 }

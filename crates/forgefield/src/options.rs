@@ -54,6 +54,11 @@ pub fn parse() -> Options {
 }
 
 impl Options {
+    /// Whether only results and errors are printed. A worker's search does the talking.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet || matches!(&self.command, Some(Command::Tune(args)) if args.serve.is_some())
+    }
+
     /// Whether stdout carries one JSON document.
     pub fn prints_json(&self) -> bool {
         match &self.command {
@@ -62,7 +67,7 @@ impl Options {
             Some(Command::Verify(args)) => args.json.as_deref().is_some_and(|path| path.as_os_str() == "-"),
             Some(Command::Eval(args)) => args.json,
             Some(Command::Inspect(args)) => args.json,
-            Some(Command::Tune(args)) => args.json,
+            Some(Command::Tune(args)) => args.json || args.serve.is_some(),
             Some(Command::Bench(args)) => args.json.as_deref().is_some_and(|path| path.as_os_str() == "-"),
             Some(Command::Neighbors(args)) => args.format == ListFormat::Json,
             Some(Command::Tables(args)) => args.json(),
@@ -552,7 +557,8 @@ pub struct TuneArgs {
     /// --replay also `all` [default: random, brute-force with --budget all].
     #[arg(long, value_name = "NAME")]
     pub strategy: Option<StrategyArg>,
-    /// Try only this share of each space, by what the records of --out say of the nearest other problem.
+    /// Try only this share of each space, by what the records of --out say of the nearest other problem, else by counted FLOPs and
+    /// bytes.
     #[arg(long, value_name = "SHARE", value_parser = portion)]
     pub prefilter: Option<f64>,
     /// When to end: a time in all (`90s`, `5m`), a number of configurations of each variant and problem, or `all`
@@ -575,6 +581,19 @@ pub struct TuneArgs {
     /// Take what stands in the records from there.
     #[arg(long)]
     pub resume: bool,
+    /// Time slow configurations to the end too.
+    #[arg(long)]
+    pub no_eliminate: bool,
+    /// The best of the screening that are timed side by side again, beside the default.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..))]
+    pub finalists: u8,
+    /// Measure in this process, for a debugger or a profiler: a kernel that does not end or ends the process is the end of the
+    /// search.
+    #[arg(long)]
+    pub in_process: bool,
+    /// Answer the questions of a search for the op of this name and order.
+    #[arg(long, hide = true)]
+    pub serve: Option<String>,
     /// Where records and tables go.
     #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
     pub out: PathBuf,

@@ -1,5 +1,6 @@
 mod explain;
 mod replay;
+mod worker;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,11 +15,13 @@ use ff_spec::{
 use ff_testkit::force_scatter::{random_cotangents, random_tangent};
 use ff_tune::replay::nearest_problem;
 use ff_tune::{
-    BaselineFn, Budget, EstimateFn, Event, GateVerifier, Outcome, Policy, ProblemOutcome, RecordWriter, Recorded,
-    Request, Shard, SpaceError, Spaces, StrategyKind, Task, TuneError, Tuned, Verdict, tune,
+    BaselineFn, Budget, EstimateFn, Event, GateVerifier, InProcess, Outcome, Policy, ProblemOutcome, RecordWriter,
+    Recorded, Request, Shard, SpaceError, Spaces, StrategyKind, Task, Times, TuneError, Tuned, Verdict, Workbench,
+    tune,
 };
 
 use crate::baseline::Unfused;
+use crate::estimate::Estimator;
 use crate::failure::{Failure, Result};
 use crate::options::{BudgetArg, StrategyArg, TuneArgs};
 use crate::screen::{Left, Paint, Screen, columns, nanoseconds};
@@ -56,6 +59,7 @@ const STEPS: u64 = 1000;
 
 /// Searches, and writes records and tables.
 pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
+    let begin = Instant::now();
     if !args.replay.is_empty() {
         return replay::run(args, screen);
     }
@@ -109,6 +113,9 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
     let runtime = runtimes::open(args.runtime, screen)?;
     let unfused = Unfused::new(runtime.device().runtime, interrupt::flag());
     let baseline: &BaselineFn<'_> = &|variant, dtype, inputs| unfused.measure(variant, dtype, inputs);
+    let estimator = Estimator::new(runtime.device());
+    let counted: &EstimateFn<'_> =
+        &|variant, dtype, problem, config| estimator.message(variant, dtype, problem, config);
     let mut list_tasks = Vec::new();
     let (mut scatter_tasks, mut scatter_backwards, mut scatter_double_backwards) = (Vec::new(), Vec::new(), Vec::new());
     let (mut message_tasks, mut backwards, mut double_backwards) = (Vec::new(), Vec::new(), Vec::new());
@@ -173,6 +180,7 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
         Box::new(Queue::<ForceScatterDoubleBackward>::new(&of_scatters, scatter_double_backwards, |runtime| runtime)),
         Box::new(Queue::<FusedMessage> {
             baseline: Some(baseline),
+            counted: Some(counted),
             ..Queue::new(&of_messages, message_tasks, |runtime| runtime)
         }),
         Box::new(Queue::<FusedMessageBackward>::new(&of_messages, backwards, |runtime| runtime)),
@@ -187,12 +195,19 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
         return explain::show(&explained, args.json, screen);
     }
     let budget = args.budget.unwrap_or(DEFAULT_BUDGET);
-    let stop = interrupt::flag();
+    let (stop, device, policy) = (interrupt::flag(), runtime.as_ref(), policy(args));
+    if let Some(op) = &args.serve {
+        let served = queues.iter().find(|queue| queue.op() == *op);
+        let served = served
+            .ok_or_else(|| Failure::input(format!("--serve {op}: expected an op that is tuned, with its order")))?;
+        return served.serve(device, &policy);
+    }
     let records = open_records(&args.out)?;
     let estimated = args.prefilter.is_some() || strategy == Some(StrategyKind::CostModel);
     let earlier = if estimated { Recorded::of(records.existing()) } else { Vec::new() };
     let mut session = Session {
         args,
+        policy,
         budget,
         strategy,
         shard,
@@ -203,13 +218,12 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
         outcome: Outcome::default(),
         stop,
     };
-    let searched = queues.into_iter().try_for_each(|queue| queue.search(&mut session, runtime.as_ref()));
-    let Session { records, shown, outcome, .. } = session;
+    let searched = queues.into_iter().try_for_each(|queue| queue.search(&mut session, device));
+    let Session { records, shown, mut outcome, .. } = session;
     shown.progress.end();
-    for note in unfused.notes() {
-        screen.say(format!("note: {note}"));
-    }
     searched?;
+    // Reading structures and opening a device are the tuner's own time too.
+    outcome.times = outcome.times.filled(begin.elapsed());
     if args.json {
         screen.json(&outcome)?;
     } else {
@@ -235,6 +249,12 @@ trait Searched {
     /// What the constraints leave of each space.
     fn explained(&self, device: &DeviceId) -> Result<Vec<explain::Explained>>;
 
+    /// What a worker is asked to serve.
+    fn op(&self) -> String;
+
+    /// Measures for the process that started this one.
+    fn serve(&self, runtime: &dyn Runtime, policy: &Policy) -> Result<()>;
+
     /// Searches for all of them.
     fn search(self: Box<Self>, session: &mut Session<'_>, runtime: &dyn Runtime) -> Result<()>;
 }
@@ -245,6 +265,8 @@ struct Queue<'a, O: Op> {
     /// A runtime as what prepares this op.
     prepare: for<'r> fn(&'r dyn Runtime) -> &'r dyn Prepare<O>,
     baseline: Option<&'a BaselineFn<'a, O>>,
+    /// A cost that can be counted where nothing was measured.
+    counted: Option<&'a EstimateFn<'a, O>>,
 }
 
 impl<'a, O: Op> Queue<'a, O> {
@@ -253,7 +275,7 @@ impl<'a, O: Op> Queue<'a, O> {
         tasks: Vec<Task<'a, O>>,
         prepare: for<'r> fn(&'r dyn Runtime) -> &'r dyn Prepare<O>,
     ) -> Self {
-        Self { spaces, tasks, prepare, baseline: None }
+        Self { spaces, tasks, prepare, baseline: None, counted: None }
     }
 }
 
@@ -270,9 +292,21 @@ impl<O: Tuned> Searched for Queue<'_, O> {
         explain::spaces(device, self.spaces, &self.tasks)
     }
 
-    fn search(self: Box<Self>, session: &mut Session<'_>, runtime: &dyn Runtime) -> Result<()> {
-        session.search((self.prepare)(runtime), self.spaces, self.tasks, self.baseline)
+    fn op(&self) -> String {
+        worker::of::<O>()
     }
+
+    fn serve(&self, runtime: &dyn Runtime, policy: &Policy) -> Result<()> {
+        worker::serve::<O>((self.prepare)(runtime), &self.tasks, policy, self.baseline)
+    }
+
+    fn search(self: Box<Self>, session: &mut Session<'_>, runtime: &dyn Runtime) -> Result<()> {
+        session.search((self.prepare)(runtime), self.spaces, self.tasks, self.baseline, self.counted)
+    }
+}
+
+fn policy(args: &TuneArgs) -> Policy {
+    Policy { eliminates: !args.no_eliminate, finalists: usize::from(args.finalists), ..Policy::default() }
 }
 
 /// Keeps the tasks of a share; what is returned is the share of every space where they are too few to be dealt out.
@@ -302,6 +336,7 @@ fn task<'a, O: Op>(
 /// What the searches of several ops share.
 struct Session<'a> {
     args: &'a TuneArgs,
+    policy: Policy,
     budget: BudgetArg,
     strategy: Option<StrategyKind>,
     /// Of every space, where tasks are not dealt out.
@@ -325,6 +360,7 @@ impl Session<'_> {
         spaces: &Spaces,
         tasks: Vec<Task<'_, O>>,
         baseline: Option<&BaselineFn<'_, O>>,
+        counted: Option<&EstimateFn<'_, O>>,
     ) -> Result<()> {
         let count = tasks.len();
         if count == 0 || self.stop.load(Ordering::Relaxed) {
@@ -341,13 +377,21 @@ impl Session<'_> {
         let slug = runtime.device().slug.clone();
         let (strategy, keep) = (self.strategy, self.args.prefilter.unwrap_or(1.0));
         if strategy == Some(StrategyKind::CostModel) || keep < 1.0 {
-            self.expect_estimates(&slug, &tasks)?;
+            self.expect_estimates(runtime, &tasks, counted)?;
         }
-        let earlier = &self.earlier;
-        let estimate = |variant: &O::Variant, dtype, problem: &Problem, config: &LaunchConfig| {
-            nearest_problem((&variant.to_string(), O::ORDER), dtype, problem, &slug, earlier)?(config)
+        let (earlier, estimated) = (&self.earlier, strategy == Some(StrategyKind::CostModel) || keep < 1.0);
+        // What was measured of a problem like this one says more than what can be counted.
+        let estimate = |variant: &O::Variant, dtype, problem: &Problem, config: &LaunchConfig| match nearest_problem(
+            (&variant.to_string(), O::ORDER),
+            dtype,
+            problem,
+            &slug,
+            earlier,
+        ) {
+            Some(cost) => cost(config),
+            None => counted?(variant, dtype, problem, config),
         };
-        let estimate: Option<&EstimateFn<'_, O>> = if earlier.is_empty() { None } else { Some(&estimate) };
+        let estimate: Option<&EstimateFn<'_, O>> = if estimated { Some(&estimate) } else { None };
         let request = Request {
             spaces,
             tasks,
@@ -356,7 +400,7 @@ impl Session<'_> {
             estimate,
             keep,
             shard: self.shard,
-            policy: Policy::default(),
+            policy: self.policy.clone(),
             seed: self.args.sizes.seed,
             resume: self.args.resume,
             tables: self.args.out.clone(),
@@ -364,9 +408,19 @@ impl Session<'_> {
             template_hash: provenance::template_hash(O::NAME).to_owned(),
             compiler: provenance::compiler(runtime.device().runtime),
         };
-        let (shown, mut verifier) = (&mut self.shown, GateVerifier::default());
+        let shown = &mut self.shown;
         let mut on_event = |event: Event<'_>| shown.event(event);
-        let result = tune(runtime, &request, &mut verifier, baseline, &mut self.records, &mut on_event, self.stop);
+        let mut verifier = GateVerifier::default();
+        let mut here;
+        let mut child;
+        let bench: &mut dyn Workbench = if self.args.in_process {
+            here = InProcess::new(runtime, &request.tasks, &request.policy, &mut verifier, baseline, self.stop);
+            &mut here
+        } else {
+            child = worker::start::<O>(runtime, &request.tasks, self.stop);
+            &mut child
+        };
+        let result = tune(bench, &request, &mut self.records, &mut on_event, self.stop);
         let outcome = result.map_err(|error| failure(error, self.records.path()))?;
         self.shown.before += count;
         self.outcome.extend(outcome);
@@ -376,15 +430,26 @@ impl Session<'_> {
 
 impl Session<'_> {
     /// Expects that costs can be estimated for every task.
-    fn expect_estimates<O: Tuned>(&self, slug: &str, tasks: &[Task<'_, O>]) -> Result<()> {
+    fn expect_estimates<O: Tuned>(
+        &self,
+        runtime: &dyn Prepare<O>,
+        tasks: &[Task<'_, O>],
+        counted: Option<&EstimateFn<'_, O>>,
+    ) -> Result<()> {
+        let slug = &runtime.device().slug;
         for task in tasks {
             let variant = task.variant.to_string();
             let problem = O::sizes(&task.problem, &(task.inputs)());
-            if nearest_problem((&variant, O::ORDER), task.dtype, &problem, slug, &self.earlier).is_none() {
+            let default = runtime.default_config(&task.variant, task.dtype, &problem);
+            let counted = counted.and_then(|counted| counted(&task.variant, task.dtype, &problem, &default));
+            if counted.is_none()
+                && nearest_problem((&variant, O::ORDER), task.dtype, &problem, slug, &self.earlier).is_none()
+            {
                 let (name, records) = (&problem.name, self.records.path().display());
                 let kernel = kernel_name(&variant, O::ORDER);
                 return Err(Failure::input(format!(
-                    "no estimate of {kernel} in {} on `{name}`: {records} has no other problem of it on this device",
+                    "no estimate of {kernel} in {} on `{name}`: {records} has no other problem of it on this device, and it \
+                     cannot be counted (only `fused_message` is, on the host, and on CUDA with NVRTC)",
                     task.dtype
                 )));
             }
@@ -406,6 +471,9 @@ fn failure(error: TuneError, records: &Path) -> Failure {
             Failure::input(error)
         }
         TuneError::Table(ff_tables::TableError::Io { action: "write", .. }) | TuneError::Records(_) => {
+            Failure::fault(format!("{error}; what was measured before is kept in {}", records.display()))
+        }
+        TuneError::Lost(_) => {
             Failure::fault(format!("{error}; what was measured before is kept in {}", records.display()))
         }
         TuneError::Table(_) => Failure::input(error),
@@ -527,11 +595,26 @@ fn summary(outcome: &Outcome, device: &DeviceId, records: &Path, screen: &Screen
         let text = format!("{} is a software adapter: these times are no performance claims", device.name);
         screen.line(screen.paint(Paint::Yellow, text))?;
     }
+    screen.line(format!("time    {}", spent(&outcome.times)))?;
     screen.line(format!("records {}", records.display()))?;
     if outcome.tables.is_empty() {
         screen.line("table   none: nothing passed")?;
     }
     outcome.tables.iter().try_for_each(|table| screen.line(format!("table   {}", table.display())))
+}
+
+/// Where the time went, and which share of it the tuner took for itself.
+fn spent(times: &Times) -> String {
+    let seconds = |ns: u64| ns as f64 * 1e-9;
+    format!(
+        "{:.1} s: {:.1} s compiling, {:.1} s gating, {:.1} s running, {:.1} s of its own ({:.1} %)",
+        seconds(times.total_ns()),
+        seconds(times.compile_ns),
+        seconds(times.gate_ns),
+        seconds(times.benchmark_ns),
+        seconds(times.own_ns()),
+        100.0 * times.own_share()
+    )
 }
 
 /// A problem with its sizes. Those of lists are estimates, as tables are keyed by them.
