@@ -16,6 +16,7 @@ mod points;
 mod product;
 mod recorded;
 pub mod records;
+pub mod regression;
 pub mod replay;
 mod shard;
 pub mod space;
