@@ -5,6 +5,7 @@ mod commands;
 mod failure;
 mod inspect;
 mod interrupt;
+mod machine;
 mod options;
 mod passes;
 mod provenance;
