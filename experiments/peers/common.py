@@ -76,5 +76,5 @@ def bench(args, cases, *more):
     command += ["--threads", str(args.threads)] if args.runtime == "host" else []
     command += ["--tables", args.tables] if args.tables else []
     command += ["--structure", *args.structure] if args.structure else []
-    done = subprocess.run([*command, "--json", "-", *more], check=True, capture_output=True, text=True)
+    done = subprocess.run([*command, "--json", *more], check=True, capture_output=True, text=True)
     return json.loads(done.stdout)

@@ -21,6 +21,7 @@ mod points;
 mod product;
 mod recorded;
 pub mod records;
+pub mod regression;
 pub mod replay;
 mod request;
 mod shard;

@@ -101,7 +101,8 @@ impl Timing {
     }
 }
 
-pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
+/// The median; `None` of nothing.
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {

@@ -6,6 +6,7 @@ mod estimate;
 mod failure;
 mod inspect;
 mod interrupt;
+mod machine;
 mod options;
 mod passes;
 mod provenance;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use ff_spec::{Dtype, RuntimeKind};
 use ff_tune::{Shard, StrategyKind};
 use serde::Serialize;
@@ -22,7 +22,7 @@ usage: forgefield <command> [options]
   verify    check kernels against the f64 reference
   eval      run one variant on tensors from a file
   tune      search, check, time, and write this device's tuning table
-  bench     time kernels beside the machine's floor; compare runs
+  bench     time kernels beside the machine's floor; catch slow-downs
   inspect   what a kernel becomes: code, registers, occupancy, bounds
   neighbors pairs within a cutoff, of every frame of a file
   tables    show, check, compare, merge and query tuning tables
@@ -68,7 +68,7 @@ impl Options {
             Some(Command::Eval(args)) => args.json,
             Some(Command::Inspect(args)) => args.json,
             Some(Command::Tune(args)) => args.json || args.serve.is_some(),
-            Some(Command::Bench(args)) => args.json.as_deref().is_some_and(|path| path.as_os_str() == "-"),
+            Some(Command::Bench(args)) => args.json || args.serve,
             Some(Command::Neighbors(args)) => args.format == ListFormat::Json,
             Some(Command::Tables(args)) => args.json(),
             Some(Command::Sweep(args)) => args.json,
@@ -134,14 +134,20 @@ CUDA is installed.")]
 Samples and verdicts are appended to DIR/records.jsonl, the table is DIR/<device-slug>/<op>.json.
 Ctrl-C ends cleanly and keeps what was measured; --resume goes on from there.")]
     Tune(TuneArgs),
-    /// Time kernels beside what the machine could do at most; compare with an earlier run.
+    /// Time kernels beside what the machine could do at most; find out whether they have become slower.
     #[command(after_help = "Examples:
   forgefield bench --runtime host --threads 2
-  forgefield bench --case painn-linear --json new.json --compare old.json --fail-over 5%
+  forgefield bench --case painn-linear --save old.json
+  forgefield bench --case painn-linear --compare old.json --fail-over 5%
+  forgefield bench --case painn-linear --baseline-binary old/forgefield --fail-over 5%
+  forgefield bench --instructions autotune/static/instructions.json
 
 Every output is compared with the f64 reference before and after it is timed. FLOOR is the larger of counted FLOPs over
 the measured rate of fused multiply-adds and of compulsory bytes over the measured rate of a copy.
---compare ends with 1 where a case is slower than the threshold by more than noise.")]
+--compare judges by ranks what processes take now and took when FILE was saved, on this very machine: code 2 elsewhere.
+--baseline-binary runs both binaries in turns, 8 to 24 pairs of processes a case: the sharper of the two.
+--fail-over P is the slow-down that has to be caught: code 1 where a case is slower with confidence and by more than
+half of P, from where a slow-down by P and no change at all are equally far.")]
     Bench(BenchArgs),
     /// Pairs within a cutoff, every periodic image counted, for each frame of a structure file.
     #[command(after_help = "Example:
@@ -607,6 +613,7 @@ pub struct TuneArgs {
 
 /// `bench`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("earlier").args(["compare", "baseline_binary"]).multiple(true))]
 pub struct BenchArgs {
     /// Ops to time [default: all].
     #[arg(long, value_delimiter = ',')]
@@ -623,24 +630,63 @@ pub struct BenchArgs {
     /// Threads of the host runtime [default: all].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub threads: Option<u16>,
-    /// Seconds of samples of one case.
-    #[arg(long, default_value = "2", value_parser = seconds)]
-    pub seconds: f64,
+    /// Seconds of samples of one case in one process [default: 2, of several processes 0.3 each].
+    #[arg(long, value_parser = seconds)]
+    pub seconds: Option<f64>,
+    /// Processes that each case is timed in, one after the other [default: 1, with --save and --compare 10].
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=50), conflicts_with = "baseline_binary")]
+    pub processes: Option<u8>,
     /// Folder of tuning tables.
     #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
     pub tables: PathBuf,
     /// Also write inputs and outputs of each case as safetensors, for other programs to be timed on.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["save", "compare", "baseline_binary"])]
     pub export: Option<PathBuf>,
-    /// Also write all rows as JSON; `-` for stdout.
+    /// Write all rows and times to FILE, for --compare.
     #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// An earlier result to compare with.
+    pub save: Option<PathBuf>,
+    /// Compare with what --save wrote on this machine.
     #[arg(long, value_name = "FILE")]
     pub compare: Option<PathBuf>,
-    /// By how much a case may be slower than in the earlier result.
-    #[arg(long, default_value = "5%", value_parser = percent, requires = "compare")]
+    /// Compare with another forgefield binary, in turns; in place of the times of --compare where both are given.
+    #[arg(long, value_name = "PATH")]
+    pub baseline_binary: Option<PathBuf>,
+    /// The slow-down that has to be caught.
+    #[arg(long, default_value = "5%", value_parser = percent, requires = "earlier")]
     pub fail_over: f64,
+    /// Count the instructions of every host kernel under callgrind and compare them with this table; ends with 1 where a
+    /// count has changed by more than 2 %.
+    #[arg(long, value_name = "TABLE", conflicts_with_all = ["op", "case", "structure", "threads", "seconds", "processes", "export", "save", "earlier", "list"])]
+    pub instructions: Option<PathBuf>,
+    /// Rewrite the table.
+    #[arg(long, requires = "instructions")]
+    pub update: bool,
+    /// Name the cases and time none.
+    #[arg(long)]
+    pub list: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Take a block of samples for every line on stdin: what several processes and two binaries are asked by.
+    #[arg(long, hide = true)]
+    pub serve: bool,
+    /// Run every kernel whose instructions are counted: what callgrind is given.
+    #[arg(long, hide = true, requires = "instructions")]
+    pub counted: bool,
+}
+
+impl BenchArgs {
+    /// Processes of each case.
+    pub fn processes(&self) -> usize {
+        let several = self.save.is_some() || self.compare.is_some();
+        self.processes.map_or(if several { 10 } else { 1 }, usize::from)
+    }
+
+    /// Seconds of samples of one case in one process.
+    pub fn seconds(&self) -> f64 {
+        let several = self.serve || self.baseline_binary.is_some() || self.processes() > 1;
+        self.seconds.unwrap_or(if several { 0.3 } else { 2.0 })
+    }
 }
 
 fn seconds(text: &str) -> std::result::Result<f64, String> {

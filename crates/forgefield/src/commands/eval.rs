@@ -128,7 +128,7 @@ fn gradients(
 
 /// The configuration for a call from the tables, or the default one, with how it was found.
 pub fn choose<O: Op>(
-    runtime: &dyn Prepare<O>,
+    runtime: &(impl Prepare<O> + ?Sized),
     tables: &Loaded,
     variant: &O::Variant,
     dtype: Dtype,

@@ -145,16 +145,17 @@ impl<O: ByTensors<Variant = Variant>, M: Fn(&mut O::Outputs)> Timed<'_, O, M> {
         let indices = 4 * (chosen.inputs.row_ptr.len() + chosen.inputs.sender.len());
         let bytes = (read + written) * dtype.size() + indices;
         let memory = peak_of(|| launch.run())?.map(|extra| 1.0 + extra as f64 / bytes.max(1) as f64);
-        let timing = time(args, || Ok(launch.time()?))?;
+        let samples = time(args, || Ok(launch.time()?))?;
         let after = check(launch.as_mut(), &self.oracle, dtype, &self.mask)?;
         Ok(Row {
             case: case.name.clone(),
             variant: variant.id(),
             dtype,
-            ns_per_edge: timing.median_ns / problem.n_edges.max(1) as f64,
+            ns_per_edge: samples.timing.median_ns / problem.n_edges.max(1) as f64,
             problem: problem.clone(),
             config,
-            timing,
+            samples,
+            floor: None,
             floor_ns: None,
             bound: None,
             rel_error: before.max(after),
