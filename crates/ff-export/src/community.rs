@@ -24,7 +24,7 @@ pub fn kernel_tuner(search: &Recorded) -> Result<String, ExportError> {
     let problem = &search.problem;
     let head = json!({
         "device_name": search.device.name,
-        "kernel_name": format!("{}_{}", search.variant, search.dtype),
+        "kernel_name": format!("{}_{}", search.kernel(), search.dtype),
         "problem_size": [problem.n_atoms, problem.n_edges, problem.features],
         "tune_params_keys": keys,
         "tune_params": parameters,
@@ -140,7 +140,7 @@ fn points(search: &Recorded) -> Result<Points, ExportError> {
         return Err(ExportError::Empty);
     }
     Points::of(&configs).map_err(|reason| ExportError::Parameters {
-        search: format!("{} {} on `{}`", search.variant, search.dtype, search.problem.name),
+        search: format!("{} {} on `{}`", search.kernel(), search.dtype, search.problem.name),
         reason,
     })
 }

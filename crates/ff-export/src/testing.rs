@@ -31,6 +31,7 @@ pub(crate) fn records() -> Vec<Record> {
     let record = |edges: u32, unroll: u32, stage, samples_ns: Vec<u64>, verdict, reason: Option<&str>| Record {
         schema: SCHEMA_VERSION,
         op: "fused_message".to_owned(),
+        order: 0,
         variant: "painn_linear_gaussian_cosine_receiver".to_owned(),
         kernel_hash: "abc".to_owned(),
         config: LaunchConfig::from([("edges_per_task", edges), ("unroll", unroll)]),

@@ -36,6 +36,7 @@ fn columns(records: &[Record]) -> Vec<Column> {
     let text = |get: &dyn Fn(&Record) -> String| Cells::Text(rows.iter().map(|r| Some(get(r.record))).collect());
     let count = |get: &dyn Fn(&Record) -> u64| Cells::Count(rows.iter().map(|r| Some(get(r.record))).collect());
     add("op", text(&|r| r.op.clone()));
+    add("order", count(&|r| r.order.into()));
     add("variant", text(&|r| r.variant.clone()));
     add("kernel_hash", text(&|r| r.kernel_hash.clone()));
     add("dtype", text(&|r| r.dtype.to_string()));

@@ -66,6 +66,9 @@ pub struct Record {
     pub schema: u32,
     /// The family of kernels.
     pub op: String,
+    /// The derivative order; absent in records of a version that tuned forwards alone.
+    #[serde(default)]
+    pub order: u8,
     /// Variant id.
     pub variant: String,
     /// Hash of the kernel source.
@@ -106,7 +109,7 @@ impl Record {
     pub fn identity(&self) -> String {
         identity(
             &self.kernel_hash,
-            &self.variant,
+            (&self.variant, self.order),
             &self.config,
             &self.problem,
             self.dtype,
@@ -119,7 +122,7 @@ impl Record {
 /// [`Record::identity`] of what has yet to be measured.
 pub(crate) fn identity(
     kernel_hash: &str,
-    variant: &str,
+    (variant, order): (&str, u8),
     config: &LaunchConfig,
     problem: &Problem,
     dtype: Dtype,
@@ -131,7 +134,7 @@ pub(crate) fn identity(
     // A unit separator, which none of these texts holds.
     [
         kernel_hash.to_owned(),
-        variant.to_owned(),
+        format!("{variant} {order}"),
         config.to_string(),
         format!("{name} {n_atoms} {n_systems} {n_edges} {max_degree} {features} {n_basis} {hidden} {dtype}"),
         format!("{runtime} {slug} {threads}"),

@@ -40,6 +40,7 @@ pub(crate) fn record(edges: u32) -> Record {
     Record {
         schema: SCHEMA_VERSION,
         op: "fused_message".to_owned(),
+        order: 0,
         variant: "painn_linear_gaussian_cosine_receiver".to_owned(),
         kernel_hash: "abc".to_owned(),
         config: LaunchConfig::from([("edges_per_task", edges)]),

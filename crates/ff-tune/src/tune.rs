@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use ff_spec::{Dtype, FusedMessage, Launch, LaunchConfig, LaunchError, Op, Prepare, Problem, SCHEMA_VERSION, TuneKey};
+use ff_spec::{
+    Dtype, FusedMessage, Launch, LaunchConfig, LaunchError, Op, Prepare, Problem, SCHEMA_VERSION, TuneKey, kernel_name,
+};
 use ff_tables::{Entry, EntryFields, Evidence, Pass, Table, TableError, Tie, Versions, gate_tolerance};
 use serde::Serialize;
 
@@ -113,7 +115,7 @@ pub enum Event<'a> {
         index: usize,
         /// Number of tasks.
         total: usize,
-        /// Id of its variant.
+        /// Id of its variant, with what [`kernel_name`] adds for its order.
         variant: &'a str,
         /// Its dtype.
         dtype: Dtype,
@@ -168,6 +170,8 @@ pub struct ProblemOutcome {
     pub op: &'static str,
     /// Id of the variant.
     pub variant: String,
+    /// The derivative order.
+    pub order: u8,
     /// Its family, which tables are keyed by.
     pub family: String,
     /// Element type.
@@ -279,7 +283,7 @@ pub fn tune<O: Tuned>(
     let device = runtime.device();
     request.spaces.expect(O::NAME)?;
     for task in &request.tasks {
-        request.spaces.get(Target::of(device.runtime), O::part(&task.variant))?;
+        request.spaces.get(Target::of(device.runtime), O::part(&task.variant), O::ORDER)?;
     }
     let path = Table::path(&request.tables, &device.slug, O::NAME);
     let folder = request.tables.join(&device.slug);
@@ -390,7 +394,7 @@ impl From<Refusal> for Failure {
 
 /// The verdict on what the gate measured, derived here and not taken from the verifier.
 fn judged<O: Op>(task: &Task<'_, O>, evidence: Evidence) -> Result<Pass, Failure> {
-    Pass::record(task.dtype, evidence.clone(), &task.kernel_hash, unix_time()).map_err(|error| Failure {
+    Pass::record(task.dtype, O::ORDER, evidence.clone(), &task.kernel_hash, unix_time()).map_err(|error| Failure {
         verdict: Verdict::Correctness,
         reason: error.to_string(),
         evidence: Some(evidence),
@@ -498,10 +502,11 @@ impl<O: Tuned> Search<'_, O> {
         let begin = Instant::now();
         let inputs = (task.inputs)();
         let problem = O::sizes(&task.problem, &inputs);
-        let key = TuneKey::new(&O::family(&task.variant), task.dtype, &problem);
+        let key = TuneKey::of::<O>(&task.variant, task.dtype, &problem);
         let default = self.runtime.default_config(&task.variant, task.dtype, &problem);
         let mut notes = Vec::new();
-        let space = self.request.spaces.get(Target::of(self.runtime.device().runtime), O::part(&task.variant))?;
+        let target = Target::of(self.runtime.device().runtime);
+        let space = self.request.spaces.get(target, O::part(&task.variant), O::ORDER)?;
         let (points, explanation) = space.open(self.runtime.device(), &problem, task.dtype)?;
         if points.is_empty() {
             // Said, not fatal: the default is still gated and timed, and other problems may have more room.
@@ -514,7 +519,7 @@ impl<O: Tuned> Search<'_, O> {
         (self.on_event)(Event::Begin {
             index,
             total: self.request.tasks.len(),
-            variant: &task.variant.to_string(),
+            variant: &kernel_name(&task.variant.to_string(), O::ORDER),
             dtype: task.dtype,
             problem: &problem,
             configs: total,
@@ -825,7 +830,7 @@ impl<O: Tuned> Search<'_, O> {
                 return None;
             }
         };
-        let allowed = gate_tolerance(task.dtype);
+        let allowed = gate_tolerance(task.dtype, O::ORDER);
         if !(0.0..=allowed).contains(&baseline.rel_error) {
             let found = baseline.rel_error;
             progress.notes.push(format!("unfused composition: relative error {found:e}, expected at most {allowed:e}"));
@@ -857,7 +862,8 @@ impl<O: Tuned> Search<'_, O> {
     /// What the records hold of a configuration, where it passed.
     fn reusable(&self, progress: &Progress<'_, O>, config: &LaunchConfig, stage: Stage) -> Option<Scored> {
         let record = self.recorded(progress, config, stage).filter(|r| r.verdict == Verdict::Correct)?;
-        let pass = Pass::record(record.dtype, record.evidence.clone()?, &record.kernel_hash, record.unix_time).ok()?;
+        let evidence = record.evidence.clone()?;
+        let pass = Pass::record(record.dtype, O::ORDER, evidence, &record.kernel_hash, record.unix_time).ok()?;
         Some(Scored { config: config.clone(), timing: Timing::of(&record.samples_ns)?, pass })
     }
 
@@ -871,7 +877,9 @@ impl<O: Tuned> Search<'_, O> {
     fn recorded(&self, progress: &Progress<'_, O>, config: &LaunchConfig, stage: Stage) -> Option<&Record> {
         let Task { variant, kernel_hash, dtype, .. } = progress.task;
         let (device, compiler) = (self.runtime.device(), &self.request.compiler);
-        let identity = identity(kernel_hash, &variant.to_string(), config, &progress.problem, *dtype, device, compiler);
+        let variant = variant.to_string();
+        let of = (variant.as_str(), O::ORDER);
+        let identity = identity(kernel_hash, of, config, &progress.problem, *dtype, device, compiler);
         self.reuse.get(&(identity, stage))
     }
 
@@ -939,6 +947,7 @@ impl<O: Tuned> Search<'_, O> {
         let record = Record {
             schema: SCHEMA_VERSION,
             op: O::NAME.to_owned(),
+            order: O::ORDER,
             variant: progress.task.variant.to_string(),
             kernel_hash: progress.task.kernel_hash.clone(),
             config: config.clone(),
@@ -1001,6 +1010,7 @@ impl<O: Tuned> Search<'_, O> {
         let entry = entry.filter(|e| !self.stopped() || known_ns.is_none_or(|known| e.median_ns < known));
         let outcome = ProblemOutcome {
             op: O::NAME,
+            order: O::ORDER,
             variant: task.variant.to_string(),
             family: O::family(&task.variant),
             dtype: task.dtype,

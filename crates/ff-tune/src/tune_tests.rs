@@ -567,7 +567,7 @@ fn lists_are_tuned_as_messages_are() {
     let sizes = line().estimate("line");
     assert_ne!(sizes.n_edges, 6);
     for (id, problem) in ["full_cells", "half_brute"].into_iter().zip(&outcome.problems) {
-        let entry = table.get(&TuneKey::new(id, Dtype::F64, &sizes)).expect("tuned");
+        let entry = table.get(&TuneKey::new(id, 0, Dtype::F64, &sizes)).expect("tuned");
         assert_eq!((entry.variant.as_str(), &entry.problem, entry.pass.kernel_hash()), (id, &sizes, id));
         assert_eq!((problem.op, problem.family.as_str(), &problem.problem), ("cell_list", id, &sizes));
         assert_eq!(problem.reused, 0);

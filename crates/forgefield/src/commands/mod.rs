@@ -9,6 +9,7 @@ mod junit;
 mod neighbors;
 mod notebook;
 mod ops;
+mod report;
 mod sweep;
 mod tables;
 mod tune;
@@ -37,5 +38,6 @@ pub fn run(options: &Options, screen: &Screen) -> Result<()> {
         Some(Command::Export(args)) => export::run(args, screen),
         Some(Command::Sweep(args)) => sweep::run(args, screen),
         Some(Command::Notebook(args)) => notebook::run(args, screen),
+        Some(Command::Report(args)) => report::run(args, screen),
     }
 }

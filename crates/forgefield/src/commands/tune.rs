@@ -6,7 +6,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ff_spec::{CellList, DeviceId, Dtype, FusedMessage, LaunchConfig, Op, Prepare, Problem, cell_list, fused_message};
+use ff_spec::{
+    CellList, DeviceId, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
+    FusedMessageBackward, FusedMessageDoubleBackward, LaunchConfig, Op, Prepare, Problem, Runtime, cell_list,
+    force_scatter, fused_message, kernel_name,
+};
+use ff_testkit::force_scatter::{random_cotangents, random_tangent};
 use ff_tune::replay::nearest_problem;
 use ff_tune::{
     BaselineFn, Budget, EstimateFn, Event, GateVerifier, Outcome, Policy, ProblemOutcome, RecordWriter, Recorded,
@@ -21,12 +26,14 @@ use crate::variants::ByOp;
 use crate::workload::{self, Workload};
 use crate::{interrupt, provenance, runtimes, variants};
 
-/// What is tuned when nothing is said: full lists by both strategies, half lists; the filters of SchNet and PaiNN, both
-/// reductions, and their tables.
-const DEFAULT_VARIANTS: [&str; 9] = [
+/// What is tuned when nothing is said: full lists by both strategies, half lists; force scatters; the filters of SchNet and
+/// PaiNN, both reductions, and their tables.
+const DEFAULT_VARIANTS: [&str; 11] = [
     "full_cells",
     "full_brute",
     "half_cells",
+    "gather",
+    "atomic",
     "cfconv_mlp_receiver",
     "cfconv_mlp_edge_atomic",
     "cfconv_tabulated_receiver",
@@ -61,16 +68,23 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
     };
     let defaults = || DEFAULT_VARIANTS.map(str::to_owned).to_vec();
     let names = if args.variant.is_empty() { defaults() } else { args.variant.clone() };
-    args.op.iter().try_for_each(|op| variants::op_of(op, "tune", &[cell_list::OP, fused_message::OP]))?;
-    let ByOp { messages, lists, .. } =
+    let ByOp { messages, mut lists, scatters } =
         variants::by_op(&args.op, &names, |name| Ok(vec![variants::representative(name)?]))?;
-    if messages.is_empty() && lists.is_empty() {
-        let names = names.join(", ");
-        return Err(Failure::input(format!("`tune` does not know the variants {names} of op `force_scatter` yet")));
+    let orders: BTreeSet<u8> = args.order.iter().copied().collect();
+    if !orders.contains(&0) {
+        if messages.is_empty() && scatters.is_empty() {
+            let op = cell_list::OP;
+            return Err(Failure::input(format!("op `{op}` has no derivatives, expected --order 0 among the orders")));
+        }
+        lists.clear();
     }
     let dtypes: BTreeSet<Dtype> = args.dtype.iter().copied().collect();
     let dtypes = if dtypes.is_empty() { BTreeSet::from([Dtype::F32]) } else { dtypes };
-    let tuned = [(cell_list::OP, lists.is_empty()), (fused_message::OP, messages.is_empty())];
+    let tuned = [
+        (cell_list::OP, lists.is_empty()),
+        (force_scatter::OP, scatters.is_empty()),
+        (fused_message::OP, messages.is_empty()),
+    ];
     let tuned: Vec<&str> = tuned.into_iter().filter(|(_, none)| !none).map(|(op, _)| op).collect();
     let given = args.space.as_ref().map(|path| Spaces::load(path)).transpose().map_err(Failure::input)?;
     if let Some(spaces) = given.as_ref().filter(|spaces| !tuned.contains(&spaces.op.as_str())) {
@@ -81,6 +95,11 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
         Some(spaces) if spaces.op == op => Ok(spaces.clone()),
         _ => built_in().map_err(Failure::fault),
     };
+    let (of_lists, of_scatters, of_messages) = (
+        spaces(cell_list::OP, Spaces::cell_list)?,
+        spaces(force_scatter::OP, Spaces::force_scatter)?,
+        spaces(fused_message::OP, Spaces::fused_message)?,
+    );
     let built_in = if args.problem.is_empty() && args.structure.is_empty() {
         DEFAULT_PROBLEMS.map(str::to_owned).to_vec()
     } else {
@@ -88,7 +107,11 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
     };
     let workloads = workload::collect(&built_in, &args.structure, &args.sizes)?;
     let runtime = runtimes::open(args.runtime, screen)?;
-    let (mut list_tasks, mut message_tasks) = (Vec::new(), Vec::new());
+    let unfused = Unfused::new(runtime.device().runtime, interrupt::flag());
+    let baseline: &BaselineFn<'_> = &|variant, dtype, inputs| unfused.measure(variant, dtype, inputs);
+    let mut list_tasks = Vec::new();
+    let (mut scatter_tasks, mut scatter_backwards, mut scatter_double_backwards) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut message_tasks, mut backwards, mut double_backwards) = (Vec::new(), Vec::new(), Vec::new());
     for workload in &workloads {
         for (variant, dtype) in lists.iter().flat_map(|v| dtypes.iter().map(move |d| (v, *d))) {
             let make = workload.list_maker(args.sizes.cutoff)?;
@@ -104,21 +127,67 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
             }
             list_tasks.push(task::<CellList>(workload, variant, dtype, Box::new(make)));
         }
+        for (variant, dtype) in scatters.iter().flat_map(|v| dtypes.iter().map(move |d| (v, *d))) {
+            let (make, seed) = (workload.scatter_maker(&args.sizes)?, args.sizes.seed);
+            let backward = move || {
+                let inputs = make();
+                force_scatter::BackwardInputs { grad: random_cotangents(&inputs, seed), inputs }
+            };
+            let double_backward = move || {
+                let force_scatter::BackwardInputs { inputs, grad } = backward();
+                let tangent = random_tangent(&inputs, seed);
+                force_scatter::DoubleBackwardInputs { inputs, grad, tangent }
+            };
+            for order in &orders {
+                match order {
+                    0 => scatter_tasks.push(task::<ForceScatter>(workload, variant, dtype, Box::new(make))),
+                    1 => scatter_backwards.push(task(workload, variant, dtype, Box::new(backward))),
+                    _ => scatter_double_backwards.push(task(workload, variant, dtype, Box::new(double_backward))),
+                }
+            }
+        }
         for (variant, dtype) in messages.iter().flat_map(|v| dtypes.iter().map(move |d| (v, *d))) {
-            let make = workload.maker(variant, &args.sizes)?;
-            message_tasks.push(task::<FusedMessage>(workload, variant, dtype, Box::new(make)));
+            for order in &orders {
+                match order {
+                    0 => {
+                        let make = workload.maker(variant, &args.sizes)?;
+                        message_tasks.push(task::<FusedMessage>(workload, variant, dtype, Box::new(make)));
+                    }
+                    1 => {
+                        let make = workload.backward_maker(variant, &args.sizes)?;
+                        backwards.push(task(workload, variant, dtype, Box::new(make)));
+                    }
+                    _ => {
+                        let make = workload.double_backward_maker(variant, &args.sizes)?;
+                        double_backwards.push(task(workload, variant, dtype, Box::new(make)));
+                    }
+                }
+            }
         }
     }
-    let shard = deal(args.shard, &mut list_tasks, &mut message_tasks, screen)?;
-    let (of_lists, of_messages) =
-        (spaces(cell_list::OP, Spaces::cell_list)?, spaces(fused_message::OP, Spaces::fused_message)?);
+    // Lists first: what they leave of a time goes to the messages, which have more to try.
+    let mut queues: Vec<Box<dyn Searched + '_>> = vec![
+        Box::new(Queue::<CellList>::new(&of_lists, list_tasks, |runtime| runtime)),
+        Box::new(Queue::<ForceScatter>::new(&of_scatters, scatter_tasks, |runtime| runtime)),
+        Box::new(Queue::<ForceScatterBackward>::new(&of_scatters, scatter_backwards, |runtime| runtime)),
+        Box::new(Queue::<ForceScatterDoubleBackward>::new(&of_scatters, scatter_double_backwards, |runtime| runtime)),
+        Box::new(Queue::<FusedMessage> {
+            baseline: Some(baseline),
+            ..Queue::new(&of_messages, message_tasks, |runtime| runtime)
+        }),
+        Box::new(Queue::<FusedMessageBackward>::new(&of_messages, backwards, |runtime| runtime)),
+        Box::new(Queue::<FusedMessageDoubleBackward>::new(&of_messages, double_backwards, |runtime| runtime)),
+    ];
+    let shard = deal(args.shard, &mut queues, screen)?;
     if args.explain {
-        let mut explained = explain::spaces(runtime.device(), &of_lists, &list_tasks)?;
-        explained.extend(explain::spaces(runtime.device(), &of_messages, &message_tasks)?);
+        let mut explained = Vec::new();
+        for queue in &queues {
+            explained.extend(queue.explained(runtime.device())?);
+        }
         return explain::show(&explained, args.json, screen);
     }
     let budget = args.budget.unwrap_or(DEFAULT_BUDGET);
-    let (stop, unfused) = (interrupt::flag(), Unfused::new(runtime.device().runtime, interrupt::flag()));
+    let stop = interrupt::flag();
     let records = open_records(&args.out)?;
     let estimated = args.prefilter.is_some() || strategy == Some(StrategyKind::CostModel);
     let earlier = if estimated { Recorded::of(records.existing()) } else { Vec::new() };
@@ -129,17 +198,12 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
         shard,
         earlier,
         records,
-        shown: Shown::new(list_tasks.len() + message_tasks.len(), budget, screen),
+        shown: Shown::new(queues.iter().map(|queue| queue.len()).sum(), budget, screen),
         end: if let BudgetArg::Time(time) = budget { Some(Instant::now() + time) } else { None },
         outcome: Outcome::default(),
         stop,
     };
-    // Lists first: what they leave of a time goes to the messages, which have more to try.
-    let device = runtime.as_ref();
-    let searched = session.search::<CellList>(device, &of_lists, list_tasks, None).and_then(|()| {
-        let baseline: &BaselineFn<'_> = &|variant, dtype, inputs| unfused.measure(variant, dtype, inputs);
-        session.search::<FusedMessage>(device, &of_messages, message_tasks, Some(baseline))
-    });
+    let searched = queues.into_iter().try_for_each(|queue| queue.search(&mut session, runtime.as_ref()));
     let Session { records, shown, outcome, .. } = session;
     shown.progress.end();
     for note in unfused.notes() {
@@ -160,23 +224,68 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
     Ok(())
 }
 
+/// The tasks of an op in one order, whatever op that is.
+trait Searched {
+    /// How many.
+    fn len(&self) -> usize;
+
+    /// Keeps those of a share; `numbers` goes on from the queue before.
+    fn keep(&mut self, shard: Shard, numbers: &mut dyn Iterator<Item = usize>);
+
+    /// What the constraints leave of each space.
+    fn explained(&self, device: &DeviceId) -> Result<Vec<explain::Explained>>;
+
+    /// Searches for all of them.
+    fn search(self: Box<Self>, session: &mut Session<'_>, runtime: &dyn Runtime) -> Result<()>;
+}
+
+struct Queue<'a, O: Op> {
+    spaces: &'a Spaces,
+    tasks: Vec<Task<'a, O>>,
+    /// A runtime as what prepares this op.
+    prepare: for<'r> fn(&'r dyn Runtime) -> &'r dyn Prepare<O>,
+    baseline: Option<&'a BaselineFn<'a, O>>,
+}
+
+impl<'a, O: Op> Queue<'a, O> {
+    fn new(
+        spaces: &'a Spaces,
+        tasks: Vec<Task<'a, O>>,
+        prepare: for<'r> fn(&'r dyn Runtime) -> &'r dyn Prepare<O>,
+    ) -> Self {
+        Self { spaces, tasks, prepare, baseline: None }
+    }
+}
+
+impl<O: Tuned> Searched for Queue<'_, O> {
+    fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    fn keep(&mut self, shard: Shard, numbers: &mut dyn Iterator<Item = usize>) {
+        self.tasks.retain(|_| numbers.next().is_some_and(|task| shard.has(task)));
+    }
+
+    fn explained(&self, device: &DeviceId) -> Result<Vec<explain::Explained>> {
+        explain::spaces(device, self.spaces, &self.tasks)
+    }
+
+    fn search(self: Box<Self>, session: &mut Session<'_>, runtime: &dyn Runtime) -> Result<()> {
+        session.search((self.prepare)(runtime), self.spaces, self.tasks, self.baseline)
+    }
+}
+
 /// Keeps the tasks of a share; what is returned is the share of every space where they are too few to be dealt out.
-fn deal(
-    shard: Option<Shard>,
-    lists: &mut Vec<Task<'_, CellList>>,
-    messages: &mut Vec<Task<'_, FusedMessage>>,
-    screen: &Screen,
-) -> Result<Option<Shard>> {
+fn deal(shard: Option<Shard>, queues: &mut [Box<dyn Searched + '_>], screen: &Screen) -> Result<Option<Shard>> {
     let Some(shard) = shard else { return Ok(None) };
-    let tasks = lists.len() + messages.len();
+    let tasks = queues.iter().map(|queue| queue.len()).sum();
     if !shard.deals_tasks(tasks) {
         screen.say(format!("shard: {tasks} tasks are too few to be dealt out, so configurations of each are"));
         return Ok(Some(shard));
     }
     let mut numbers = 0..tasks;
-    lists.retain(|_| numbers.next().is_some_and(|task| shard.has(task)));
-    messages.retain(|_| numbers.next().is_some_and(|task| shard.has(task)));
-    screen.say(format!("shard: {} of {tasks} tasks", lists.len() + messages.len()));
+    queues.iter_mut().for_each(|queue| queue.keep(shard, &mut numbers));
+    screen.say(format!("shard: {} of {tasks} tasks", queues.iter().map(|queue| queue.len()).sum::<usize>()));
     Ok(None)
 }
 
@@ -236,7 +345,7 @@ impl Session<'_> {
         }
         let earlier = &self.earlier;
         let estimate = |variant: &O::Variant, dtype, problem: &Problem, config: &LaunchConfig| {
-            nearest_problem(&variant.to_string(), dtype, problem, &slug, earlier)?(config)
+            nearest_problem((&variant.to_string(), O::ORDER), dtype, problem, &slug, earlier)?(config)
         };
         let estimate: Option<&EstimateFn<'_, O>> = if earlier.is_empty() { None } else { Some(&estimate) };
         let request = Request {
@@ -271,10 +380,11 @@ impl Session<'_> {
         for task in tasks {
             let variant = task.variant.to_string();
             let problem = O::sizes(&task.problem, &(task.inputs)());
-            if nearest_problem(&variant, task.dtype, &problem, slug, &self.earlier).is_none() {
+            if nearest_problem((&variant, O::ORDER), task.dtype, &problem, slug, &self.earlier).is_none() {
                 let (name, records) = (&problem.name, self.records.path().display());
+                let kernel = kernel_name(&variant, O::ORDER);
                 return Err(Failure::input(format!(
-                    "no estimate of {variant} in {} on `{name}`: {records} has no other problem of it on this device",
+                    "no estimate of {kernel} in {} on `{name}`: {records} has no other problem of it on this device",
                     task.dtype
                 )));
             }
@@ -381,7 +491,7 @@ fn summary(outcome: &Outcome, device: &DeviceId, records: &Path, screen: &Screen
             let ratio = |r: Option<f64>| or_dash(r.map(|r| format!("{r:.2}")));
             let tried: usize = p.counts.values().sum();
             vec![
-                p.family.clone(),
+                kernel_name(&p.family, p.order),
                 p.dtype.to_string(),
                 or_dash(p.default.as_ref().map(|d| nanoseconds(d.timing.median_ns))),
                 or_dash(best.map(|b| nanoseconds(b.timing.median_ns))),
@@ -459,7 +569,8 @@ mod tests {
             let device = DeviceId { runtime, limits, ..host.device().clone() };
             for strategy in Strategy::ALL {
                 let variant = Variant { list: List::Full, strategy };
-                let space = spaces.get(Target::of(runtime), Part::Strategy(strategy)).unwrap_or_else(|e| panic!("{e}"));
+                let space =
+                    spaces.get(Target::of(runtime), Part::Strategy(strategy), 0).unwrap_or_else(|e| panic!("{e}"));
                 let configs = space.enumerate(&device, &problem, Dtype::F32).unwrap_or_else(|e| panic!("{e}"));
                 let default = default_config(&device, &variant, Dtype::F32, &problem);
                 assert_eq!(space.defaults(), &default, "of {runtime} and {strategy:?}");
@@ -470,6 +581,71 @@ mod tests {
                         _ => cube_config(&device.limits, config).map(|_| ()),
                     };
                     assert_eq!(taken, Ok(()), "{config} on {runtime}");
+                }
+            }
+        }
+    }
+    /// The same of the ops that are differentiated, in every order.
+    #[test]
+    fn the_kernels_take_every_configuration_of_every_order() {
+        let host = runtimes::of(RuntimeKind::Host).unwrap_or_else(|e| panic!("{e}"));
+        let (messages, scatters) = (Spaces::fused_message(), Spaces::force_scatter());
+        let (messages, scatters) =
+            (messages.unwrap_or_else(|e| panic!("{e}")), scatters.unwrap_or_else(|e| panic!("{e}")));
+        let sizes = Problem {
+            name: "test".to_owned(),
+            n_atoms: 64,
+            n_systems: 1,
+            n_edges: 3200,
+            max_degree: 60,
+            features: 128,
+            n_basis: 20,
+            hidden: 0,
+        };
+        for (runtime, max_units_per_cube, plane_size) in
+            [(RuntimeKind::Host, 2, 16), (RuntimeKind::Cuda, 1024, 32), (RuntimeKind::Vulkan, 1024, 8)]
+        {
+            let limits = Limits { max_units_per_cube, plane_size, shared_memory: 32768 };
+            let device = DeviceId { runtime, limits, ..host.device().clone() };
+            let target = Target::of(runtime);
+            for order in 0..=2 {
+                for reduction in force_scatter::Reduction::ALL {
+                    let variant = force_scatter::Variant { reduction };
+                    let space = scatters.get(target, Part::Scatter(reduction), order);
+                    let space = space.unwrap_or_else(|e| panic!("{e}"));
+                    let default = ff_kernels::force_scatter::default_config(&device, &variant, Dtype::F32, &sizes);
+                    assert_eq!(space.defaults(), &default, "of {runtime} and {reduction:?}");
+                    for config in space.enumerate(&device, &sizes, Dtype::F32).unwrap_or_else(|e| panic!("{e}")) {
+                        let taken = match runtime {
+                            RuntimeKind::Host => ff_kernels::force_scatter::host_config(&config).map(|_| ()),
+                            _ => ff_kernels::force_scatter::cube_config(&limits, &config).map(|_| ()),
+                        };
+                        assert_eq!(taken, Ok(()), "{config} on {runtime}");
+                    }
+                }
+                for name in ["painn_linear_receiver", "painn_linear_edge_atomic"] {
+                    let variant = variants::representative(name).unwrap_or_else(|e| panic!("{}", e.message));
+                    let space = messages.get(target, Part::Reduction(variant.reduction), order);
+                    let space = space.unwrap_or_else(|e| panic!("{e}"));
+                    let default = match order {
+                        0 => ff_kernels::fused_message::default_config(&device, &variant, Dtype::F32, &sizes),
+                        _ => ff_kernels::fused_message::default_backward_config(
+                            &device,
+                            &variant,
+                            order,
+                            Dtype::F32,
+                            &sizes,
+                        ),
+                    };
+                    assert_eq!(space.defaults(), &default, "of {runtime}, {name} and order {order}");
+                    let configs = space.enumerate(&device, &sizes, Dtype::F32).unwrap_or_else(|e| panic!("{e}"));
+                    assert!(configs.contains(&default), "{default} on {runtime} in order {order}");
+                    if runtime == RuntimeKind::Host {
+                        for config in configs {
+                            let taken = ff_kernels::fused_message::host_config(&config).map(|_| ());
+                            assert_eq!(taken, Ok(()), "{config}");
+                        }
+                    }
                 }
             }
         }

@@ -6,6 +6,7 @@ mod describe;
 mod eval;
 mod inspect;
 mod neighbors;
+mod report;
 mod sweep;
 mod tune;
 mod verify;

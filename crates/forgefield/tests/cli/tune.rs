@@ -1,5 +1,7 @@
 //! `tune` and what it leaves behind.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 const SMALL: &str = "--runtime host --features 16 --n-basis 8 --hidden 16 --out out";
@@ -34,6 +36,41 @@ fn a_search_leaves_records_and_a_table_that_is_used() {
     run(dir.path(), &format!("tables merge {table} {table}"))
         .expect(0, &["0 added, 0 faster and replaced, 2 not faster"]);
     run(dir.path(), &format!("tables diff {table} {table}")).expect(0, &["2 of 2 entries have the same configuration"]);
+}
+
+#[test]
+fn every_order_is_tuned_on_its_own() {
+    let dir = folder();
+    let dir = dir.path();
+    let words = format!(
+        "tune {SMALL} --problem h2o --variant gather,painn_linear_receiver,painn_tabulated_receiver --order 0,1,2 --budget 2"
+    );
+    run(dir, &words).expect(0, &["gather_backward", "painn_linear_receiver_double_backward", "force_scatter.json"]);
+    let searches: BTreeSet<(String, u64)> = records(dir)
+        .iter()
+        .map(|r| (r["op"].as_str().expect("an op").to_owned(), r["order"].as_u64().expect("an order")))
+        .collect();
+    let all = ["force_scatter", "fused_message"].map(|op| [0, 1, 2].map(|order| (op.to_owned(), order)));
+    assert_eq!(searches, all.into_iter().flatten().collect());
+    run(dir, "tables check --dir out").expect(0, &["3 entries, each with a numerical pass", "6 entries, each"]);
+    run(dir, "tables show --dir out").expect(0, &["painn_tabulated_receiver_backward"]);
+    let sizes = "--runtime host --features 16 --n-basis 8 --hidden 16 --dir out --problem h2o";
+    let select = format!("tables select {sizes} --variant painn_linear_receiver");
+    for order in 0..=2 {
+        let call =
+            if order > 0 { format!("painn_linear_receiver order={order} f32") } else { "receiver f32".to_owned() };
+        run(dir, &format!("{select} --order {order}")).expect(0, &["step    exact device", &call]);
+    }
+    run(dir, &format!("tables select {sizes} --op force_scatter --order 2 --dtype f64"))
+        .expect(0, &["step    default", "no entry for gather of order 2 in f64"]);
+    run(dir, &format!("tables select {sizes} --op cell_list --order 1")).expect(2, &["has no derivatives"]);
+    run(dir, "tune --op cell_list --order 1 --out out").expect(2, &["has no derivatives, expected --order 0"]);
+    run(dir, "tune --order 3 --out out").expect(2, &["3 is not in 0..=2"]);
+    // Resuming takes each order from its own records.
+    let before = records(dir).len();
+    run(dir, &format!("{words} --resume")).expect(0, &["2 of them from records"]);
+    let again = records(dir);
+    assert!(again[before..].iter().all(|r| r["stage"] != "screen"), "nothing is screened twice");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use ff_spec::{FusedMessageBackward, FusedMessageDoubleBackward, Prepare, Runtime
 use ff_testkit::gradients::{random_cotangents, random_tangent};
 use ff_testkit::tensors::ByTensors;
 
-use super::{Chosen, Row, check, checked_step, export, mask, peak_of, prepare, some_receivers, time};
+use super::{Chosen, Row, check, checked_step, choose, export, mask, peak_of, prepare, some_receivers, tables, time};
 use crate::failure::{Failure, Result};
 use crate::options::BenchArgs;
 use crate::screen::Screen;
@@ -63,23 +63,21 @@ pub(super) fn measure(
     let step = checked_step(inputs);
     let mut grad = random_cotangents(inputs, 0);
     mask(&mut grad, inputs.n_atoms, step);
-    let places = places(inputs, step);
     match case.kind {
         Kind::First(wanted) => {
             let all = BackwardInputs { inputs: inputs.clone(), grad, wanted };
             let all = FusedMessageBackward::rounded(&all, dtype);
-            let part = BackwardInputs { inputs: some_receivers(&all.inputs, step), ..all.clone() };
-            let mut oracle = backward(&chosen.variant, &part).map_err(Failure::fault)?;
-            spread(&mut oracle.outputs, &places, inputs);
-            spread(&mut oracle.magnitude, &places, inputs);
+            // The oracle passes over what has no cotangents.
+            let oracle = backward(&chosen.variant, &all).map_err(Failure::fault)?;
             let known = |_: &mut Gradients<f64>| ();
             let timed = Timed::<FusedMessageBackward, _> { inputs: &all, oracle, mask: known, read: &all.tensors() };
-            timed.measure(case, &chosen, runtime, args)
+            timed.measure(case, &chosen, runtime, args, screen)
         }
         Kind::Second => {
             let tangent = random_tangent(inputs, false, 0);
             let all = DoubleBackwardInputs { inputs: inputs.clone(), grad, tangent };
             let all = FusedMessageDoubleBackward::rounded(&all, dtype);
+            let places = places(inputs, step);
             let mut part = DoubleBackwardInputs { inputs: some_receivers(&all.inputs, step), ..all.clone() };
             part.tangent.edge_vec = places.iter().map(|at| all.tangent.edge_vec[*at]).collect();
             let mut oracle = double_backward(&chosen.variant, &part).map_err(Failure::fault)?;
@@ -89,7 +87,7 @@ pub(super) fn measure(
             let known = |outputs: &mut DoubleGradients<f64>| mask(&mut outputs.grad, inputs.n_atoms, step);
             let read = &all.tensors();
             let timed = Timed::<FusedMessageDoubleBackward, _> { inputs: &all, oracle, mask: known, read };
-            timed.measure(case, &chosen, runtime, args)
+            timed.measure(case, &chosen, runtime, args, screen)
         }
     }
 }
@@ -120,20 +118,19 @@ struct Timed<'a, O: ByTensors, M> {
     read: &'a [(String, Vec<usize>, &'a [f64])],
 }
 
-impl<O: ByTensors<Variant = Variant>, M: Fn(&mut O::Outputs)> Timed<'_, O, M>
-where
-    dyn Runtime: Prepare<O>,
-{
+impl<O: ByTensors<Variant = Variant>, M: Fn(&mut O::Outputs)> Timed<'_, O, M> {
     fn measure(
         &self,
         case: &Case,
         chosen: &Chosen,
-        runtime: &(dyn Runtime + 'static),
+        runtime: &dyn Prepare<O>,
         args: &BenchArgs,
+        screen: &Screen,
     ) -> Result<Row> {
-        let Chosen { exact, variant, problem, config, .. } = chosen;
+        let Chosen { exact, variant, problem, .. } = chosen;
         let dtype = case.forward.dtype;
-        let mut launch = Prepare::<O>::prepare(runtime, variant, dtype, self.inputs, config)?;
+        let (_, config) = choose(runtime, &tables(O::NAME, args, screen), variant, dtype, self.inputs, problem);
+        let mut launch = runtime.prepare(variant, dtype, self.inputs, &config)?;
         let before = check(launch.as_mut(), &self.oracle, dtype, &self.mask)?;
         if let Some(dir) = &args.export {
             let more = self.read.iter().filter(|(name, ..)| name.contains("grad.") || name.contains("tangent."));
@@ -156,7 +153,7 @@ where
             dtype,
             ns_per_edge: timing.median_ns / problem.n_edges.max(1) as f64,
             problem: problem.clone(),
-            config: config.clone(),
+            config,
             timing,
             floor_ns: None,
             bound: None,

@@ -1,4 +1,4 @@
-use ff_spec::{Dtype, Problem, SCHEMA_VERSION};
+use ff_spec::{Dtype, Problem, SCHEMA_VERSION, kernel_name};
 use ff_tune::replay::{CostFn, Course, Quartiles, Replay, Replayed, replay, transferred};
 use ff_tune::{Recorded, records};
 use serde::Serialize;
@@ -71,7 +71,7 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
         match replay(search, &options, cost) {
             Ok(replayed) => replays.push(replayed),
             Err(reason) => skipped.push(Skipped {
-                variant: search.variant.clone(),
+                variant: search.kernel(),
                 dtype: search.dtype,
                 problem: search.problem.clone(),
                 device: search.device.slug.clone(),
@@ -99,8 +99,10 @@ fn nothing() -> Failure {
 }
 
 fn show(replayed: &Replayed, repeats: usize, screen: &Screen) -> Result<()> {
-    let Replayed { variant, dtype, problem, device, configs, failed, coverage, best, best_ns, courses, .. } = replayed;
-    screen.line(screen.paint(Paint::Bold, format!("{variant} {dtype} on {} ({device})", problem.name)))?;
+    let Replayed { variant, order, dtype, problem, device, configs, failed, coverage, best, best_ns, courses, .. } =
+        replayed;
+    let kernel = kernel_name(variant, *order);
+    screen.line(screen.paint(Paint::Bold, format!("{kernel} {dtype} on {} ({device})", problem.name)))?;
     let covered = match coverage {
         Some(c) if c.outside > 0 => format!(
             "{} of the {} configurations of the space are recorded, and {} that it does not have",
