@@ -5,8 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child as Process, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ff_spec::{Clock, DeviceId, LaunchConfig};
@@ -45,7 +44,8 @@ struct Worker {
     process: Process,
     questions: ChildStdin,
     answers: Receiver<String>,
-    last_words: Arc<Mutex<Vec<String>>>,
+    /// Reads stderr to its end, and keeps the last of it.
+    last_words: Option<JoinHandle<Vec<String>>>,
     told_to_stop: bool,
 }
 
@@ -103,16 +103,15 @@ impl<'a> Child<'a> {
         else {
             return Err(lost("has no pipes".to_owned()));
         };
-        let last_words = Arc::new(Mutex::new(Vec::new()));
-        let words = Arc::clone(&last_words);
-        thread::spawn(move || {
+        let last_words = thread::spawn(move || {
+            let mut words = Vec::new();
             for line in BufReader::new(err).lines().map_while(Result::ok) {
-                let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
                 words.push(line);
                 if words.len() > LAST_WORDS {
                     words.remove(0);
                 }
             }
+            words
         });
         let (said, answers) = mpsc::channel();
         thread::spawn(move || {
@@ -122,7 +121,7 @@ impl<'a> Child<'a> {
                 }
             }
         });
-        let mut worker = Worker { process, questions, answers, last_words, told_to_stop: false };
+        let mut worker = Worker { process, questions, answers, last_words: Some(last_words), told_to_stop: false };
         // Drivers may print before the greeting.
         let greeting = loop {
             match worker.answers.recv() {
@@ -261,10 +260,11 @@ impl Worker {
                 Err(RecvTimeoutError::Disconnected) => return Err(self.died()),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            if stop.load(Ordering::Relaxed) && !std::mem::replace(&mut self.told_to_stop, true) {
-                if let Some(silence) = self.say(&Question::Stop) {
-                    return Err(silence);
-                }
+            if stop.load(Ordering::Relaxed)
+                && !std::mem::replace(&mut self.told_to_stop, true)
+                && let Some(silence) = self.say(&Question::Stop)
+            {
+                return Err(silence);
             }
         }
     }
@@ -276,7 +276,8 @@ impl Worker {
     /// How the process ended, with its last words.
     fn ended(&mut self) -> String {
         let status = self.process.wait().map_or_else(|e| e.to_string(), described);
-        let words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner).join(" / ");
+        // The pipe ends with the process.
+        let words = self.last_words.take().and_then(|reader| reader.join().ok()).unwrap_or_default().join(" / ");
         if words.is_empty() { status } else { format!("{status}: {words}") }
     }
 }

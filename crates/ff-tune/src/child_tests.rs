@@ -26,8 +26,9 @@ const CONFIGS: usize = 32;
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
+/// What is waited for is nothing here, so half a second is long even on a machine that does much else.
 fn policy() -> Policy {
-    Policy { timeout: Duration::from_millis(200), ..Policy::default() }
+    Policy { timeout: Duration::from_millis(500), ..Policy::default() }
 }
 
 fn tasks() -> Vec<Task<'static>> {
@@ -163,7 +164,7 @@ fn what_kills_a_worker_costs_its_own_row() {
     // In the first run of a launch, and again in the middle of a batch: prepared, gated and warmed up by then.
     for call in [1, 5] {
         for (fault, verdict, reason) in [
-            ("hangs", Verdict::Timeout, "one call did not end, allowed 220"),
+            ("hangs", Verdict::Timeout, "one call did not end, allowed 550"),
             ("aborts", Verdict::Runtime, "signal 6 (abort): free(): invalid pointer"),
             ("takes", Verdict::Runtime, "GiB of memory, allowed 0.25 GiB"),
         ] {
