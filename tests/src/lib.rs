@@ -15,3 +15,8 @@ pub fn runtimes() -> Vec<Box<dyn Runtime>> {
         })
         .collect()
 }
+
+/// A chapter of the guide, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/burn.md")]
+pub struct BurnChapter;

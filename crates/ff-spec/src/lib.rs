@@ -19,7 +19,7 @@ pub use cost::{
 };
 pub use device::{Atomics, DeviceId, Limits, RuntimeKind};
 pub use dtype::{Dtype, Scalar, UnknownDtype};
-pub use key::{Problem, TuneKey};
+pub use key::{Problem, TuneKey, kernel_name};
 pub use launch::{
     CellList, Clock, Device, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
     FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchError, Op, Prepare, Runtime,

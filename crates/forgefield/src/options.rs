@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use ff_spec::{Dtype, RuntimeKind};
 use ff_tune::{Shard, StrategyKind};
 use serde::Serialize;
@@ -22,17 +22,16 @@ usage: forgefield <command> [options]
   verify    check kernels against the f64 reference
   eval      run one variant on tensors from a file
   tune      search, check, time, and write this device's tuning table
-  bench     time kernels beside the machine's floor; compare runs
+  bench     time kernels beside the machine's floor; catch slow-downs
   inspect   what a kernel becomes: code, registers, occupancy, bounds
   neighbors pairs within a cutoff, of every frame of a file
   tables    show, check, compare, merge and query tuning tables
   export    tuning records for Kernel Tuner, T4, Parquet, CSV, Bencher
+  sweep     measure everything that an experiment's axes span
+  notebook  an experiment's results as a Jupyter notebook
+  report    a page to look at, or a figure, of what was measured
 
-start with
-  forgefield devices
-  forgefield tune                      built-in problems, under two minutes
-  forgefield tune --structure my.extxyz
-  forgefield verify --cases full
+start with `forgefield devices`, then `forgefield tune`: under two minutes
 
 `forgefield <command> --help` has every option and an example.
 exit codes: 0 done, 1 does not hold, 2 bad usage or input, 3 device fault";
@@ -55,6 +54,11 @@ pub fn parse() -> Options {
 }
 
 impl Options {
+    /// Whether only results and errors are printed. A worker's search does the talking.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet || matches!(&self.command, Some(Command::Tune(args)) if args.serve.is_some())
+    }
+
     /// Whether stdout carries one JSON document.
     pub fn prints_json(&self) -> bool {
         match &self.command {
@@ -63,11 +67,12 @@ impl Options {
             Some(Command::Verify(args)) => args.json.as_deref().is_some_and(|path| path.as_os_str() == "-"),
             Some(Command::Eval(args)) => args.json,
             Some(Command::Inspect(args)) => args.json,
-            Some(Command::Tune(args)) => args.json,
-            Some(Command::Bench(args)) => args.json.as_deref().is_some_and(|path| path.as_os_str() == "-"),
+            Some(Command::Tune(args)) => args.json || args.serve.is_some(),
+            Some(Command::Bench(args)) => args.json || args.serve,
             Some(Command::Neighbors(args)) => args.format == ListFormat::Json,
             Some(Command::Tables(args)) => args.json(),
-            Some(Command::Export(_)) | None => false,
+            Some(Command::Sweep(args)) => args.json,
+            Some(Command::Export(_) | Command::Notebook(_) | Command::Report(_)) | None => false,
         }
     }
 }
@@ -121,6 +126,7 @@ CUDA is installed.")]
   forgefield tune
   forgefield tune --structure liquid.extxyz --variant painn_linear_receiver --budget 5m --resume
   forgefield tune --op cell_list --structure liquid.extxyz --dtype f32,f64
+  forgefield tune --op fused_message,force_scatter --order 0,1,2 --budget 10m
   forgefield tune --variant painn_linear_receiver --problem water-512 --strategy bayesian --budget 40
   forgefield tune --explain --runtime vulkan --variant painn_linear_receiver --problem water-512
   forgefield tune --replay autotune/tables/records.jsonl --repeats 50
@@ -128,14 +134,20 @@ CUDA is installed.")]
 Samples and verdicts are appended to DIR/records.jsonl, the table is DIR/<device-slug>/<op>.json.
 Ctrl-C ends cleanly and keeps what was measured; --resume goes on from there.")]
     Tune(TuneArgs),
-    /// Time kernels beside what the machine could do at most; compare with an earlier run.
+    /// Time kernels beside what the machine could do at most; find out whether they have become slower.
     #[command(after_help = "Examples:
   forgefield bench --runtime host --threads 2
-  forgefield bench --case painn-linear --json new.json --compare old.json --fail-over 5%
+  forgefield bench --case painn-linear --save old.json
+  forgefield bench --case painn-linear --compare old.json --fail-over 5%
+  forgefield bench --case painn-linear --baseline-binary old/forgefield --fail-over 5%
+  forgefield bench --instructions autotune/static/instructions.json
 
 Every output is compared with the f64 reference before and after it is timed. FLOOR is the larger of counted FLOPs over
 the measured rate of fused multiply-adds and of compulsory bytes over the measured rate of a copy.
---compare ends with 1 where a case is slower than the threshold by more than noise.")]
+--compare judges by ranks what processes take now and took when FILE was saved, on this very machine: code 2 elsewhere.
+--baseline-binary runs both binaries in turns, 8 to 24 pairs of processes a case: the sharper of the two.
+--fail-over P is the slow-down that has to be caught: code 1 where a case is slower with confidence and by more than
+half of P, from where a slow-down by P and no change at all are equally far.")]
     Bench(BenchArgs),
     /// Pairs within a cutoff, every periodic image counted, for each frame of a structure file.
     #[command(after_help = "Example:
@@ -157,6 +169,35 @@ the pair's vector is x_j + S·H − x_i. A full list has every pair in both dire
 kernel-tuner and t4 hold one search (a kernel on a problem and a device) per file: records of several go into a folder.
 csv and parquet have one row per sample, bencher the best median of every search with its quartiles, in ns.")]
     Export(ExportArgs),
+    /// Measure every row that the axes of an experiment span; results as JSON lines, CSV and Parquet beside it.
+    #[command(after_help = "Examples:
+  forgefield sweep experiments/reduction-strategy/sweep.toml --dry-run
+  forgefield sweep experiments/reduction-strategy/sweep.toml --resume --out results
+  forgefield sweep experiments/fused-vs-unfused/sweep.toml --runtime cuda --shard 0/4 --out shard-0
+
+Every row is compared with a reference before and after it is timed. DIR/results.jsonl is only ever appended to, and of two
+lines on the same thing the later one counts; lines of several devices or shards may be put together with `cat`.
+Ctrl-C ends cleanly and keeps what was measured; --resume goes on from there.")]
+    Sweep(SweepArgs),
+    /// An experiment as a Jupyter notebook: its README, cells that run from its results, stored figures.
+    #[command(after_help = "Examples:
+  forgefield notebook experiments/reduction-strategy
+  forgefield notebook experiments/reduction-strategy --check
+
+Cells come from analysis.py, figures from where `experiments/draw` put them. A notebook that was edited by hand is kept.
+--check writes nothing and ends with 1 where a notebook is older than its results, README or cells.")]
+    Notebook(NotebookArgs),
+    /// A self-contained page of what was tuned, timed and checked; or one figure of it.
+    #[command(after_help = "Examples:
+  forgefield report
+  forgefield report records.jsonl --bench bench.json --verify verify.json -o report.html
+  forgefield report --variant painn_linear_receiver --problem water-512 --figure heat-map.svg
+  forgefield report --figure speed-up.svg --plot speed-up-unfused
+
+The page loads nothing: heat maps over launch parameters, speed-ups, best-so-far curves, a roofline, the gate, devices.
+Without RECORDS it shows records.jsonl of the folder of tables where there is one, and always those tables.
+A roof is measured by `bench` on host and documented for some GPUs. Software adapters have no place in speed-ups.")]
+    Report(ReportArgs),
 }
 
 /// A command that only prints.
@@ -496,9 +537,13 @@ pub struct TuneArgs {
     /// Ops to tune [default: all].
     #[arg(long, value_delimiter = ',')]
     pub op: Vec<String>,
-    /// Variants or families to tune [default: full lists by both strategies, half lists, and those of SchNet and PaiNN].
+    /// Variants or families to tune [default: full lists by both strategies, half lists, both force scatters, and those of
+    /// SchNet and PaiNN].
     #[arg(long, visible_alias = "family", value_delimiter = ',')]
     pub variant: Vec<String>,
+    /// Derivative orders to tune: 0 is the op itself, 1 its first backward, 2 its second.
+    #[arg(long, value_delimiter = ',', default_value = "0", value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub order: Vec<u8>,
     /// Structure files (extxyz, PDB); all frames of a file are one batch.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub structure: Vec<PathBuf>,
@@ -518,7 +563,8 @@ pub struct TuneArgs {
     /// --replay also `all` [default: random, brute-force with --budget all].
     #[arg(long, value_name = "NAME")]
     pub strategy: Option<StrategyArg>,
-    /// Try only this share of each space, by what the records of --out say of the nearest other problem.
+    /// Try only this share of each space, by what the records of --out say of the nearest other problem, else by counted FLOPs and
+    /// bytes.
     #[arg(long, value_name = "SHARE", value_parser = portion)]
     pub prefilter: Option<f64>,
     /// When to end: a time in all (`90s`, `5m`), a number of configurations of each variant and problem, or `all`
@@ -541,6 +587,19 @@ pub struct TuneArgs {
     /// Take what stands in the records from there.
     #[arg(long)]
     pub resume: bool,
+    /// Time slow configurations to the end too.
+    #[arg(long)]
+    pub no_eliminate: bool,
+    /// The best of the screening that are timed side by side again, beside the default.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..))]
+    pub finalists: u8,
+    /// Measure in this process, for a debugger or a profiler: a kernel that does not end or ends the process is the end of the
+    /// search.
+    #[arg(long)]
+    pub in_process: bool,
+    /// Answer the questions of a search for the op of this name and order.
+    #[arg(long, hide = true)]
+    pub serve: Option<String>,
     /// Where records and tables go.
     #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
     pub out: PathBuf,
@@ -554,6 +613,7 @@ pub struct TuneArgs {
 
 /// `bench`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("earlier").args(["compare", "baseline_binary"]).multiple(true))]
 pub struct BenchArgs {
     /// Ops to time [default: all].
     #[arg(long, value_delimiter = ',')]
@@ -570,24 +630,63 @@ pub struct BenchArgs {
     /// Threads of the host runtime [default: all].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub threads: Option<u16>,
-    /// Seconds of samples of one case.
-    #[arg(long, default_value = "2", value_parser = seconds)]
-    pub seconds: f64,
+    /// Seconds of samples of one case in one process [default: 2, of several processes 0.3 each].
+    #[arg(long, value_parser = seconds)]
+    pub seconds: Option<f64>,
+    /// Processes that each case is timed in, one after the other [default: 1, with --save and --compare 10].
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=50), conflicts_with = "baseline_binary")]
+    pub processes: Option<u8>,
     /// Folder of tuning tables.
     #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
     pub tables: PathBuf,
     /// Also write inputs and outputs of each case as safetensors, for other programs to be timed on.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["save", "compare", "baseline_binary"])]
     pub export: Option<PathBuf>,
-    /// Also write all rows as JSON; `-` for stdout.
+    /// Write all rows and times to FILE, for --compare.
     #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// An earlier result to compare with.
+    pub save: Option<PathBuf>,
+    /// Compare with what --save wrote on this machine.
     #[arg(long, value_name = "FILE")]
     pub compare: Option<PathBuf>,
-    /// By how much a case may be slower than in the earlier result.
-    #[arg(long, default_value = "5%", value_parser = percent, requires = "compare")]
+    /// Compare with another forgefield binary, in turns; in place of the times of --compare where both are given.
+    #[arg(long, value_name = "PATH")]
+    pub baseline_binary: Option<PathBuf>,
+    /// The slow-down that has to be caught.
+    #[arg(long, default_value = "5%", value_parser = percent, requires = "earlier")]
     pub fail_over: f64,
+    /// Count the instructions of every host kernel under callgrind and compare them with this table; ends with 1 where a
+    /// count has changed by more than 2 %.
+    #[arg(long, value_name = "TABLE", conflicts_with_all = ["op", "case", "structure", "threads", "seconds", "processes", "export", "save", "earlier", "list"])]
+    pub instructions: Option<PathBuf>,
+    /// Rewrite the table.
+    #[arg(long, requires = "instructions")]
+    pub update: bool,
+    /// Name the cases and time none.
+    #[arg(long)]
+    pub list: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Take a block of samples for every line on stdin: what several processes and two binaries are asked by.
+    #[arg(long, hide = true)]
+    pub serve: bool,
+    /// Run every kernel whose instructions are counted: what callgrind is given.
+    #[arg(long, hide = true, requires = "instructions")]
+    pub counted: bool,
+}
+
+impl BenchArgs {
+    /// Processes of each case.
+    pub fn processes(&self) -> usize {
+        let several = self.save.is_some() || self.compare.is_some();
+        self.processes.map_or(if several { 10 } else { 1 }, usize::from)
+    }
+
+    /// Seconds of samples of one case in one process.
+    pub fn seconds(&self) -> f64 {
+        let several = self.serve || self.baseline_binary.is_some() || self.processes() > 1;
+        self.seconds.unwrap_or(if several { 0.3 } else { 2.0 })
+    }
 }
 
 fn seconds(text: &str) -> std::result::Result<f64, String> {
@@ -678,6 +777,105 @@ pub struct ExportArgs {
     pub dtype: Vec<Dtype>,
 }
 
+/// `sweep`.
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// The description, `sweep.toml`.
+    #[arg(value_name = "SWEEP")]
+    pub file: PathBuf,
+    /// Where to run, in place of what the description says [default without either: auto].
+    #[arg(long)]
+    pub runtime: Option<RuntimeChoice>,
+    /// Leave out what the results hold already.
+    #[arg(long)]
+    pub resume: bool,
+    /// Do share I of N, from 0; rows that take turns stay together.
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
+    /// Measure nothing; show the rows and what they will take.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where the results go [default: the folder of the description].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Print rows or results as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `notebook`.
+#[derive(Debug, Args)]
+pub struct NotebookArgs {
+    /// Folders with README.md, analysis.py, results.jsonl and figures.
+    #[arg(required = true, value_name = "EXPERIMENT")]
+    pub experiments: Vec<PathBuf>,
+    /// Where the notebooks go.
+    #[arg(long, value_name = "DIR", default_value = "notebooks-export")]
+    pub out: PathBuf,
+    /// Write nothing; end with 1 where a notebook is missing or older than what it is made of.
+    #[arg(long)]
+    pub check: bool,
+    /// Replace notebooks that were edited by hand too.
+    #[arg(long, conflicts_with = "check")]
+    pub force: bool,
+}
+
+/// What a figure shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Plot {
+    /// Times over two launch parameters, others at their best; a panel for each search.
+    HeatMap,
+    /// How many times as fast as the default configuration.
+    SpeedUp,
+    /// How many times as fast as the unfused composition.
+    SpeedUpUnfused,
+    /// FLOP/s over intensity, under the roof.
+    Roofline,
+    /// The best so far against evaluations.
+    BestSoFar,
+}
+
+/// `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Records, as `tune` writes them [default: records.jsonl in the folder of tables, where there is one].
+    #[arg(value_name = "RECORDS")]
+    pub records: Vec<PathBuf>,
+    /// Where the page goes [default: report.html, and no page with --figure].
+    #[arg(long, short, value_name = "OUT")]
+    pub out: Option<PathBuf>,
+    /// Results of `bench --json`.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub bench: Vec<PathBuf>,
+    /// Results of `verify --json`.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub verify: Vec<PathBuf>,
+    /// What passed, as `verify --passes` wrote it.
+    #[arg(long, value_name = "FILE", default_value = "autotune/passes.json")]
+    pub passes: PathBuf,
+    /// Folder of tuning tables.
+    #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
+    pub tables: PathBuf,
+    /// Write a figure, SVG.
+    #[arg(long, value_name = "FILE")]
+    pub figure: Option<PathBuf>,
+    /// What the figure shows.
+    #[arg(long, requires = "figure", default_value = "heat-map")]
+    pub plot: Plot,
+    /// Ops [default: all].
+    #[arg(long, value_delimiter = ',')]
+    pub op: Vec<String>,
+    /// Variants or families [default: all].
+    #[arg(long, visible_alias = "family", value_delimiter = ',')]
+    pub variant: Vec<String>,
+    /// Problems [default: all].
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub problem: Vec<String>,
+    /// Element types [default: all].
+    #[arg(long, value_delimiter = ',')]
+    pub dtype: Vec<Dtype>,
+}
+
 /// `tables`.
 #[derive(Debug, Args)]
 pub struct TablesArgs {
@@ -751,9 +949,12 @@ pub struct SelectArgs {
     /// The op.
     #[arg(long, default_value = "fused_message")]
     pub op: String,
-    /// Variant or family [default for cell_list: a full list, by the strategy that wins].
+    /// Variant or family [default for cell_list: a full list, by the strategy that wins; for force_scatter: gather].
     #[arg(long, visible_alias = "family")]
     pub variant: Option<String>,
+    /// Derivative order: 0 is the op itself, 1 its first backward, 2 its second.
+    #[arg(long, default_value = "0", value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub order: u8,
     /// Built-in problem.
     #[arg(long, value_name = "NAME", conflicts_with = "structure", required_unless_present = "structure")]
     pub problem: Option<String>,

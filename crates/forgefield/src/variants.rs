@@ -39,7 +39,7 @@ pub fn list(id: &str) -> Option<cell_list::Variant> {
 }
 
 /// The force scatter of an id.
-fn scatter(id: &str) -> Option<force_scatter::Variant> {
+pub fn scatter(id: &str) -> Option<force_scatter::Variant> {
     let variant = id.parse().ok()?;
     ff_kernels::force_scatter::find(&variant).map(|registered| registered.variant())
 }

@@ -86,7 +86,7 @@ def systems(arrays):
 
 def bench(args, case, seconds, *more):
     command = [args.forgefield, "bench", "--quiet", "--runtime", "host", "--threads", str(args.threads)]
-    command += ["--case", case, "--seconds", str(seconds), "--json", "-", *more]
+    command += ["--case", case, "--seconds", str(seconds), "--json", *more]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 

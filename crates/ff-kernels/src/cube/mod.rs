@@ -7,4 +7,4 @@ pub mod recorder;
 mod runtime;
 mod spirv;
 
-pub use runtime::CubeRuntime;
+pub use runtime::{CubeRuntime, abilities};

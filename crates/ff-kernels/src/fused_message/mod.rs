@@ -12,8 +12,9 @@ use ff_spec::fused_message::{DoubleGradients, FilterKind, Gradients, InputError,
 
 pub use cube_backward::{
     BackwardOutputs, BackwardTensors, CubeBackward, CubeBackwardCall, CubeBackwardInputs, backward_on_cube,
+    reads_list_by_sender,
 };
-pub use launch::{CubeCall, CubeLaunch, cube_config, default_config, host_config};
+pub use launch::{CubeCall, CubeLaunch, cube_config, default_backward_config, default_config, host_config};
 pub use on_host::{HostInputs, HostLaunch};
 pub use table::{Tabulation, tabulate};
 

@@ -1,5 +1,10 @@
-mod backward;
+mod apart;
+pub(super) mod backward;
+mod comparison;
+mod force_scatter;
+mod instructions;
 mod lists;
+mod result;
 
 use std::fs;
 use std::path::Path;
@@ -12,19 +17,21 @@ use ff_reference::fused_message::forward;
 use ff_reference::radial::{RadialKind, default_parameters};
 use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Message, Outputs, Radial, Reduction, Variant};
 use ff_spec::{
-    Clock, DeviceId, Dtype, FusedMessage, Launch, LaunchConfig, LaunchError, Prepare, Problem, Runtime, RuntimeKind,
+    Dtype, FusedMessage, Launch, LaunchConfig, LaunchError, OPS, Prepare, Problem, Runtime, RuntimeKind,
     SCHEMA_VERSION, cell_list, cost, fused_message,
 };
 use ff_tables::{Loaded, load_all};
 use ff_testkit::gate::Gated;
 use ff_testkit::generators::rounded;
-use ff_tune::Timing;
-use serde::{Deserialize, Serialize};
 
+use self::apart::Start;
+use self::comparison::{against, compare_stored, same_machine, show_comparisons, verdict};
+use self::result::{Floor, Report, Row, Samples, read_report, show};
 use super::eval::choose;
 use crate::failure::{Failure, Result};
+use crate::machine::Machine;
 use crate::options::BenchArgs;
-use crate::screen::{Screen, columns, pretty};
+use crate::screen::{Left, Screen};
 use crate::variants::meant;
 use crate::{interrupt, runtimes, tensors, variants};
 
@@ -70,6 +77,7 @@ impl Case {
 enum Bench {
     Message(Case),
     Backward(backward::Case),
+    Scatter(force_scatter::Case),
     List(lists::Case),
 }
 
@@ -78,6 +86,7 @@ impl Bench {
         match self {
             Bench::Message(case) => &case.name,
             Bench::Backward(case) => &case.name,
+            Bench::Scatter(case) => &case.name,
             Bench::List(case) => &case.name,
         }
     }
@@ -85,7 +94,30 @@ impl Bench {
     fn op(&self) -> &'static str {
         match self {
             Bench::Message(_) | Bench::Backward(_) => fused_message::OP,
+            Bench::Scatter(_) => ff_spec::force_scatter::OP,
             Bench::List(_) => cell_list::OP,
+        }
+    }
+
+    fn runs_on(&self, runtime: RuntimeKind) -> bool {
+        match self {
+            Bench::Message(_) | Bench::Backward(_) | Bench::Scatter(_) => true,
+            Bench::List(case) => case.runs_on(runtime),
+        }
+    }
+
+    fn measure(
+        &self,
+        runtime: &(dyn Runtime + 'static),
+        roof: Option<Peak>,
+        args: &BenchArgs,
+        screen: &Screen,
+    ) -> Result<Row> {
+        match self {
+            Bench::Message(case) => measure(case, runtime, roof, args, screen),
+            Bench::Backward(case) => backward::measure(case, runtime, args, screen),
+            Bench::Scatter(case) => force_scatter::measure(case, runtime, roof, args, screen),
+            Bench::List(case) => lists::measure(case, runtime, roof, args, screen),
         }
     }
 }
@@ -138,44 +170,16 @@ fn suite() -> Vec<Case> {
     .collect()
 }
 
-/// One line of the result.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Row {
-    case: String,
-    variant: String,
-    dtype: Dtype,
-    problem: Problem,
-    config: LaunchConfig,
-    timing: Timing,
-    /// Median per edge.
-    ns_per_edge: f64,
-    /// The larger of counted FLOPs over the measured FMA rate and compulsory bytes over the measured copy rate, ns.
-    floor_ns: Option<f64>,
-    /// Which of the two.
-    bound: Option<String>,
-    /// ‖out − ref‖/‖ref‖ on the rows that were compared with the oracle.
-    rel_error: f64,
-    /// Peak memory while running over that of inputs and outputs.
-    memory: Option<f64>,
-}
-
-/// Everything that was measured.
-#[derive(Debug, Serialize, Deserialize)]
-struct Report {
-    schema: u32,
-    forgefield: String,
-    device: DeviceId,
-    clock: Clock,
-    threads: usize,
-    /// Measured FMA rate (FLOP/s) for f32 and f64, and copy rate (B/s).
-    peak: Option<[f64; 3]>,
-    rows: Vec<Row>,
-}
-
 /// Times the suite.
 pub fn run(args: &BenchArgs, screen: &Screen) -> Result<()> {
-    let old = args.compare.as_deref().map(read_report).transpose()?;
+    if let Some(table) = &args.instructions {
+        return instructions::run(table, args, screen);
+    }
     let cases = chosen(args)?;
+    if args.list {
+        return cases.iter().try_for_each(|case| screen.line(case.name()));
+    }
+    let old = args.compare.as_deref().map(read_report).transpose()?;
     if let Some(dir) = &args.export {
         fs::create_dir_all(dir).map_err(|e| Failure::input(format!("cannot create {}: {e}", dir.display())))?;
     }
@@ -188,66 +192,107 @@ pub fn run(args: &BenchArgs, screen: &Screen) -> Result<()> {
             .map_err(Failure::fault)?;
     }
     let runtime = runtimes::open(args.runtime, screen)?;
-    let on_host = runtime.device().runtime == RuntimeKind::Host;
-    let roof = on_host.then(peak::measure);
-    let mut report = Report {
-        schema: SCHEMA_VERSION,
-        forgefield: env!("CARGO_PKG_VERSION").to_owned(),
-        device: runtime.device().clone(),
-        clock: runtime.clock(),
-        threads: rayon::current_num_threads(),
-        peak: roof.map(|roof| [roof.f32, roof.f64, roof.bytes]),
-        rows: Vec::new(),
-    };
+    let (device, threads) = (runtime.device().clone(), rayon::current_num_threads());
+    let machine = Machine::of(&device, threads);
+    if let (Some(path), Some(old)) = (&args.compare, &old) {
+        same_machine(path, old, &machine)?;
+    }
+    if args.serve {
+        let [case] = &cases[..] else { return Err(Failure::input("--serve expects one --case")) };
+        let row = case.measure(runtime.as_ref(), None, args, screen)?;
+        return screen.line(serde_json::to_string(&row).map_err(Failure::fault)?);
+    }
+    // What Ctrl-C finds measured is kept.
+    interrupt::flag();
+    let roof = (device.runtime == RuntimeKind::Host).then(peak::measure);
     if let Some(roof) = roof {
         screen.headline(format!(
-            "{} threads; measured: {:.0} GFLOP/s in f32, {:.0} in f64, {:.1} GB/s copied",
-            report.threads,
+            "{threads} threads; measured: {:.0} GFLOP/s in f32, {:.0} in f64, {:.1} GB/s copied",
             roof.f32 / 1e9,
             roof.f64 / 1e9,
             roof.bytes / 1e9
         ))?;
     }
-    if report.device.software {
+    if device.software {
         screen.warn("a software adapter: these times say nothing of a GPU");
     }
-    for case in &cases {
-        if interrupt::raised() {
-            break;
-        }
-        let there_is_one = match case {
-            Bench::Message(_) | Bench::Backward(_) => true,
-            Bench::List(case) => case.runs_on(report.device.runtime),
-        };
-        if !there_is_one {
-            screen.warn(format!("{}: not measured, it exists on host only", case.name()));
-            continue;
-        }
-        screen.say(case.name());
-        report.rows.push(match case {
-            Bench::Message(case) => measure(case, runtime.as_ref(), roof, args, screen)?,
-            Bench::Backward(case) => backward::measure(case, runtime.as_ref(), args, screen)?,
-            Bench::List(case) => lists::measure(case, runtime.as_ref(), roof, args, screen)?,
-        });
+    let (here, not_here): (Vec<Bench>, Vec<Bench>) = cases.into_iter().partition(|case| case.runs_on(device.runtime));
+    for case in &not_here {
+        screen.warn(format!("{}: not measured, it exists on host only", case.name()));
     }
-    if let Some(path) = args.json.as_deref().filter(|path| path.as_os_str() != "-") {
-        ff_tables::fs::replace(path, (pretty(&report)? + "\n").as_bytes())
+    let mut report = Report {
+        schema: SCHEMA_VERSION,
+        forgefield: env!("CARGO_PKG_VERSION").to_owned(),
+        machine,
+        clock: runtime.clock(),
+        threads,
+        peak: roof.map(|roof| [roof.f32, roof.f64, roof.bytes]),
+        rows: Vec::new(),
+        comparisons: Vec::new(),
+        device,
+    };
+    let start = Start { args, runtime: report.device.runtime };
+    match &args.baseline_binary {
+        Some(baseline) => against(baseline, &start, &here, &mut report, screen)?,
+        None if args.processes() > 1 => apart(&start, &here, roof, &mut report, screen)?,
+        None => {
+            for case in here.iter().take_while(|_| !interrupt::raised()) {
+                screen.say(case.name());
+                report.rows.push(case.measure(runtime.as_ref(), roof, args, screen)?);
+            }
+        }
+    }
+    if let Some(path) = &args.save {
+        let text = serde_json::to_string(&report).map_err(Failure::fault)?;
+        ff_tables::fs::replace(path, (text + "\n").as_bytes())
             .map_err(|e| Failure::input(format!("cannot write {}: {e}", path.display())))?;
     }
-    if args.json.as_deref().is_some_and(|path| path.as_os_str() == "-") {
+    if let (Some(path), Some(old), None, false) = (&args.compare, &old, &args.baseline_binary, interrupt::raised()) {
+        report.comparisons = compare_stored(path, old, &report.rows, args, screen)?;
+    }
+    if args.json {
         screen.json(&report)?;
     } else {
         show(&report.rows, screen)?;
+        show_comparisons(&report.comparisons, screen)?;
     }
     if interrupt::raised() {
         return Err(Failure::interrupted("interrupted: the cases after that were not measured"));
     }
-    old.map_or(Ok(()), |old| judge(&old, &report, args.fail_over, screen))
+    if old.is_some() || args.baseline_binary.is_some() {
+        verdict(&report.comparisons, args.fail_over, screen)?;
+    }
+    Ok(())
 }
 
+/// Times every case in several processes. They come round by round, so that what the machine does meanwhile is spread over
+/// all cases.
+fn apart(start: &Start<'_>, cases: &[Bench], roof: Option<Peak>, report: &mut Report, screen: &Screen) -> Result<()> {
+    let processes = start.args.processes();
+    let mut rows: Vec<Option<Row>> = cases.iter().map(|_| None).collect();
+    let progress = screen.progress((processes * cases.len()) as u64, Left::Estimated);
+    for round in 0..processes {
+        for (at, (case, row)) in cases.iter().zip(&mut rows).enumerate() {
+            progress.step((round * cases.len() + at) as u64, case.name());
+            if interrupt::raised() {
+                break;
+            }
+            match start.one_more(case.name(), row) {
+                Err(failure) if failure.code == 130 => break,
+                other => other?,
+            }
+        }
+        progress.plain(format!("{} of {processes} processes of each case", round + 1));
+    }
+    progress.end();
+    report.rows = rows.into_iter().flatten().map(|row| row.under(roof)).collect();
+    Ok(())
+}
+
+/// The cases that are asked for.
 fn chosen(args: &BenchArgs) -> Result<Vec<Bench>> {
     for op in &args.op {
-        variants::op_of(op, "bench", &[cell_list::OP, fused_message::OP])?;
+        variants::op_of(op, "bench", OPS)?;
     }
     let mut all: Vec<Bench> = suite().into_iter().map(Bench::Message).collect();
     all.extend(backward::suite().into_iter().map(Bench::Backward));
@@ -257,6 +302,7 @@ fn chosen(args: &BenchArgs) -> Result<Vec<Bench>> {
             all.push(Bench::Message(Case { name: format!("{}-{name}", base.name), problem: "", ..base }));
         }
     }
+    all.extend(force_scatter::suite().into_iter().map(Bench::Scatter));
     all.extend(lists::suite().into_iter().map(Bench::List));
     all.retain(|case| args.op.is_empty() || args.op.iter().any(|op| op == case.op()));
     if args.case.is_empty() {
@@ -374,47 +420,65 @@ fn measure(case: &Case, runtime: &dyn Runtime, roof: Option<Peak>, args: &BenchA
     // Inputs and outputs are there already.
     let tensors = tensor_bytes(&inputs, case.dtype).max(1) as f64;
     let memory = peak_of(|| launch.run())?.map(|extra| 1.0 + extra as f64 / tensors);
-    let timing = time(args, || Ok(launch.time()?))?;
+    let samples = time(args, || Ok(launch.time()?))?;
     let after = check::<FusedMessage>(launch.as_mut(), &oracle, case.dtype, known)?;
     let cost = cost(&variant, &problem, case.dtype);
-    let floors = roof.map(|roof| {
-        (1e9 * cost.flops as f64 / roof.flops(case.dtype), 1e9 * cost.compulsory_bytes as f64 / roof.bytes)
-    });
+    let floor = Floor { flops: cost.flops, bytes: cost.compulsory_bytes };
     Ok(Row {
         case: case.name.clone(),
         variant: variant.id(),
         dtype: case.dtype,
-        ns_per_edge: timing.median_ns / problem.n_edges.max(1) as f64,
+        ns_per_edge: samples.timing.median_ns / problem.n_edges.max(1) as f64,
+        floor: Some(floor),
         problem,
         config,
-        timing,
-        floor_ns: floors.map(|(flops, bytes)| flops.max(bytes)),
-        bound: floors.map(|(flops, bytes)| if flops > bytes { "FLOPs" } else { "bytes" }.to_owned()),
+        samples,
+        floor_ns: None,
+        bound: None,
         rel_error: before.max(after),
         memory,
-    })
+    }
+    .under(roof))
 }
 
-/// Takes samples for as long as is asked for, at least five.
-fn time(args: &BenchArgs, mut sample: impl FnMut() -> Result<Duration>) -> Result<Timing> {
-    let (begin, mut samples) = (Instant::now(), Vec::new());
-    let time = Duration::from_secs_f64(args.seconds);
-    while samples.len() < 5 || (begin.elapsed() < time && samples.len() < 100_000) {
-        samples.push(u64::try_from(sample()?.as_nanos()).unwrap_or(u64::MAX));
+/// The most samples of a block, and how long it goes on; one sample is taken in any case.
+const BLOCK: (usize, Duration) = (32, Duration::from_millis(10));
+/// The fewest blocks.
+const FEWEST_BLOCKS: usize = 5;
+
+/// A few consecutive samples in ns.
+fn block_of(sample: &mut impl FnMut() -> Result<Duration>) -> Result<Vec<u64>> {
+    let (begin, mut block) = (Instant::now(), Vec::new());
+    while block.is_empty() || (block.len() < BLOCK.0 && begin.elapsed() < BLOCK.1) {
+        // A coarse clock may say 0, of which there is no ratio.
+        block.push(u64::try_from(sample()?.as_nanos()).unwrap_or(u64::MAX).max(1));
+    }
+    Ok(block)
+}
+
+/// Takes samples for as long as is asked for, at least five blocks; or when it is asked for them.
+fn time(args: &BenchArgs, mut sample: impl FnMut() -> Result<Duration>) -> Result<Samples> {
+    if args.serve {
+        return apart::serve(sample);
+    }
+    let (begin, mut blocks) = (Instant::now(), Vec::new());
+    let time = Duration::from_secs_f64(args.seconds());
+    while blocks.len() < FEWEST_BLOCKS || (begin.elapsed() < time && blocks.len() < 10_000) {
+        blocks.push(block_of(&mut sample)?);
         if interrupt::raised() {
             break;
         }
     }
-    Timing::of(&samples).ok_or_else(|| Failure::fault("no sample was taken"))
+    Samples::of(vec![blocks])
 }
 
 /// One receiver of so many is compared with the oracle.
-fn checked_step(inputs: &Inputs<f64>) -> usize {
+pub(super) fn checked_step(inputs: &Inputs<f64>) -> usize {
     inputs.n_atoms.div_ceil(CHECKED_ROWS).max(1)
 }
 
 /// The same atoms with the edges of every `step`-th receiver alone.
-fn some_receivers(inputs: &Inputs<f64>, step: usize) -> Inputs<f64> {
+pub(super) fn some_receivers(inputs: &Inputs<f64>, step: usize) -> Inputs<f64> {
     let mut part = Inputs { row_ptr: vec![0], sender: Vec::new(), edge_vec: Vec::new(), ..inputs.clone() };
     for row in 0..inputs.n_atoms {
         if row % step == 0 {
@@ -428,7 +492,7 @@ fn some_receivers(inputs: &Inputs<f64>, step: usize) -> Inputs<f64> {
 }
 
 /// Zeros in all finite outputs but those of every `step`-th receiver: of the others it is known that they were written.
-fn mask(outputs: &mut Outputs<f64>, n_atoms: usize, step: usize) {
+pub(super) fn mask(outputs: &mut Outputs<f64>, n_atoms: usize, step: usize) {
     for values in [&mut outputs.nodes, &mut outputs.vectors] {
         let per_row = values.len() / n_atoms.max(1);
         for (row, values) in values.chunks_exact_mut(per_row.max(1)).enumerate() {
@@ -473,7 +537,7 @@ fn tensor_bytes(inputs: &Inputs<f64>, dtype: Dtype) -> usize {
 }
 
 /// Bytes that become resident while something runs, at their peak; `None` where the system does not say.
-fn peak_of(run: impl FnOnce() -> std::result::Result<(), LaunchError>) -> Result<Option<usize>> {
+pub(super) fn peak_of(run: impl FnOnce() -> std::result::Result<(), LaunchError>) -> Result<Option<usize>> {
     let status = |field: &str| -> Option<usize> {
         let text = fs::read_to_string("/proc/self/status").ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix(field))?;
@@ -490,82 +554,4 @@ fn peak_of(run: impl FnOnce() -> std::result::Result<(), LaunchError>) -> Result
 
 fn export(path: &Path, bytes: &[u8]) -> Result<()> {
     ff_tables::fs::replace(path, bytes).map_err(|e| Failure::input(format!("cannot write {}: {e}", path.display())))
-}
-
-fn show(rows: &[Row], screen: &Screen) -> Result<()> {
-    let header = [
-        "CASE",
-        "DTYPE",
-        "ATOMS",
-        "EDGES",
-        "MEDIAN ms",
-        "±",
-        "ns/EDGE",
-        "FLOOR ms",
-        "BOUND",
-        "× FLOOR",
-        "MEMORY",
-        "ERROR",
-    ];
-    let mut table = Vec::new();
-    for row in rows {
-        let ms = |ns: f64| format!("{:.3}", ns / 1e6);
-        table.push(vec![
-            row.case.clone(),
-            row.dtype.to_string(),
-            row.problem.n_atoms.to_string(),
-            row.problem.n_edges.to_string(),
-            ms(row.timing.median_ns),
-            ms(row.timing.spread_ns),
-            format!("{:.1}", row.ns_per_edge),
-            row.floor_ns.map_or("-".to_owned(), ms),
-            row.bound.clone().unwrap_or_else(|| "-".to_owned()),
-            row.floor_ns.map_or("-".to_owned(), |floor| format!("{:.2}", row.timing.median_ns / floor)),
-            row.memory.map_or("-".to_owned(), |m| format!("{m:.2}")),
-            format!("{:.1e}", row.rel_error),
-        ]);
-    }
-    columns(&header, &table, "llrrrrrrlrrr").into_iter().try_for_each(|line| screen.line(line))
-}
-
-fn read_report(path: &Path) -> Result<Report> {
-    let text = fs::read_to_string(path).map_err(|e| Failure::input(format!("cannot read {}: {e}", path.display())))?;
-    let report: Report = serde_json::from_str(&text)
-        .map_err(|e| Failure::input(format!("{}: {e}, expected the JSON of `forgefield bench`", path.display())))?;
-    if report.schema != SCHEMA_VERSION {
-        let found = report.schema;
-        return Err(Failure::input(format!("{}: schema {found}, expected {SCHEMA_VERSION}", path.display())));
-    }
-    Ok(report)
-}
-
-/// Ends with 1 where a case became slower than the threshold and the difference is more than noise.
-fn judge(old: &Report, new: &Report, fail_over: f64, screen: &Screen) -> Result<()> {
-    if old.device.slug != new.device.slug || old.threads != new.threads {
-        return Err(Failure::input(format!(
-            "the old results are of {} with {} threads, these of {} with {}: nothing to compare",
-            old.device.slug, old.threads, new.device.slug, new.threads
-        )));
-    }
-    let (mut compared, mut slower) = (0, Vec::new());
-    for row in &new.rows {
-        let Some(before) = old.rows.iter().find(|b| b.case == row.case && b.dtype == row.dtype) else {
-            screen.say(format!("{}: not in the old results", row.case));
-            continue;
-        };
-        compared += 1;
-        let ratio = row.timing.median_ns / before.timing.median_ns;
-        let real = !row.timing.ties(&before.timing);
-        screen.line(format!("{}: {ratio:.3} of the old time{}", row.case, if real { "" } else { ", a tie" }))?;
-        if real && ratio > 1.0 + fail_over {
-            slower.push(format!("{} ({ratio:.3})", row.case));
-        }
-    }
-    match (compared, slower.is_empty()) {
-        (0, _) => Err(Failure::unmet("no case is in both results")),
-        (_, true) => Ok(()),
-        (_, false) => {
-            Err(Failure::unmet(format!("slower by more than {:.1} %: {}", 100.0 * fail_over, slower.join(", "))))
-        }
-    }
 }

@@ -68,6 +68,8 @@ pub fn occupancy(version: u16, registers: u32, shared: u32, units: u32) -> Optio
 pub struct Part {
     /// Its name.
     pub name: &'static str,
+    /// What the driver calls it.
+    reported: &'static str,
     /// Compute capability.
     pub version: u16,
     /// FLOP/s in f32 and f64.
@@ -89,6 +91,7 @@ impl Part {
 pub const PARTS_KNOWN: &[Part] = &[
     Part {
         name: "A100 SXM 80 GB",
+        reported: "NVIDIA A100-SXM4-80GB",
         version: 80,
         flops: [19.5e12, 9.7e12],
         bandwidth: 2.039e12,
@@ -96,6 +99,7 @@ pub const PARTS_KNOWN: &[Part] = &[
     },
     Part {
         name: "H100 SXM",
+        reported: "NVIDIA H100 80GB HBM3",
         version: 90,
         flops: [67e12, 34e12],
         bandwidth: 3.35e12,
@@ -103,12 +107,18 @@ pub const PARTS_KNOWN: &[Part] = &[
     },
     Part {
         name: "H200 SXM",
+        reported: "NVIDIA H200",
         version: 90,
         flops: [67e12, 34e12],
         bandwidth: 4.8e12,
         source: "NVIDIA H200 Tensor Core GPU datasheet",
     },
 ];
+
+/// The part that the driver calls so.
+pub fn reported_as(name: &str) -> Option<&'static Part> {
+    PARTS_KNOWN.iter().find(|part| part.reported == name)
+}
 
 #[cfg(test)]
 mod tests {

@@ -267,12 +267,12 @@ impl AllSpaces {
         })
     }
 
-    /// The space of a subject's cube kernels: none for `force_scatter`, and for the backwards, which take the configuration
-    /// of their forward.
+    /// The space whose corners of a subject's cube kernels are compiled too: none for `force_scatter` and the backwards, whose
+    /// many kernels are compiled at their defaults.
     pub fn of(&self, subject: &Subject) -> Option<&Space> {
         let found = match subject {
-            Subject::Message(variant, 0) => self.messages.get(Target::Cube, Part::Reduction(variant.reduction)),
-            Subject::List(variant) => self.lists.get(Target::Cube, Part::Strategy(variant.strategy)),
+            Subject::Message(variant, 0) => self.messages.get(Target::Cube, Part::Reduction(variant.reduction), 0),
+            Subject::List(variant) => self.lists.get(Target::Cube, Part::Strategy(variant.strategy), 0),
             Subject::Message(..) | Subject::Scatter(..) => return None,
         };
         found.ok()

@@ -130,6 +130,4 @@ fn force_scatter_is_gated_in_three_orders() {
     run(dir, "verify --op force_scatter --order 0,1,2 --runtime host")
         .expect(0, &["force_scatter gather order 2", "passed: 252 passed, 0 failed, 0 skipped, 0 unsupported"]);
     run(dir, "verify --variant atomic --runtime host --dtype f32").expect(0, &["passed: 21 passed, 0 failed"]);
-    run(dir, "tune --op force_scatter --out out").expect(2, &["`tune` does not know op `force_scatter` yet"]);
-    run(dir, "tune --variant gather --out out").expect(2, &["`tune` does not know the variants gather"]);
 }

@@ -13,7 +13,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{CHECKED_ROWS, Peak, Row, check, compare, export, peak_of, tables, time};
+use super::{CHECKED_ROWS, Floor, Peak, Row, check, compare, export, peak_of, tables, time};
 use crate::commands::eval::choose;
 use crate::failure::{Failure, Result};
 use crate::options::BenchArgs;
@@ -95,7 +95,7 @@ impl Case {
 }
 
 /// Random atoms that keep some distance, in no order, at the density of water in periodic cubes.
-fn liquids(n_atoms: usize, n_systems: usize) -> Inputs<f64> {
+pub fn liquids(n_atoms: usize, n_systems: usize) -> Inputs<f64> {
     let mut rng = ChaCha8Rng::seed_from_u64(n_atoms as u64);
     let length = (n_atoms as f64 / DENSITY).cbrt();
     let sites = (1..).find(|n: &usize| n.pow(3) >= n_atoms).unwrap_or(1);
@@ -168,7 +168,7 @@ pub fn measure(
     // Moved, and less than half the skin.
     let moved: Vec<f64> = inputs.positions.iter().map(|x| x + 0.1 * SKIN).collect();
     let mut there = false;
-    let timing = time(args, || {
+    let samples = time(args, || {
         Ok(match case.calls {
             Calls::Update => {
                 let Some(kept) = &mut kept else { return Err(Failure::fault("no list was kept")) };
@@ -204,13 +204,15 @@ pub fn measure(
         case: case.name.clone(),
         variant: case.variant.id(),
         dtype: case.dtype,
-        ns_per_edge: timing.median_ns / problem.n_edges.max(1) as f64,
+        ns_per_edge: samples.timing.median_ns / problem.n_edges.max(1) as f64,
         problem,
         config,
-        timing,
-        floor_ns: roof.map(|roof| 1e9 * bytes as f64 / roof.bytes),
-        bound: roof.map(|_| "bytes".to_owned()),
+        samples,
+        floor: Some(Floor { flops: 0, bytes }),
+        floor_ns: None,
+        bound: None,
         rel_error: before.max(after),
         memory,
-    })
+    }
+    .under(roof))
 }
