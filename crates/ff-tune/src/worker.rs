@@ -97,16 +97,17 @@ impl Watch {
 
     /// What is wrong now.
     fn look(&self) -> Option<Failure> {
-        let due = self.due_ms.load(Ordering::Relaxed);
-        if due != 0 && millis(self.begin.elapsed()) > due {
-            let allowed = Duration::from_millis(self.allowed_ms.load(Ordering::Relaxed));
-            return Some(Failure::new(Verdict::Timeout, format!("one call did not end, allowed {allowed:.1?}")));
-        }
-        let (allowed, found) = (self.memory?, resident()?);
         let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-        (found > allowed).then(|| {
+        // First, since what takes all memory takes its time too.
+        if let Some((allowed, found)) = self.memory.zip(resident()).filter(|(allowed, found)| found > allowed) {
             let (found, allowed) = (gib(found), gib(allowed));
-            Failure::new(Verdict::Runtime, format!("took {found:.2} GiB of memory, allowed {allowed:.2} GiB"))
+            let reason = format!("took {found:.2} GiB of memory, allowed {allowed:.2} GiB");
+            return Some(Failure::new(Verdict::Runtime, reason));
+        }
+        let due = self.due_ms.load(Ordering::Relaxed);
+        (due != 0 && millis(self.begin.elapsed()) > due).then(|| {
+            let allowed = Duration::from_millis(self.allowed_ms.load(Ordering::Relaxed));
+            Failure::new(Verdict::Timeout, format!("one call did not end, allowed {allowed:.1?}"))
         })
     }
 }
