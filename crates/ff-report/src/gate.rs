@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ff_spec::{Dtype, RuntimeKind};
+use ff_spec::{Dtype, RuntimeKind, kernel_name};
 use ff_testkit::gate::GateSummary;
 use serde::Serialize;
 
@@ -49,7 +49,7 @@ impl Checked {
     pub(crate) fn of(summaries: &[GateSummary]) -> Vec<Self> {
         let mut groups: BTreeMap<Group, (Self, BTreeSet<String>)> = BTreeMap::new();
         for row in summaries.iter().flat_map(|summary| &summary.cases) {
-            let family = family(&row.op, &row.variant);
+            let family = kernel_name(&family(&row.op, &row.variant), row.order);
             let key = (row.op.clone(), family.clone(), row.order, row.runtime, row.dtype);
             let (group, reasons) = groups.entry(key).or_insert_with(|| {
                 let checked = Self {
@@ -141,7 +141,7 @@ impl PassedFamily {
     pub(crate) fn of(passes: &[Passed]) -> Vec<Self> {
         let mut groups: BTreeMap<(String, String, u8, String), Self> = BTreeMap::new();
         for pass in passes {
-            let family = family(&pass.op, &pass.variant);
+            let family = kernel_name(&family(&pass.op, &pass.variant), pass.order);
             let key = (pass.op.clone(), family.clone(), pass.order, pass.device.clone());
             let group = groups.entry(key).or_insert_with(|| Self {
                 op: pass.op.clone(),

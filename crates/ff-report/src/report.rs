@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use ff_spec::{
     CellList, DeviceId, Dtype, ForceScatter, FusedMessage, Limits, Op, Problem, RuntimeKind, SCHEMA_VERSION,
+    kernel_name,
 };
 use ff_tables::Table;
 use ff_testkit::gate::GateSummary;
@@ -44,7 +45,9 @@ pub struct Subject {
     pub op: String,
     /// Variant id.
     pub variant: String,
-    /// The variant's family.
+    /// Derivative order.
+    pub order: u8,
+    /// The variant's family, by [`kernel_name`].
     pub family: String,
     /// Its sizes.
     pub problem: Problem,
@@ -219,11 +222,18 @@ impl Known {
     }
 }
 
-pub(crate) fn subject(op: &str, variant: &str, problem: &Problem, dtype: Dtype, device: usize) -> Subject {
+pub(crate) fn subject(
+    op: &str,
+    (variant, order): (&str, u8),
+    problem: &Problem,
+    dtype: Dtype,
+    device: usize,
+) -> Subject {
     Subject {
         op: op.to_owned(),
         variant: variant.to_owned(),
-        family: family(op, variant),
+        order,
+        family: kernel_name(&family(op, variant), order),
         problem: problem.clone(),
         dtype,
         device,

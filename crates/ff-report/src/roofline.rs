@@ -111,7 +111,9 @@ pub(crate) fn roofs(benches: &[Bench], known: &mut Known, documented: impl Fn(&D
 /// Points of what was tuned and of what was benched, where FLOPs and bytes are counted.
 pub(crate) fn points(searches: &[Search], benches: &[Bench], roofs: &[Roof], known: &mut Known) -> Vec<Point> {
     let mut found = Vec::new();
-    for search in searches.iter().filter(|search| search.subject.op == FusedMessage::NAME) {
+    // Of backwards only a bench says which gradients it asked for, so only it counts them.
+    let forward = |search: &&Search| search.subject.op == FusedMessage::NAME && search.subject.order == 0;
+    for search in searches.iter().filter(forward) {
         let (Some(gain), Ok(variant)) = (&search.gain, search.subject.variant.parse()) else { continue };
         let cost = cost(&variant, &search.subject.problem, search.subject.dtype);
         let counted = Counted { flops: cost.flops, bytes: cost.compulsory_bytes, ns: gain.ns };
@@ -121,7 +123,7 @@ pub(crate) fn points(searches: &[Search], benches: &[Bench], roofs: &[Roof], kno
         let device = known.place(&bench.device);
         for row in &bench.rows {
             let Some(counted) = counted(row) else { continue };
-            let subject = subject(row.op(), &row.variant, &row.problem, row.dtype, device);
+            let subject = subject(row.op(), (&row.variant, 0), &row.problem, row.dtype, device);
             found.extend(point(subject, &format!("bench {}", row.case), row.config.to_string(), counted, roofs));
         }
     }

@@ -160,8 +160,8 @@ impl Search {
 
 /// Whether a record is one of a search.
 fn is_of(record: &Record, search: &Recorded) -> bool {
-    let same = (&record.kernel_hash, &record.variant, &record.compiler, record.dtype)
-        == (&search.kernel_hash, &search.variant, &search.compiler, search.dtype);
+    let same = (&record.kernel_hash, &record.variant, record.order, &record.compiler, record.dtype)
+        == (&search.kernel_hash, &search.variant, search.order, &search.compiler, search.dtype);
     same && record.problem == search.problem && record.device == search.device
 }
 

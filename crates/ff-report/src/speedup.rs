@@ -184,7 +184,8 @@ pub(crate) fn all(searches: &[Search], tables: &[Table], known: &mut Known) -> V
     for table in tables.iter().filter(|table| !table.device.software) {
         let device = known.place(&table.device);
         for entry in table.entries() {
-            let subject = subject(&table.op, &entry.variant, &entry.problem, entry.key.dtype, device);
+            let subject =
+                subject(&table.op, (&entry.variant, entry.key.order), &entry.problem, entry.key.dtype, device);
             let by = |over, over_ns: f64| Speedup {
                 subject: subject.clone(),
                 over,
