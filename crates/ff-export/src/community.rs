@@ -1,7 +1,7 @@
 //! The two formats that other auto-tuners read.
 
 use ff_tune::measure::Timing;
-use ff_tune::{Points, Record, Recorded, Verdict};
+use ff_tune::{Points, Record, Recorded, Times, Verdict};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -12,8 +12,9 @@ const NS_PER_MS: f64 = 1e6;
 
 /// A cache file of Kernel Tuner. `problem_size` is atoms, edges and features.
 ///
-/// A configuration that was eliminated has the time of the samples it got. Times of compilation, verification, strategy and
-/// framework are not recorded apart and are 0; `benchmark_time` is the sum of the samples.
+/// A configuration that was eliminated has the time of the samples it got. Records of earlier versions do not say what they
+/// took: there `benchmark_time` is the sum of the samples, and times of compilation, verification, strategy and framework
+/// are 0.
 ///
 /// # Errors
 /// [`ExportError`].
@@ -24,7 +25,7 @@ pub fn kernel_tuner(search: &Recorded) -> Result<String, ExportError> {
     let problem = &search.problem;
     let head = json!({
         "device_name": search.device.name,
-        "kernel_name": format!("{}_{}", search.variant, search.dtype),
+        "kernel_name": format!("{}_{}", search.kernel(), search.dtype),
         "problem_size": [problem.n_atoms, problem.n_edges, problem.features],
         "tune_params_keys": keys,
         "tune_params": parameters,
@@ -66,12 +67,15 @@ fn cached(record: &Record) -> Result<Map<String, Value>, ExportError> {
             entry.insert("time".to_owned(), json!(error));
         }
     }
-    for name in ["compile_time", "verification_time"] {
-        entry.insert(name.to_owned(), json!(0.0));
-    }
-    entry.insert("benchmark_time".to_owned(), json!(milliseconds(record).iter().sum::<f64>()));
-    for name in ["strategy_time", "framework_time"] {
-        entry.insert(name.to_owned(), json!(0.0));
+    let times = times(record);
+    for (name, ns) in [
+        ("compile_time", times.compile_ns),
+        ("verification_time", times.gate_ns),
+        ("benchmark_time", times.benchmark_ns),
+        ("strategy_time", times.strategy_ns),
+        ("framework_time", times.framework_ns),
+    ] {
+        entry.insert(name.to_owned(), json!(ns as f64 / NS_PER_MS));
     }
     entry.insert("timestamp".to_owned(), json!(timestamp(record)?));
     Ok(entry)
@@ -115,17 +119,18 @@ fn result(record: &Record) -> Result<Value, ExportError> {
     if let Some(reason) = &record.reason {
         measurements.push(json!({ "name": "reason", "value": reason, "unit": "" }));
     }
+    let times = times(record);
     let gated = record.evidence.is_some() && record.verdict != Verdict::Correctness;
     Ok(json!({
         "timestamp": timestamp(record)?,
         "configuration": record.config,
         "objectives": ["time"],
         "times": {
-            "compilation_time": 0.0,
+            "compilation_time": times.compile_ns as f64 / NS_PER_MS,
             "runtimes": milliseconds(record),
-            "framework": 0.0,
-            "search_algorithm": 0.0,
-            "validation": 0.0,
+            "framework": times.framework_ns as f64 / NS_PER_MS,
+            "search_algorithm": times.strategy_ns as f64 / NS_PER_MS,
+            "validation": times.gate_ns as f64 / NS_PER_MS,
         },
         "invalidity": invalidity,
         "correctness": if gated { 1.0 } else { 0.0 },
@@ -140,9 +145,15 @@ fn points(search: &Recorded) -> Result<Points, ExportError> {
         return Err(ExportError::Empty);
     }
     Points::of(&configs).map_err(|reason| ExportError::Parameters {
-        search: format!("{} {} on `{}`", search.variant, search.dtype, search.problem.name),
+        search: format!("{} {} on `{}`", search.kernel(), search.dtype, search.problem.name),
         reason,
     })
+}
+
+/// What a record took; of one that does not say, what its samples took.
+fn times(record: &Record) -> Times {
+    let samples = || Times { benchmark_ns: record.samples_ns.iter().sum(), ..Times::default() };
+    record.times.unwrap_or_else(samples)
 }
 
 fn milliseconds(record: &Record) -> Vec<f64> {
@@ -194,6 +205,12 @@ mod tests {
         assert_eq!(entries["128,4"]["time"], "InvalidConfig");
         assert_eq!(entries["128,1"]["time"], json!(2e-6), "of the final");
         assert_eq!(entries["128,1"]["timestamp"], "1970-01-01T00:00:01Z");
+        let of = |key: &str| {
+            ["compile", "verification", "benchmark", "strategy", "framework"]
+                .map(|name| entries[key][format!("{name}_time")].as_f64().expect("a time"))
+        };
+        assert_eq!(of("512,4"), [1.0, 2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(of("128,1"), [0.0, 0.0, 8e-6, 0.0, 0.0], "a record of an earlier version: 2, 2 and 4 ns");
     }
 
     #[test]
@@ -209,6 +226,10 @@ mod tests {
             let config = json!({ "edges_per_task": edges, "unroll": unroll });
             results.iter().find(|r| r["configuration"] == config).expect("there").clone()
         };
+        let times = &of(512, 4)["times"];
+        let of_times = |name: &str| times[name].as_f64().expect("a time");
+        let found = ["compilation_time", "validation", "search_algorithm", "framework"].map(of_times);
+        assert_eq!(found, [1.0, 2.0, 4.0, 5.0]);
         let (best, wrong, refused) = (of(128, 1), of(512, 4), of(128, 4));
         assert_eq!((&best["invalidity"], &best["correctness"]), (&json!("correct"), &json!(1.0)));
         assert_eq!(best["measurements"][0], json!({ "name": "time", "value": 2e-6, "unit": "ms" }));

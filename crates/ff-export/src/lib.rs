@@ -5,6 +5,7 @@
 //! | [`kernel_tuner`] | a cache file of Kernel Tuner, for its simulation mode and its dashboard | one search |
 //! | [`t4`] | results in the auto-tuning community's T4 schema 1.0.0 | one search |
 //! | [`csv`], [`parquet`] | a tidy table, one row per sample | any records |
+//! | [`table`] | the same two of any columns | what other crates tabulate |
 //! | [`bencher`] | Bencher metric format | the best of every search |
 //!
 //! A search is one kernel on one problem, device and compiler ([`Recorded`]); the result of a configuration is its final, else
@@ -13,6 +14,7 @@
 
 mod community;
 mod metrics;
+pub mod table;
 mod tidy;
 
 pub use community::{kernel_tuner, t4};

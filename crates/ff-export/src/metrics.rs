@@ -18,8 +18,8 @@ pub fn bencher(searches: &[Recorded]) -> Result<String, ExportError> {
         let Some((config, _)) = search.best() else { continue };
         let samples = search.results[config].samples_ns.iter().map(|ns| *ns as f64);
         let Some(Quartiles { lower, median, upper }) = Quartiles::of(samples.collect()) else { continue };
-        let Recorded { variant, dtype, problem, device, .. } = search;
-        let name = format!("{variant}/{dtype}/{}/{}", problem.name, device.slug);
+        let Recorded { dtype, problem, device, .. } = search;
+        let name = format!("{}/{dtype}/{}/{}", search.kernel(), problem.name, device.slug);
         let latency = json!({ "value": median, "lower_value": lower, "upper_value": upper });
         metrics.insert(name, json!({ "latency": latency }));
     }

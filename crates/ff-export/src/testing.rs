@@ -2,7 +2,7 @@
 
 use ff_spec::{Atomics, Clock, DeviceId, Dtype, LaunchConfig, Limits, Problem, RuntimeKind, SCHEMA_VERSION};
 use ff_tables::Evidence;
-use ff_tune::{Record, Stage, Verdict};
+use ff_tune::{Record, Stage, Times, Verdict};
 
 pub(crate) fn records() -> Vec<Record> {
     let device = DeviceId {
@@ -31,6 +31,7 @@ pub(crate) fn records() -> Vec<Record> {
     let record = |edges: u32, unroll: u32, stage, samples_ns: Vec<u64>, verdict, reason: Option<&str>| Record {
         schema: SCHEMA_VERSION,
         op: "fused_message".to_owned(),
+        order: 0,
         variant: "painn_linear_gaussian_cosine_receiver".to_owned(),
         kernel_hash: "abc".to_owned(),
         config: LaunchConfig::from([("edges_per_task", edges), ("unroll", unroll)]),
@@ -50,6 +51,14 @@ pub(crate) fn records() -> Vec<Record> {
         samples_ns,
         verdict,
         reason: reason.map(str::to_owned),
+        // Ms, so that they are told apart; the others are of an earlier version.
+        times: (edges == 512 && unroll == 4).then_some(Times {
+            compile_ns: 1_000_000,
+            gate_ns: 2_000_000,
+            benchmark_ns: 3_000_000,
+            strategy_ns: 4_000_000,
+            framework_ns: 5_000_000,
+        }),
         seed: 7,
         unix_time: 1,
     };

@@ -1,29 +1,11 @@
 //! Tidy tables: one row per sample, columns named with their unit.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use ff_tune::Record;
-use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical};
-use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, DoubleType, Int64Type};
-use parquet::file::properties::WriterProperties;
-use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
-use parquet::schema::types::Type;
+use ff_tune::{Record, Times};
 
 use crate::ExportError;
-
-/// The cells of a column; `None` where there is nothing to say.
-enum Cells {
-    Text(Vec<Option<String>>),
-    Count(Vec<Option<u64>>),
-    Number(Vec<Option<f64>>),
-    Truth(Vec<Option<bool>>),
-}
-
-struct Column {
-    name: String,
-    cells: Cells,
-}
+use crate::table::{self, Cells, Column};
 
 /// A row: a record, the round and the place of one of its samples, and that sample, ns.
 struct Row<'a> {
@@ -47,16 +29,14 @@ fn rows(records: &[Record]) -> Vec<Row<'_>> {
     rows
 }
 
-fn columns(records: &[Record]) -> Result<Vec<Column>, ExportError> {
-    if records.is_empty() {
-        return Err(ExportError::Empty);
-    }
+fn columns(records: &[Record]) -> Vec<Column> {
     let rows = rows(records);
     let mut columns = Vec::new();
     let mut add = |name: &str, cells: Cells| columns.push(Column { name: name.to_owned(), cells });
     let text = |get: &dyn Fn(&Record) -> String| Cells::Text(rows.iter().map(|r| Some(get(r.record))).collect());
     let count = |get: &dyn Fn(&Record) -> u64| Cells::Count(rows.iter().map(|r| Some(get(r.record))).collect());
     add("op", text(&|r| r.op.clone()));
+    add("order", count(&|r| r.order.into()));
     add("variant", text(&|r| r.variant.clone()));
     add("kernel_hash", text(&|r| r.kernel_hash.clone()));
     add("dtype", text(&|r| r.dtype.to_string()));
@@ -88,12 +68,21 @@ fn columns(records: &[Record]) -> Result<Vec<Column>, ExportError> {
     };
     add("rel_error", error(&|e| e.rel_error));
     add("max_abs_error", error(&|e| e.max_abs_error));
+    for (name, get) in [
+        ("compile_ns", (|t| t.compile_ns) as fn(&Times) -> u64),
+        ("gate_ns", |t| t.gate_ns),
+        ("benchmark_ns", |t| t.benchmark_ns),
+        ("strategy_ns", |t| t.strategy_ns),
+        ("framework_ns", |t| t.framework_ns),
+    ] {
+        add(name, Cells::Count(rows.iter().map(|r| r.record.times.as_ref().map(get)).collect()));
+    }
     add("seed", count(&|r| r.seed));
     add("unix_time_s", count(&|r| r.unix_time));
     add("round", Cells::Count(rows.iter().map(|r| r.round).collect()));
     add("sample", Cells::Count(rows.iter().map(|r| r.sample.map(|(place, _)| place)).collect()));
     add("time_ns", Cells::Count(rows.iter().map(|r| r.sample.map(|(_, ns)| ns)).collect()));
-    Ok(columns)
+    columns
 }
 
 /// The name of a plain variant, as records spell it.
@@ -106,20 +95,7 @@ fn word(value: &impl serde::Serialize) -> String {
 /// # Errors
 /// [`ExportError`].
 pub fn csv(records: &[Record]) -> Result<Vec<u8>, ExportError> {
-    let refused = |e: &dyn ToString| ExportError::Writer { format: "CSV", reason: e.to_string() };
-    let columns = columns(records)?;
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(columns.iter().map(|c| &c.name)).map_err(|e| refused(&e))?;
-    for row in 0..rows(records).len() {
-        let cells = columns.iter().map(|column| match &column.cells {
-            Cells::Text(cells) => cells[row].clone(),
-            Cells::Count(cells) => cells[row].map(|v| v.to_string()),
-            Cells::Number(cells) => cells[row].map(|v| v.to_string()),
-            Cells::Truth(cells) => cells[row].map(|v| v.to_string()),
-        });
-        writer.write_record(cells.map(Option::unwrap_or_default)).map_err(|e| refused(&e))?;
-    }
-    writer.into_inner().map_err(|e| refused(&e))
+    table::csv(&columns(records))
 }
 
 /// All records as Parquet, one row group, compressed with Snappy.
@@ -127,53 +103,7 @@ pub fn csv(records: &[Record]) -> Result<Vec<u8>, ExportError> {
 /// # Errors
 /// [`ExportError`].
 pub fn parquet(records: &[Record]) -> Result<Vec<u8>, ExportError> {
-    let refused = |e: parquet::errors::ParquetError| ExportError::Writer { format: "Parquet", reason: e.to_string() };
-    let columns = columns(records)?;
-    let fields: Result<Vec<_>, _> = columns.iter().map(|column| field(column).map(Arc::new)).collect();
-    let schema = Type::group_type_builder("samples").with_fields(fields.map_err(refused)?).build().map_err(refused)?;
-    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
-    let mut bytes = Vec::new();
-    let mut file = SerializedFileWriter::new(&mut bytes, Arc::new(schema), Arc::new(properties)).map_err(refused)?;
-    let mut group = file.next_row_group().map_err(refused)?;
-    for column in &columns {
-        let Some(mut writer) = group.next_column().map_err(refused)? else { break };
-        match &column.cells {
-            Cells::Text(cells) => {
-                let bytes = |text: &String| ByteArray::from(text.as_bytes().to_vec());
-                write::<ByteArrayType, _>(&mut writer, cells, bytes)
-            }
-            // Parquet's unsigned numbers are kept as the bits of signed ones.
-            Cells::Count(cells) => write::<Int64Type, _>(&mut writer, cells, |v| *v as i64),
-            Cells::Number(cells) => write::<DoubleType, _>(&mut writer, cells, |v| *v),
-            Cells::Truth(cells) => write::<BoolType, _>(&mut writer, cells, |v| *v),
-        }
-        .map_err(refused)?;
-        writer.close().map_err(refused)?;
-    }
-    group.close().map_err(refused)?;
-    file.close().map_err(refused)?;
-    Ok(bytes)
-}
-
-fn field(column: &Column) -> Result<Type, parquet::errors::ParquetError> {
-    let (physical, logical) = match column.cells {
-        Cells::Text(_) => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
-        Cells::Count(_) => (Physical::INT64, Some(LogicalType::integer(64, false))),
-        Cells::Number(_) => (Physical::DOUBLE, None),
-        Cells::Truth(_) => (Physical::BOOLEAN, None),
-    };
-    let field = Type::primitive_type_builder(&column.name, physical);
-    field.with_logical_type(logical).with_repetition(Repetition::OPTIONAL).build()
-}
-
-fn write<T: DataType, V>(
-    writer: &mut SerializedColumnWriter<'_>,
-    cells: &[Option<V>],
-    value: impl Fn(&V) -> T::T,
-) -> Result<usize, parquet::errors::ParquetError> {
-    let present: Vec<T::T> = cells.iter().flatten().map(value).collect();
-    let levels: Vec<i16> = cells.iter().map(|cell| i16::from(cell.is_some())).collect();
-    writer.typed::<T>().write_batch(&present, Some(&levels), None)
+    table::parquet("samples", &columns(records))
 }
 
 #[cfg(test)]

@@ -166,10 +166,7 @@ impl<B: CellListBackend> Neighbors<B> {
             cutoff: options.cutoff,
         };
         inputs.check().map_err(LaunchError::from)?;
-        if !(options.skin.is_finite() && options.skin >= 0.0) {
-            let error = ff_spec::cell_list::InputError::Cutoff { found: options.skin };
-            return Err(LaunchError::from(error).into());
-        }
+        Inputs::check_skin(options.skin).map_err(LaunchError::from)?;
         let id = B::device_id(&context.device);
         let problem = Inputs { cutoff: options.cutoff + options.skin, ..inputs.clone() }.estimate("");
         let query = ListQuery {

@@ -18,9 +18,10 @@ use std::sync::{Arc, OnceLock};
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{Int, Tensor};
 use ff_kernels::SenderList;
-use ff_kernels::force_scatter::{Registered, default_config, find};
-use ff_spec::force_scatter::{Reduction, Variant};
-use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, Problem, RuntimeKind};
+use ff_kernels::force_scatter::{Registered, cube_config, default_config, find, host_config};
+use ff_spec::force_scatter::{OP, Reduction, Variant};
+use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, Problem, RuntimeKind, TuneKey};
+use ff_tables::{Query, Table, select};
 
 use crate::dtype::spec_dtype;
 use crate::fused_message::{Context, FusedMessageBackend, Graph, OpError, by_sender, primitive, tensor};
@@ -145,7 +146,8 @@ pub struct ScatterPlan {
     device: DeviceId,
     variant: Variant,
     dtype: Dtype,
-    config: LaunchConfig,
+    /// By derivative order.
+    configs: [LaunchConfig; 3],
     n_atoms: usize,
     n_systems: usize,
     n_edges: usize,
@@ -155,6 +157,20 @@ impl ScatterPlan {
     fn registered(&self) -> Result<&'static Registered, LaunchError> {
         find(&self.variant).ok_or_else(|| LaunchError::UnknownVariant(self.variant.id()))
     }
+
+    /// The configuration of a derivative order.
+    fn config(&self, order: u8) -> &LaunchConfig {
+        &self.configs[usize::from(order)]
+    }
+}
+
+/// What a call is asked to use.
+#[derive(Clone, Copy, Debug)]
+pub struct ScatterOptions<'a> {
+    /// The kernel variant.
+    pub variant: Variant,
+    /// The tuning tables at hand, of which each order takes entries of its own; none means the default configurations.
+    pub tables: &'a [Table],
 }
 
 /// Atoms of each system as `system_ptr` [n_systems + 1], of a list whose edges join atoms of one system.
@@ -218,7 +234,7 @@ impl<B: FusedMessageBackend> Systems<B> {
 /// r_ij = x_j − x_i + S·H of every edge of `graph`, [n_edges, 3] in Å.
 ///
 /// `positions` is [n_atoms, 3] in Å; `offset` holds S·H of each edge, [n_edges, 3] in Å, and may depend on tensors itself. None
-/// stands for open systems.
+/// stands for open systems. It runs under the default configuration of [`force_scatter`].
 ///
 /// # Errors
 /// [`OpError`] for the first thing that does not fit.
@@ -236,7 +252,8 @@ pub fn edge_vec<B: ForceScatterBackend>(
     // One system will do: nothing is summed over it.
     let device = positions.device();
     let system_ptr = Tensor::<B, 1, Int>::from_data([0, graph.n_atoms() as i64], &device);
-    let (list, plan) = call::<B>(graph, system_ptr, Variant { reduction: Reduction::Gather }, context.dtype)?;
+    let options = ScatterOptions { variant: Variant { reduction: Reduction::Gather }, tables: &[] };
+    let (list, plan) = call::<B>(graph, system_ptr, &options, context.dtype)?;
     let differences = tensor::<B, 2>(B::edge_differences(&list, primitive(positions), &plan)?);
     Ok(match offset {
         Some(offset) => differences + offset,
@@ -281,14 +298,14 @@ pub fn force_scatter<B: ForceScatterBackend>(
     graph: &Graph<B>,
     edge_grad: Tensor<B, 2>,
     systems: &Systems<B>,
-    variant: Variant,
+    options: &ScatterOptions<'_>,
 ) -> Result<Forces<B>, OpError> {
     let context = context("edge_grad", &edge_grad)?;
     graph.check_list(&context)?;
     let shape = [graph.n_edges(), 3];
     context.float("edge_grad", &edge_grad, shape, "n_edges, 3")?;
     context.float("edge_vec", graph.edge_vec(), shape, "n_edges, 3")?;
-    let (list, plan) = call::<B>(graph, systems.system_ptr.clone(), variant, context.dtype)?;
+    let (list, plan) = call::<B>(graph, systems.system_ptr.clone(), options, context.dtype)?;
     let edges = EdgePrimitives { edge_vec: primitive(graph.edge_vec().clone()), edge_grad: primitive(edge_grad) };
     let SumPrimitives { forces, strain } = B::force_scatter(&list, edges, &plan)?;
     Ok(Forces { forces: tensor(forces), strain: tensor(strain) })
@@ -309,7 +326,7 @@ fn context<B: FusedMessageBackend, const D: usize>(
 fn call<B: FusedMessageBackend>(
     graph: &Graph<B>,
     system_ptr: Tensor<B, 1, Int>,
-    variant: Variant,
+    &ScatterOptions { variant, tables }: &ScatterOptions<'_>,
     dtype: Dtype,
 ) -> Result<(ListPrimitives<B>, Arc<ScatterPlan>), OpError> {
     let (n_atoms, n_edges, n_systems) = (graph.n_atoms(), graph.n_edges(), system_ptr.dims()[0] - 1);
@@ -319,7 +336,7 @@ fn call<B: FusedMessageBackend>(
         n_atoms: n_atoms as u64,
         n_systems: n_systems as u64,
         n_edges: n_edges as u64,
-        // Configurations do not depend on the rest.
+        // Configurations do not depend on the rest, and no table is keyed by it.
         max_degree: 0,
         features: 0,
         n_basis: 0,
@@ -337,8 +354,20 @@ fn call<B: FusedMessageBackend>(
         senders: graph.senders().clone(),
         by_sender,
     };
-    let config = default_config(&device, &variant, dtype, &problem);
-    Ok((list, Arc::new(ScatterPlan { device, variant, dtype, config, n_atoms, n_systems, n_edges })))
+    let configs = [0, 1, 2].map(|order| {
+        let query = Query {
+            op: OP,
+            device: &device,
+            template_hash: ff_kernels::generated::FORCE_SCATTER_TEMPLATE_HASH,
+            key: &TuneKey::new(&variant.id(), order, dtype, &problem),
+        };
+        let selection = select(tables, query, |config| match device.runtime {
+            RuntimeKind::Host => host_config(config).is_ok(),
+            _ => cube_config(&device.limits, config).is_ok(),
+        });
+        selection.config.unwrap_or_else(|| default_config(&device, &variant, dtype, &problem))
+    });
+    Ok((list, Arc::new(ScatterPlan { device, variant, dtype, configs, n_atoms, n_systems, n_edges })))
 }
 
 #[cfg(test)]

@@ -20,7 +20,9 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{Shape, Tensor, TensorMetadata, TensorPrimitive};
 use ff_kernels::fused_message::host::ReceiverOrder;
-use ff_kernels::fused_message::{Registered, SenderList, cube_config, default_config, find, host_config};
+use ff_kernels::fused_message::{
+    Registered, SenderList, cube_config, default_backward_config, default_config, find, host_config,
+};
 use ff_spec::fused_message::{InputError, Inputs, Message as MessageKind, OP, Radial, Reduction, Variant, Wanted};
 use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, Problem, RuntimeKind, TuneKey};
 use ff_tables::{Query, Selection, Table, select};
@@ -154,7 +156,8 @@ pub struct Plan {
     n_edges: usize,
     /// Everything of the inputs but their tensors, which are empty here.
     sizes: Inputs<f64>,
-    config: LaunchConfig,
+    /// By derivative order; those of the backwards where there is a graph.
+    configs: Vec<LaunchConfig>,
 }
 
 /// What a call is asked to use.
@@ -177,6 +180,8 @@ pub struct Message<B: Backend> {
     pub config: LaunchConfig,
     /// How it was found: exact device, same architecture or default, and why.
     pub selection: Selection,
+    /// The same of the first and the second backward, each from the entries of its own order; empty without a graph.
+    pub backwards: Vec<(LaunchConfig, Selection)>,
 }
 
 /// A call that cannot be made.
@@ -263,7 +268,8 @@ pub enum OpError {
 /// `nodes` is `x` [n_atoms, F] (cfconv) or `s` [n_atoms, 3F] (painn), `vectors` is `mu` [n_atoms, 3, F] (painn only).
 /// All floating-point tensors have one dtype, f32 or f64, and lie on one device. `radial` holds r_cut in Å and the
 /// parameters of the radial functions that `options.variant` names; of a tabulated filter r_cut alone. The launch
-/// configuration is the nearest that the tables hold for this device, else for its architecture, else the default.
+/// configuration of every order is the nearest that the tables hold of that order for this device, else for its architecture,
+/// else the default.
 /// Finiteness of the tensors is not checked, as that would wait for the device.
 ///
 /// # Errors
@@ -335,18 +341,27 @@ pub fn fused_message<B: FusedMessageBackend>(
     let device = B::device_id(&context.device);
     check_support(&device, dtype, variant)?;
     let problem = Problem { n_edges: n_edges as u64, ..sizes.problem("") };
-    let query = Query {
-        op: OP,
-        device: &device,
-        template_hash: ff_kernels::generated::FUSED_MESSAGE_TEMPLATE_HASH,
-        key: &TuneKey::new(&variant.family(), dtype, &problem),
+    let chosen = |order: u8| {
+        let query = Query {
+            op: OP,
+            device: &device,
+            template_hash: ff_kernels::generated::FUSED_MESSAGE_TEMPLATE_HASH,
+            key: &TuneKey::new(&variant.family(), order, dtype, &problem),
+        };
+        let selection = select(options.tables, query, |config| match device.runtime {
+            RuntimeKind::Host => host_config(config).is_ok(),
+            _ => cube_config(variant, dtype, &sizes, &problem, &device.limits, config).is_ok(),
+        });
+        let default = || match order {
+            0 => default_config(&device, variant, dtype, &problem),
+            _ => default_backward_config(&device, variant, order, dtype, &problem),
+        };
+        (selection.config.clone().unwrap_or_else(default), selection)
     };
-    let selection = select(options.tables, query, |config| match device.runtime {
-        RuntimeKind::Host => host_config(config).is_ok(),
-        _ => cube_config(variant, dtype, &sizes, &problem, &device.limits, config).is_ok(),
-    });
-    let config = selection.config.clone().unwrap_or_else(|| default_config(&device, variant, dtype, &problem));
-    let plan = Arc::new(Plan { registered, dtype, device, n_edges, sizes, config });
+    let (config, selection) = chosen(0);
+    let backwards: Vec<_> = if B::ad_enabled(&context.device) { [1, 2].map(chosen).to_vec() } else { Vec::new() };
+    let configs = [&config].into_iter().chain(backwards.iter().map(|(config, _)| config)).cloned().collect();
+    let plan = Arc::new(Plan { registered, dtype, device, n_edges, sizes, configs });
     let inputs = Primitives {
         row_ptr: graph.row_ptr().clone().into_primitive(),
         sender: graph.sender().clone().into_primitive(),
@@ -359,13 +374,20 @@ pub fn fused_message<B: FusedMessageBackend>(
         by_sender: graph.by_sender().clone(),
     };
     let message = B::fused_message(inputs, &plan)?;
-    let config = plan.config.clone();
-    Ok(Message { nodes: tensor(message.nodes), vectors: message.vectors.map(tensor), config, selection })
+    Ok(Message { nodes: tensor(message.nodes), vectors: message.vectors.map(tensor), config, selection, backwards })
+}
+
+impl Plan {
+    /// The configuration of a derivative order.
+    fn config(&self, order: u8) -> &LaunchConfig {
+        &self.configs[usize::from(order)]
+    }
 }
 
 impl std::fmt::Debug for Plan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} in {} with {}", self.registered.id, self.dtype, self.config)
+        write!(f, "{} in {}", self.registered.id, self.dtype)?;
+        self.configs.iter().enumerate().try_for_each(|(order, config)| write!(f, ", order {order} with {config}"))
     }
 }
 

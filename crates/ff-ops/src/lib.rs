@@ -11,6 +11,7 @@ pub mod fused_message;
 #[cfg(feature = "fusion")]
 mod fusion;
 mod nodes;
+pub mod on_tensors;
 pub mod unfused;
 
 #[cfg(test)]

@@ -223,20 +223,7 @@ impl<B: Backend> Composition<B> {
         device: B::Device,
         limit: u64,
     ) -> Result<Self, LaunchError> {
-        let unsupported = |text: String| Err(LaunchError::Unsupported(text));
-        if !B::supports_dtype(&device, burn_dtype(dtype)) {
-            return unsupported(format!("Burn's {} does not compute in {dtype}", B::name(&device)));
-        }
-        if let Some(function) = first_wrong_function::<B>(&device, dtype) {
-            return unsupported(format!("Burn's {} has no right `{function}` in {dtype}", B::name(&device)));
-        }
-        let largest = largest_tensor(inputs, dtype);
-        if largest > limit {
-            return unsupported(format!("a tensor of {largest} bytes, the device allocates at most {limit}"));
-        }
-        if inputs.n_atoms.max(inputs.n_edges()) > i32::MAX as usize {
-            return unsupported("more atoms or edges than Burn's i32 indices hold".to_owned());
-        }
+        check_device::<B>(&device, inputs, dtype, limit)?;
         let (n, f, e, c) = (inputs.n_atoms, inputs.features, inputs.n_edges(), inputs.channels());
         let k = inputs.radial.n_basis;
         let dtype = burn_dtype(dtype);
@@ -372,6 +359,43 @@ impl<B: Backend> Composition<B> {
         self.outputs = outputs;
         self.wait()
     }
+}
+
+/// Whether the composition of a variant can be computed on the default device of a backend.
+///
+/// # Errors
+/// As [`prepare`].
+pub(crate) fn check<B: Backend>(
+    inputs: &Inputs<f64>,
+    variant: &Variant,
+    dtype: Dtype,
+    limit: u64,
+) -> Result<(), LaunchError> {
+    RadialFunctions::of(variant)?;
+    check_device::<B>(&Default::default(), inputs, dtype, limit)
+}
+
+fn check_device<B: Backend>(
+    device: &B::Device,
+    inputs: &Inputs<f64>,
+    dtype: Dtype,
+    limit: u64,
+) -> Result<(), LaunchError> {
+    let unsupported = |text: String| Err(LaunchError::Unsupported(text));
+    if !B::supports_dtype(device, burn_dtype(dtype)) {
+        return unsupported(format!("Burn's {} does not compute in {dtype}", B::name(device)));
+    }
+    if let Some(function) = first_wrong_function::<B>(device, dtype) {
+        return unsupported(format!("Burn's {} has no right `{function}` in {dtype}", B::name(device)));
+    }
+    let largest = largest_tensor(inputs, dtype);
+    if largest > limit {
+        return unsupported(format!("a tensor of {largest} bytes, the device allocates at most {limit}"));
+    }
+    if inputs.n_atoms.max(inputs.n_edges()) > i32::MAX as usize {
+        return unsupported("more atoms or edges than Burn's i32 indices hold".to_owned());
+    }
+    Ok(())
 }
 
 /// The first elementary function that a backend gets wrong in a dtype.

@@ -305,6 +305,22 @@ impl<T: Scalar> Inputs<T> {
         std::array::from_fn(|c| self.positions[3 * atom + c])
     }
 
+    /// Checks a skin in Å, which lists of moving atoms add to their cutoff.
+    ///
+    /// # Errors
+    /// [`InputError::Cutoff`] for one that is negative or not finite.
+    pub fn check_skin(skin: T) -> Result<(), InputError> {
+        let found = skin.to_f64();
+        if found.is_finite() && found >= 0.0 { Ok(()) } else { Err(InputError::Cutoff { found }) }
+    }
+
+    /// Whether the cell of a system is another than it was in `before` [n_systems, 3, 3]: by bits, since open rows may hold
+    /// anything.
+    pub fn cell_differs(&self, system: usize, before: &[T]) -> bool {
+        let bits = |cell: &[T]| cell[9 * system..][..9].iter().map(|x| x.to_f64().to_bits()).collect::<Vec<_>>();
+        bits(&self.cell) != bits(before)
+    }
+
     /// Some systems of a batch, in the order of `systems`.
     ///
     /// # Panics
@@ -623,5 +639,9 @@ mod tests {
             assert!(matches!(wrong(&|i| i.cutoff = bad), InputError::Cutoff { .. }));
         }
         assert!(matches!(wrong(&|i| i.positions[5] = f64::NAN), InputError::NotFinite { atom: 1, .. }));
+        for bad in [-0.1, f64::NAN, f64::INFINITY] {
+            assert!(matches!(Inputs::check_skin(bad), Err(InputError::Cutoff { .. })), "{bad}");
+        }
+        assert_eq!(Inputs::check_skin(0.0), Ok(()));
     }
 }

@@ -2,7 +2,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Dtype;
+use crate::{Dtype, Op};
 
 /// The sizes of one call: what a tuning table is keyed by and what constraints may name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,13 +33,26 @@ impl Problem {
     }
 }
 
-/// What a table entry is found by: kernel family, dtype and a problem bucket.
+/// What a variant is called at a derivative order: by its own id, and with `_backward` or `_double_backward` behind it.
+pub fn kernel_name(variant: &str, order: u8) -> String {
+    let suffix = match order {
+        0 => "",
+        1 => "_backward",
+        _ => "_double_backward",
+    };
+    format!("{variant}{suffix}")
+}
+
+/// What a table entry is found by: kernel family, derivative order, dtype and a problem bucket.
 ///
 /// The distance between two keys is per axis in log2, so a table made at powers of two answers for what lies between.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TuneKey {
     /// The variant family, [`Op::family`](crate::Op::family): `painn_linear_receiver`, `full_cells`.
     pub family: String,
+    /// The derivative order, [`Op::ORDER`]; a table of a version that knew no other holds order 0.
+    #[serde(default)]
+    pub order: u8,
     /// Element type.
     pub dtype: Dtype,
     /// Atoms.
@@ -56,10 +69,16 @@ pub struct TuneKey {
 }
 
 impl TuneKey {
+    /// The key of a variant's call.
+    pub fn of<O: Op>(variant: &O::Variant, dtype: Dtype, problem: &Problem) -> Self {
+        Self::new(&O::family(variant), O::ORDER, dtype, problem)
+    }
+
     /// The key of a problem.
-    pub fn new(family: &str, dtype: Dtype, problem: &Problem) -> Self {
+    pub fn new(family: &str, order: u8, dtype: Dtype, problem: &Problem) -> Self {
         Self {
             family: family.to_owned(),
+            order,
             dtype,
             n_atoms: problem.n_atoms,
             n_systems: problem.n_systems,
@@ -69,10 +88,12 @@ impl TuneKey {
         }
     }
 
-    /// Per-axis distance in octaves (n_atoms, n_systems, mean degree, F, K), or `None` where family or dtype differ.
+    /// Per-axis distance in octaves (n_atoms, n_systems, mean degree, F, K), or `None` where family, order or
+    /// dtype differ.
     pub fn distance(&self, other: &Self) -> Option<[f64; 5]> {
         let octaves = |a: f64, b: f64| ((a + 1.0) / (b + 1.0)).log2().abs();
-        (self.family == other.family && self.dtype == other.dtype).then(|| {
+        let alike = self.family == other.family && self.order == other.order && self.dtype == other.dtype;
+        alike.then(|| {
             [
                 octaves(self.n_atoms as f64, other.n_atoms as f64),
                 octaves(self.n_systems as f64, other.n_systems as f64),
@@ -86,7 +107,11 @@ impl TuneKey {
 
 impl fmt::Display for TuneKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} n_atoms={}", self.family, self.dtype, self.n_atoms)?;
+        write!(f, "{} ", self.family)?;
+        if self.order > 0 {
+            write!(f, "order={} ", self.order)?;
+        }
+        write!(f, "{} n_atoms={}", self.dtype, self.n_atoms)?;
         if self.n_systems > 0 {
             write!(f, " n_systems={}", self.n_systems)?;
         }

@@ -115,7 +115,8 @@ pub trait Launch<O: Op = FusedMessage> {
     /// Anything of [`LaunchError`] but `Input`.
     fn run(&mut self) -> Result<(), LaunchError>;
 
-    /// Runs the kernel once and returns its duration by [`Runtime::clock`].
+    /// Runs the kernel and returns the duration of one run by [`Device::clock`]: the mean of several in a row where a device is
+    /// timed by the host's clock and one run is short for it.
     ///
     /// # Errors
     /// As [`Launch::run`].
@@ -140,7 +141,7 @@ pub trait Launch<O: Op = FusedMessage> {
 pub enum Clock {
     /// The device's own timestamps.
     Device,
-    /// The processor's monotonic clock around a launch and a wait.
+    /// The processor's monotonic clock around launches and a wait.
     Wall,
 }
 

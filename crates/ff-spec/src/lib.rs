@@ -13,10 +13,13 @@ mod key;
 mod launch;
 
 pub use config::LaunchConfig;
-pub use cost::{Cost, ELEMENTARY, GEOMETRY, HERMITE_WEIGHT, TABLE_NODES, cost};
+pub use cost::{
+    Cost, ELEMENTARY, GEOMETRY, HERMITE_WEIGHT, TABLE_NODES, backward_cost, cost, double_backward_cost, list_bytes,
+    scatter_cost,
+};
 pub use device::{Atomics, DeviceId, Limits, RuntimeKind};
 pub use dtype::{Dtype, Scalar, UnknownDtype};
-pub use key::{Problem, TuneKey};
+pub use key::{Problem, TuneKey, kernel_name};
 pub use launch::{
     CellList, Clock, Device, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
     FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchError, Op, Prepare, Runtime,

@@ -76,6 +76,14 @@ pub enum EntryError {
         /// Dtype of the key.
         expected: ff_spec::Dtype,
     },
+    /// The pass is for another derivative order.
+    #[error("the recorded pass is of order {found}, expected {expected}")]
+    Order {
+        /// Order of the pass.
+        found: u8,
+        /// Order of the key.
+        expected: u8,
+    },
     /// A time that cannot have been measured.
     #[error("`{field}` is {found}, expected a finite number of ns{bound}")]
     Time {
@@ -112,7 +120,7 @@ impl Entry {
     /// # Errors
     /// The first contradiction.
     pub fn new(fields: EntryFields) -> Result<Self, EntryError> {
-        let expected = TuneKey::new(&fields.key.family, fields.key.dtype, &fields.problem);
+        let expected = TuneKey::new(&fields.key.family, fields.key.order, fields.key.dtype, &fields.problem);
         if !same_bucket(&fields.key, &expected) {
             return Err(EntryError::Key { found: fields.key.to_string(), expected: expected.to_string() });
         }
@@ -123,6 +131,9 @@ impl Entry {
         }
         if fields.pass.dtype() != fields.key.dtype {
             return Err(EntryError::Dtype { found: fields.pass.dtype(), expected: fields.key.dtype });
+        }
+        if fields.pass.order() != fields.key.order {
+            return Err(EntryError::Order { found: fields.pass.order(), expected: fields.key.order });
         }
         let times = [("median_ns", Some(fields.median_ns)), ("default_median_ns", fields.default_median_ns)];
         let times = times.into_iter().chain([("unfused_median_ns", fields.unfused_median_ns)]);

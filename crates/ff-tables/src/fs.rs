@@ -26,6 +26,14 @@ pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Waits until no other process holds the folder of a file, and holds it until the result is dropped: for whoever reads a
+/// file in order to write it again. Systems and file systems without locks of folders give `None`: then it is up to the user.
+pub fn lock_folder_of(path: &Path) -> Option<File> {
+    let folder = File::open(parent(path)).ok()?;
+    folder.lock().ok()?;
+    Some(folder)
+}
+
 /// Tries whether files can be made in a folder, making the folder where it is missing.
 ///
 /// # Errors

@@ -1,5 +1,5 @@
 use ff_spec::cell_list::{List, OP, Strategy, Variant};
-use ff_spec::{DeviceId, Dtype, LaunchConfig, Problem, TuneKey};
+use ff_spec::{CellList, DeviceId, Dtype, LaunchConfig, Problem, TuneKey};
 
 use crate::entry::same_bucket;
 use crate::select::select_entry;
@@ -35,7 +35,7 @@ pub fn select_list<'t>(
     let ListQuery { device, template_hash, list, dtype, problem } = query;
     let of = |strategy| {
         let variant = Variant { list, strategy };
-        let key = TuneKey::new(&variant.id(), dtype, problem);
+        let key = TuneKey::of::<CellList>(&variant, dtype, problem);
         let query = Query { op: OP, device, template_hash, key: &key };
         let (selection, found) = select_entry(tables.clone(), query, |config| feasible(&variant, config));
         (variant, selection, found)

@@ -6,11 +6,14 @@ use serde::{Deserialize, Serialize};
 /// Seeds that a gate must have used at least (`ops.md`).
 const MIN_SEEDS: usize = 3;
 
-/// The largest relative error ‖out − ref‖/‖ref‖ of a forward pass that the gate lets through (`ops.md`).
-pub const fn gate_tolerance(dtype: Dtype) -> f64 {
-    match dtype {
-        Dtype::F32 => 1e-5,
-        Dtype::F64 => 1e-12,
+/// The largest relative error ‖out − ref‖/‖ref‖ that the gate lets through (`ops.md`), by derivative order.
+pub const fn gate_tolerance(dtype: Dtype, order: u8) -> f64 {
+    match (dtype, order) {
+        (Dtype::F32, 0 | 1) => 1e-5,
+        (Dtype::F32, _) => 1e-4,
+        (Dtype::F64, 0) => 1e-12,
+        (Dtype::F64, 1) => 1e-11,
+        (Dtype::F64, _) => 1e-10,
     }
 }
 
@@ -61,10 +64,12 @@ impl Evidence {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum PassError {
     /// The error is too large, or not a number.
-    #[error("relative error {found:e} in {dtype}, expected at most {expected:e}")]
+    #[error("relative error {found:e} of order {order} in {dtype}, expected at most {expected:e}")]
     Tolerance {
         /// Element type.
         dtype: Dtype,
+        /// Derivative order.
+        order: u8,
         /// Measured.
         found: f64,
         /// Allowed.
@@ -97,23 +102,30 @@ pub enum PassError {
 #[serde(try_from = "RawPass", into = "RawPass")]
 pub struct Pass {
     dtype: Dtype,
+    order: u8,
     evidence: Evidence,
     unix_time: u64,
     kernel_hash: String,
 }
 
 impl Pass {
-    /// Judges the evidence for one kernel source and keeps it where it passes.
+    /// Judges the evidence for a derivative order of one kernel source and keeps it where it passes.
     ///
     /// `unix_time` is in seconds.
     ///
     /// # Errors
     /// The first thing that keeps this evidence from being a pass.
-    pub fn record(dtype: Dtype, evidence: Evidence, kernel_hash: &str, unix_time: u64) -> Result<Self, PassError> {
-        let expected = gate_tolerance(dtype);
+    pub fn record(
+        dtype: Dtype,
+        order: u8,
+        evidence: Evidence,
+        kernel_hash: &str,
+        unix_time: u64,
+    ) -> Result<Self, PassError> {
+        let expected = gate_tolerance(dtype, order);
         // Written so that a NaN fails.
         if !(0.0..=expected).contains(&evidence.rel_error) {
-            return Err(PassError::Tolerance { dtype, found: evidence.rel_error, expected });
+            return Err(PassError::Tolerance { dtype, order, found: evidence.rel_error, expected });
         }
         if !(evidence.max_abs_error.is_finite() && evidence.max_abs_error >= 0.0) {
             return Err(PassError::AbsError { found: evidence.max_abs_error });
@@ -128,12 +140,17 @@ impl Pass {
         if kernel_hash.is_empty() {
             return Err(PassError::NoKernel);
         }
-        Ok(Self { dtype, evidence, unix_time, kernel_hash: kernel_hash.to_owned() })
+        Ok(Self { dtype, order, evidence, unix_time, kernel_hash: kernel_hash.to_owned() })
     }
 
     /// The element type that was checked.
     pub fn dtype(&self) -> Dtype {
         self.dtype
+    }
+
+    /// The derivative order that was checked.
+    pub fn order(&self) -> u8 {
+        self.order
     }
 
     /// What the gate measured.
@@ -157,6 +174,9 @@ impl Pass {
 #[serde(deny_unknown_fields)]
 struct RawPass {
     dtype: Dtype,
+    /// Absent where there was no other.
+    #[serde(default)]
+    order: u8,
     rel_error: f64,
     max_abs_error: f64,
     cases: u32,
@@ -169,16 +189,17 @@ impl TryFrom<RawPass> for Pass {
     type Error = PassError;
 
     fn try_from(raw: RawPass) -> Result<Self, PassError> {
-        let RawPass { dtype, rel_error, max_abs_error, cases, seeds, unix_time, kernel_hash } = raw;
-        Pass::record(dtype, Evidence { rel_error, max_abs_error, cases, seeds }, &kernel_hash, unix_time)
+        let RawPass { dtype, order, rel_error, max_abs_error, cases, seeds, unix_time, kernel_hash } = raw;
+        let evidence = Evidence { rel_error, max_abs_error, cases, seeds };
+        Pass::record(dtype, order, evidence, &kernel_hash, unix_time)
     }
 }
 
 impl From<Pass> for RawPass {
     fn from(pass: Pass) -> Self {
         let Evidence { rel_error, max_abs_error, cases, seeds } = pass.evidence;
-        let Pass { dtype, unix_time, kernel_hash, .. } = pass;
-        Self { dtype, rel_error, max_abs_error, cases, seeds, unix_time, kernel_hash }
+        let Pass { dtype, order, unix_time, kernel_hash, .. } = pass;
+        Self { dtype, order, rel_error, max_abs_error, cases, seeds, unix_time, kernel_hash }
     }
 }
 
@@ -192,28 +213,47 @@ mod tests {
 
     #[test]
     fn the_verdict_is_derived_from_the_errors() {
-        assert!(Pass::record(Dtype::F32, evidence(1e-6), "k", 0).is_ok());
-        assert!(matches!(Pass::record(Dtype::F64, evidence(1e-6), "k", 0), Err(PassError::Tolerance { .. })));
+        assert!(Pass::record(Dtype::F32, 0, evidence(1e-6), "k", 0).is_ok());
+        assert!(matches!(Pass::record(Dtype::F64, 0, evidence(1e-6), "k", 0), Err(PassError::Tolerance { .. })));
         for bad in [f64::NAN, f64::INFINITY, -1.0, 1.1e-5] {
-            assert!(matches!(Pass::record(Dtype::F32, evidence(bad), "k", 0), Err(PassError::Tolerance { .. })));
+            assert!(matches!(Pass::record(Dtype::F32, 0, evidence(bad), "k", 0), Err(PassError::Tolerance { .. })));
         }
         let bad = Evidence { max_abs_error: f64::NAN, ..evidence(0.0) };
-        assert!(matches!(Pass::record(Dtype::F32, bad, "k", 0), Err(PassError::AbsError { .. })));
+        assert!(matches!(Pass::record(Dtype::F32, 0, bad, "k", 0), Err(PassError::AbsError { .. })));
         let bad = Evidence { cases: 0, ..evidence(0.0) };
-        assert_eq!(Pass::record(Dtype::F32, bad, "k", 0), Err(PassError::NoCases));
+        assert_eq!(Pass::record(Dtype::F32, 0, bad, "k", 0), Err(PassError::NoCases));
         let bad = Evidence { seeds: vec![1, 1, 1], ..evidence(0.0) };
-        assert_eq!(Pass::record(Dtype::F32, bad, "k", 0), Err(PassError::Seeds { found: 1 }));
-        assert_eq!(Pass::record(Dtype::F32, evidence(0.0), "", 0), Err(PassError::NoKernel));
+        assert_eq!(Pass::record(Dtype::F32, 0, bad, "k", 0), Err(PassError::Seeds { found: 1 }));
+        assert_eq!(Pass::record(Dtype::F32, 0, evidence(0.0), "", 0), Err(PassError::NoKernel));
+    }
+
+    #[test]
+    fn every_order_has_its_tolerance() {
+        for (dtype, order, error, passes) in [
+            (Dtype::F64, 0, 5e-12, false),
+            (Dtype::F64, 1, 5e-12, true),
+            (Dtype::F64, 1, 5e-11, false),
+            (Dtype::F64, 2, 5e-11, true),
+            (Dtype::F32, 1, 5e-5, false),
+            (Dtype::F32, 2, 5e-5, true),
+        ] {
+            let found = Pass::record(dtype, order, evidence(error), "k", 0);
+            assert_eq!(found.is_ok(), passes, "order {order} in {dtype}: {found:?}");
+        }
     }
 
     #[test]
     fn a_file_cannot_claim_a_pass() {
-        let pass = Pass::record(Dtype::F32, evidence(1e-6), "k", 7).expect("within tolerance");
+        let pass = Pass::record(Dtype::F32, 0, evidence(1e-6), "k", 7).expect("within tolerance");
         let text = serde_json::to_string(&pass).expect("plain data");
         assert_eq!(serde_json::from_str::<Pass>(&text).expect("round trip"), pass);
         let edited = text.replace("1e-6,\"max", "0.5,\"max");
         assert_ne!(edited, text);
         assert!(serde_json::from_str::<Pass>(&edited).expect_err("too large").to_string().contains("relative error"));
+        // Of a version that knew the forward alone.
+        let older = text.replace("\"order\":0,", "");
+        assert_ne!(older, text);
+        assert_eq!(serde_json::from_str::<Pass>(&older).expect("order 0"), pass);
     }
 
     #[test]

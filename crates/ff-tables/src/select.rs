@@ -68,7 +68,9 @@ pub struct Selection {
 ///
 /// `feasible` says whether a configuration can run on the real shape; the next nearest is taken where it cannot. At other sizes
 /// than those it was measured at an entry is used only where it gained [`LEAST_GAIN`]; else the default is, which was as good
-/// at the nearest size. Never crossed: software and hardware adapters, runtimes, template hashes, variant families, dtypes.
+/// at the nearest size. Never crossed: software and hardware adapters, runtimes, template hashes, variant families,
+/// derivative orders, dtypes: a backward without entries of its own runs under its default, which was gated at its order, and not
+/// under what was chosen for the forward.
 pub fn select<'t>(
     tables: impl IntoIterator<Item = &'t Table>,
     query: Query<'_>,
@@ -160,7 +162,9 @@ pub(crate) fn select_entry<'t>(
         if let Some((sum, ..)) = far.first().filter(|_| near.is_empty()) {
             passed_over.push(format!("{step}: nearest entry at {sum:.2} octaves, more than {MAX_OCTAVES} on one axis"));
         } else if near.is_empty() && !tables.is_empty() {
-            passed_over.push(format!("{step}: no entry for {} in {}", query.key.family, query.key.dtype));
+            let TuneKey { family, order, dtype, .. } = query.key;
+            let of_order = if *order > 0 { format!(" of order {order}") } else { String::new() };
+            passed_over.push(format!("{step}: no entry for {family}{of_order} in {dtype}"));
         }
     }
     let reason = if passed_over.is_empty() { "default: no table for this device" } else { "default" };

@@ -191,6 +191,11 @@ impl Table {
         self.entries.sort_by(|a, b| order(&a.key).partial_cmp(&order(&b.key)).unwrap_or(std::cmp::Ordering::Equal));
     }
 
+    /// Keeps the entries that are wanted.
+    pub fn retain(&mut self, wanted: impl FnMut(&Entry) -> bool) {
+        self.entries.retain(wanted);
+    }
+
     /// Takes over the entries of another run or machine of the same kind; under one key the lower median stays.
     ///
     /// # Errors
@@ -302,8 +307,8 @@ impl Table {
     }
 }
 
-fn order(key: &TuneKey) -> (&str, ff_spec::Dtype, u32, u32, u64, u64, f64) {
-    (&key.family, key.dtype, key.features, key.n_basis, key.n_atoms, key.n_systems, key.mean_degree)
+fn order(key: &TuneKey) -> (&str, u8, ff_spec::Dtype, u32, u32, u64, u64, f64) {
+    (&key.family, key.order, key.dtype, key.features, key.n_basis, key.n_atoms, key.n_systems, key.mean_degree)
 }
 
 /// The first key of `found` that is not in `known`, with the nearest one that is.

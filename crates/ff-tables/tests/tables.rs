@@ -34,7 +34,7 @@ fn fields(n_atoms: u64, features: u32, rows: u32) -> EntryFields {
     let problem = problem(n_atoms, features);
     let evidence = Evidence { rel_error: 1e-7, max_abs_error: 1e-6, cases: 12, seeds: vec![1, 2, 3] };
     EntryFields {
-        key: TuneKey::new("painn_linear_receiver", Dtype::F32, &problem),
+        key: TuneKey::new("painn_linear_receiver", 0, Dtype::F32, &problem),
         variant: "painn_linear_gaussian_cosine_receiver".to_owned(),
         problem,
         config: LaunchConfig::from([("rows_per_cube", rows)]),
@@ -46,7 +46,7 @@ fn fields(n_atoms: u64, features: u32, rows: u32) -> EntryFields {
         default_median_ns: Some(1500.0),
         unfused_median_ns: None,
         ties: vec![Tie { config: LaunchConfig::from([("rows_per_cube", 9)]), median_ns: 1001.0, spread_ns: 9.5 }],
-        pass: Pass::record(Dtype::F32, evidence, "abc", 1_700_000_000).expect("within tolerance"),
+        pass: Pass::record(Dtype::F32, 0, evidence, "abc", 1_700_000_000).expect("within tolerance"),
     }
 }
 
@@ -62,7 +62,7 @@ fn table(device: DeviceId, entries: impl IntoIterator<Item = Entry>) -> Table {
 }
 
 fn key(n_atoms: u64, features: u32) -> TuneKey {
-    TuneKey::new("painn_linear_receiver", Dtype::F32, &problem(n_atoms, features))
+    TuneKey::new("painn_linear_receiver", 0, Dtype::F32, &problem(n_atoms, features))
 }
 
 #[test]
@@ -78,6 +78,7 @@ fn entries_are_consistent_or_refused() {
         EntryError::Family { .. }
     ));
     assert!(matches!(wrong(|f| f.key.dtype = Dtype::F64), EntryError::Dtype { .. }));
+    assert!(matches!(wrong(|f| f.key.order = 1), EntryError::Order { found: 0, expected: 1 }));
     assert!(matches!(wrong(|f| f.median_ns = f64::NAN), EntryError::Time { field: "median_ns", .. }));
     assert!(matches!(wrong(|f| f.ties[0].spread_ns = -1.0), EntryError::Time { field: "spread_ns", .. }));
     assert!(matches!(wrong(|f| f.samples = 0), EntryError::NoSamples));
@@ -212,7 +213,7 @@ fn a_small_gain_stays_at_home() {
 }
 
 #[test]
-fn selection_never_crosses_templates_adapters_or_dtypes() {
+fn selection_never_crosses_templates_adapters_orders_or_dtypes() {
     let software = device("llvmpipe", "cpu", true);
     let hardware = device("llvmpipe", "cpu", false);
     let tables = [table(software.clone(), [entry(64, 128, 1)])];
@@ -227,8 +228,44 @@ fn selection_never_crosses_templates_adapters_or_dtypes() {
     assert!(found.reason.contains("templates hash, expected new"), "{}", found.reason);
     let f64_key = TuneKey { dtype: Dtype::F64, ..near.clone() };
     assert_eq!(select(&tables, query(&software, "hash", &f64_key), |_| true).step, Step::Default);
+    let backward = TuneKey { order: 1, ..near.clone() };
+    let found = select(&tables, query(&software, "hash", &backward), |_| true);
+    assert_eq!((found.config, found.step), (None, Step::Default));
+    assert!(found.reason.contains("no entry for painn_linear_receiver of order 1 in f32"), "{}", found.reason);
     let other = Query { op: "cell_list", ..query(&software, "hash", &near) };
     assert_eq!(select(&tables, other, |_| true).reason, "default: no table for this device");
+}
+
+#[test]
+fn orders_stand_side_by_side() {
+    let here = device("gpu", "gen-9", false);
+    let mut backward = fields(64, 128, 4);
+    let evidence = Evidence { rel_error: 5e-5, max_abs_error: 1e-6, cases: 12, seeds: vec![1, 2, 3] };
+    backward.key.order = 2;
+    backward.pass = Pass::record(Dtype::F32, 2, evidence, "abc", 0).expect("within the tolerance of its order");
+    let backward = Entry::new(backward).expect("consistent");
+    let table = table(here.clone(), [backward.clone(), entry(64, 128, 1)]);
+    assert_eq!(table.entries().len(), 2);
+    assert_eq!(table.check(None), []);
+    for (order, rows) in [(0, 1), (2, 4)] {
+        let key = TuneKey { order, ..key(64, 128) };
+        let query = Query { op: "fused_message", device: &here, template_hash: "hash", key: &key };
+        let config = select([&table], query, |_| true).config;
+        assert_eq!(config.and_then(|config| config.get("rows_per_cube")), Some(rows));
+    }
+    // A file that claims the pass for an order with a stricter tolerance is refused.
+    let text = serde_json::to_string(&table).expect("plain data");
+    let claimed = text.replace("\"order\":2", "\"order\":1");
+    let error = Table::parse(&claimed, Path::new("t.json")).expect_err("too large an error");
+    assert!(error.to_string().contains("of order 1"), "{error}");
+    // One of a version that knew the forward alone is read.
+    let older = serde_json::to_string(&table_of_forward(&here)).expect("plain data").replace("\"order\":0,", "");
+    assert!(!older.contains("order"));
+    assert_eq!(Table::parse(&older, Path::new("t.json")).expect("readable"), table_of_forward(&here));
+}
+
+fn table_of_forward(device: &DeviceId) -> Table {
+    table(device.clone(), [entry(64, 128, 1)])
 }
 
 /// A list of `n_atoms` in `n_systems`, of 50 edges per atom.
@@ -237,7 +274,7 @@ fn list_problem(n_atoms: u64, n_systems: u64) -> Problem {
 }
 
 fn list_entry(variant: &str, problem: Problem, parameter: u32, median_ns: f64) -> Entry {
-    let key = TuneKey::new(variant, Dtype::F32, &problem);
+    let key = TuneKey::new(variant, 0, Dtype::F32, &problem);
     let config = LaunchConfig::from([("rows_per_task", parameter)]);
     let default_median_ns = None;
     let variant = variant.to_owned();

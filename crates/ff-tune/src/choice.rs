@@ -4,7 +4,7 @@ use ff_spec::LaunchConfig;
 
 use crate::compare::{Difference, compare};
 use crate::drift::Drift;
-use crate::tune::Scored;
+use crate::outcome::Scored;
 
 /// A configuration of the finals.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ mod tests {
         let evidence = Evidence { rel_error: 1e-7, max_abs_error: 1e-6, cases: 3, seeds: vec![1, 2, 3] };
         let samples: Vec<u64> = blocks.iter().map(|ns| *ns as u64).collect();
         let timing = Timing::of(&samples).expect("samples");
-        let pass = Pass::record(Dtype::F32, evidence, "kernel", 1).expect("passes");
+        let pass = Pass::record(Dtype::F32, 0, evidence, "kernel", 1).expect("passes");
         Candidate { scored: Scored { config: LaunchConfig::from([("a", number)]), timing, pass }, blocks }
     }
 

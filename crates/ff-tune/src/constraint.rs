@@ -44,54 +44,86 @@ fn next_pow2(x: f64) -> f64 {
     if x <= 1.0 { 1.0 } else { x.log2().ceil().exp2() }
 }
 
-/// An expression that a configuration must make true.
+/// An expression over named numbers, with the operators and priorities of C and `next_pow2`, `log2`, `ceil` and `floor`.
 #[derive(Clone, Debug)]
-pub(crate) struct Constraint {
+pub struct Expression {
     text: String,
     names: Vec<String>,
     expression: FlatEx<f64, Operators>,
 }
 
-impl Constraint {
+impl Expression {
     /// Reads an expression; what it names is the caller's to check.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// What about `text` is no expression.
+    pub fn parse(text: &str) -> Result<Self, String> {
         // exmex takes `{any text}` for a name and is not meant for other alphabets.
         let allowed = |c: char| c.is_ascii_alphanumeric() || " _.+-*/%<>=!&|()".contains(c);
         if let Some(c) = text.chars().find(|c| !allowed(*c)) {
-            return Err(format!("constraint `{text}` has the unexpected character `{c}`"));
+            return Err(format!("`{text}` has the unexpected character `{c}`"));
         }
-        let expression = FlatEx::<f64, Operators>::parse(text)
-            .map_err(|e| format!("constraint `{text}` is no expression: {}", e.msg()))?;
-        // Only a comparison or a connective of comparisons is a statement; `a + b` is a slip.
-        if !["<", ">", "==", "!="].iter().any(|op| text.contains(op)) {
-            return Err(format!("constraint `{text}` compares nothing, expected something true or false"));
-        }
+        let expression =
+            FlatEx::<f64, Operators>::parse(text).map_err(|e| format!("`{text}` is no expression: {}", e.msg()))?;
         Ok(Self { text: text.to_owned(), names: expression.var_names().to_vec(), expression })
     }
 
     /// The expression as it was written.
-    pub(crate) fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         &self.text
     }
 
     /// What it names, sorted.
-    pub(crate) fn names(&self) -> &[String] {
+    pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// Its value where [`Expression::names`] have these values, in their order.
+    ///
+    /// # Errors
+    /// Why it cannot be evaluated.
+    pub fn evaluate(&self, arguments: &[f64]) -> Result<f64, String> {
+        self.expression.eval(arguments).map_err(|e| format!("`{}` cannot be evaluated: {}", self.text, e.msg()))
+    }
+}
+
+/// An expression that a configuration must make true.
+#[derive(Clone, Debug)]
+pub(crate) struct Constraint(Expression);
+
+impl Constraint {
+    /// Reads an expression; what it names is the caller's to check.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let expression = Expression::parse(text).map_err(|e| format!("constraint {e}"))?;
+        // Only a comparison or a connective of comparisons is a statement; `a + b` is a slip.
+        if !["<", ">", "==", "!="].iter().any(|op| text.contains(op)) {
+            return Err(format!("constraint `{text}` compares nothing, expected something true or false"));
+        }
+        Ok(Self(expression))
+    }
+
+    /// The expression as it was written.
+    pub(crate) fn text(&self) -> &str {
+        self.0.text()
+    }
+
+    /// What it names, sorted.
+    pub(crate) fn names(&self) -> &[String] {
+        self.0.names()
     }
 
     /// Whether it is true for these values.
     pub(crate) fn holds(&self, values: &BTreeMap<String, f64>) -> Result<bool, String> {
-        let arguments: Option<Vec<f64>> = self.names.iter().map(|n| values.get(n).copied()).collect();
-        self.judge(&arguments.ok_or_else(|| format!("constraint `{}` names something unset", self.text))?)
+        let arguments: Option<Vec<f64>> = self.names().iter().map(|n| values.get(n).copied()).collect();
+        self.judge(&arguments.ok_or_else(|| format!("constraint `{}` names something unset", self.text()))?)
     }
 
     /// Whether it is true where [`Constraint::names`] have these values, in their order.
     pub(crate) fn judge(&self, arguments: &[f64]) -> Result<bool, String> {
-        match self.expression.eval(arguments) {
-            Ok(1.0) => Ok(true),
-            Ok(0.0) => Ok(false),
-            Ok(x) => Err(format!("constraint `{}` is {x}, expected something true or false", self.text)),
-            Err(e) => Err(format!("constraint `{}` cannot be evaluated: {}", self.text, e.msg())),
+        match self.0.evaluate(arguments).map_err(|e| format!("constraint {e}"))? {
+            1.0 => Ok(true),
+            0.0 => Ok(false),
+            x => Err(format!("constraint `{}` is {x}, expected something true or false", self.text())),
         }
     }
 }

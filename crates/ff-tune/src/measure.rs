@@ -29,16 +29,23 @@ pub struct Policy {
     /// Rounds before the elimination factor applies in full; and the fewest from which a median is kept.
     pub min_rounds: u32,
     /// A contender is dropped when its *best* sample is above this factor times the best median of any contender (twice
-    /// the factor before `min_rounds`). Its median can then hardly win; noise alone would have to slow every sample.
+    /// the factor before `min_rounds`), and when it is above the median of the last that would be among the finalists. Its median
+    /// can then hardly win; noise alone would have to slow every sample. After all rounds the median itself is compared with
+    /// that, by which finalists are taken.
     pub eliminate: f64,
+    /// Whether the slow are dropped at all.
+    pub eliminates: bool,
     /// The best of the screening that are measured again, beside the default.
     pub finalists: usize,
     /// The fewest rounds of the finals. Nobody is eliminated there.
     pub final_rounds: u32,
     /// The most: what has not been told apart by then is a tie.
     pub most_final_rounds: u32,
-    /// A single run that takes longer is a verdict of its own. It cannot be interrupted, only not repeated.
+    /// A single run that takes longer is a verdict of its own. In this process it cannot be interrupted, only not repeated; in
+    /// a process of its own it ends with that. The default has ten times as long.
     pub timeout: Duration,
+    /// How long a launch may take to be prepared, and on a device its first run, which compiles, in a process of its own.
+    pub compile_timeout: Duration,
 }
 
 impl Default for Policy {
@@ -52,10 +59,12 @@ impl Default for Policy {
             screen_rounds: 4,
             min_rounds: 2,
             eliminate: 1.5,
+            eliminates: true,
             finalists: 4,
             final_rounds: 12,
             most_final_rounds: 36,
             timeout: Duration::from_secs(10),
+            compile_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -126,6 +135,10 @@ pub struct Contender<'a, O: Op = FusedMessage> {
     pub samples_ns: Vec<u64>,
     /// How many of them each round has.
     pub blocks: Vec<u32>,
+    /// Whether it needs no warm-up: where a run takes longer than a block, every sample follows another contender's.
+    pub warm: bool,
+    /// What warm-up and samples took on the clock.
+    pub took: Duration,
     /// What became of it.
     pub fate: Fate,
 }
@@ -133,13 +146,15 @@ pub struct Contender<'a, O: Op = FusedMessage> {
 impl<'a, O: Op> Contender<'a, O> {
     /// A contender without samples.
     pub fn new(launch: &'a mut dyn Launch<O>, anchor: bool) -> Self {
-        Self { launch, anchor, samples_ns: Vec::new(), blocks: Vec::new(), fate: Fate::Standing }
+        let (samples_ns, blocks) = (Vec::new(), Vec::new());
+        Self { launch, anchor, samples_ns, blocks, warm: false, took: Duration::ZERO, fate: Fate::Standing }
     }
 
     /// Takes a block of samples.
     fn block(&mut self, policy: &Policy, stop: &dyn Fn() -> bool) {
-        let before = self.samples_ns.len();
+        let (begin, before) = (Instant::now(), self.samples_ns.len());
         self.samples(policy, stop);
+        self.took += begin.elapsed();
         self.blocks.push(u32::try_from(self.samples_ns.len() - before).unwrap_or(u32::MAX));
     }
 
@@ -179,10 +194,12 @@ pub struct Limits<'a> {
 }
 
 /// What is known of times before a batch is measured.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Mark {
-    /// The best median so far, ns; infinite where there is none.
-    pub best_ns: f64,
+    /// The best medians so far without the default's, as many as there are [`Policy::finalists`], ascending, ns.
+    pub leaders_ns: Vec<f64>,
+    /// The best median so far, the default's too, ns; `None` where there is none.
+    pub best_ns: Option<f64>,
     /// What the default took when the machine was as fast as in that best, ns. If the default takes longer now, so would
     /// the best.
     pub anchor_ns: Option<f64>,
@@ -191,12 +208,17 @@ pub struct Mark {
 /// Times contenders in turns, [`Policy::screen_rounds`] times round; the slow are eliminated.
 ///
 /// Fates and samples are left in the contenders. Returns how many rounds were completed.
-pub fn screen<O: Op>(contenders: &mut [Contender<'_, O>], mark: Mark, policy: &Policy, limits: &Limits<'_>) -> u32 {
-    interleave(contenders, policy.screen_rounds, policy, limits, &mut |contenders, round| {
-        eliminate(contenders, round, mark, policy);
+pub fn screen<O: Op>(contenders: &mut [Contender<'_, O>], mark: &Mark, policy: &Policy, limits: &Limits<'_>) -> u32 {
+    let rounds = interleave(contenders, policy.screen_rounds, policy, limits, &mut |contenders, round| {
+        let look = if round < policy.min_rounds { Look::Early } else { Look::Middle };
+        eliminate(contenders, look, mark, policy);
         let mut rivals = contenders.iter().filter(|c| !c.anchor).peekable();
         rivals.peek().is_some() && rivals.all(|c| c.fate != Fate::Standing)
-    })
+    });
+    if rounds >= policy.min_rounds {
+        eliminate(contenders, Look::Last, mark, policy);
+    }
+    rounds
 }
 
 /// Times contenders in turns until the fastest is told apart from all others ([`crate::compare`]), or the rounds end.
@@ -226,7 +248,8 @@ fn interleave<O: Op>(
     done: &mut dyn FnMut(&mut [Contender<'_, O>], u32) -> bool,
 ) -> u32 {
     for contender in contenders.iter_mut() {
-        for _ in 0..policy.warmup {
+        let begin = Instant::now();
+        for _ in 0..if contender.warm { 0 } else { policy.warmup } {
             if (limits.stop)() {
                 return 0;
             }
@@ -235,6 +258,7 @@ fn interleave<O: Op>(
                 break;
             }
         }
+        contender.took += begin.elapsed();
     }
     // Each round has an order of its own, drawn beforehand: nobody always follows the same predecessor's cache contents, and
     // a machine that slows down steadily is fair to all.
@@ -259,20 +283,55 @@ fn interleave<O: Op>(
     rounds
 }
 
-fn eliminate<O: Op>(contenders: &mut [Contender<'_, O>], round: u32, mark: Mark, policy: &Policy) {
-    let factor = if round < policy.min_rounds { 2.0 * policy.eliminate } else { policy.eliminate };
+/// When in a screening contenders are looked at.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Look {
+    /// Before there are enough rounds to trust a sample.
+    Early,
+    /// While there are more to come.
+    Middle,
+    /// After all of them.
+    Last,
+}
+
+/// Drops what is far from the best, and what cannot be among the finalists: its *best* sample is above the median of the last of
+/// those, or after all rounds its median is, by which finalists are taken.
+fn eliminate<O: Op>(contenders: &mut [Contender<'_, O>], look: Look, mark: &Mark, policy: &Policy) {
+    /// How far above the last finalist a first sample may be.
+    const EARLY: f64 = 1.15;
+    if !policy.eliminates {
+        return;
+    }
+    let factor = if look == Look::Early { 2.0 * policy.eliminate } else { policy.eliminate };
     // If the machine is slower now than when the best was measured, so is the best.
     let anchor = contenders.iter().find(|c| c.anchor).and_then(|c| Timing::of(&c.samples_ns));
-    let drift = anchor.zip(mark.anchor_ns).map_or(1.0, |(now, then)| now.median_ns / then);
-    let medians = contenders.iter().filter(|c| c.fate == Fate::Standing).filter_map(|c| Timing::of(&c.samples_ns));
-    let best_ns = medians.map(|t| t.median_ns).fold(mark.best_ns * drift.max(1.0), f64::min);
+    let drift = anchor.zip(mark.anchor_ns).map_or(1.0, |(now, then)| now.median_ns / then).max(1.0);
+    let standing = || contenders.iter().filter(|c| c.fate == Fate::Standing);
+    let median = |c: &Contender<'_, O>| Timing::of(&c.samples_ns).map(|t| t.median_ns);
+    let best_ns = standing().filter_map(median).fold(mark.best_ns.unwrap_or(f64::INFINITY) * drift, f64::min);
+    let mut leaders: Vec<f64> = mark.leaders_ns.iter().map(|ns| ns * drift).collect();
+    leaders.extend(standing().filter(|c| !c.anchor).filter_map(median));
+    leaders.sort_by(f64::total_cmp);
+    let last = policy.finalists.checked_sub(1).and_then(|last| leaders.get(last)).copied();
+    let last = last.map(|last| if look == Look::Early { EARLY * last } else { last });
     for contender in contenders.iter_mut().filter(|c| !c.anchor && c.fate == Fate::Standing) {
-        let Some(fastest) = contender.samples_ns.iter().min() else { continue };
-        let ratio = *fastest as f64 / best_ns;
+        let Some(timing) = Timing::of(&contender.samples_ns) else { continue };
+        let fastest = contender.samples_ns.iter().min().map_or(timing.median_ns, |ns| *ns as f64);
+        let (ratio, samples) = (fastest / best_ns, timing.samples);
         if ratio > factor {
             contender.fate = Fate::Eliminated(format!(
-                "best of {} samples is {ratio:.2} times the best median, allowed {factor}",
-                contender.samples_ns.len()
+                "best of {samples} samples is {ratio:.2} times the best median, allowed {factor}"
+            ));
+            continue;
+        }
+        let (what, found) = match look {
+            Look::Early | Look::Middle => ("best", fastest),
+            Look::Last => ("median", timing.median_ns),
+        };
+        if let Some(last) = last.filter(|last| found > *last) {
+            let (ratio, finalists) = (found / last, policy.finalists);
+            contender.fate = Fate::Eliminated(format!(
+                "{what} of {samples} samples is {ratio:.3} times what the last of {finalists} finalists may take"
             ));
         }
     }
@@ -314,8 +373,8 @@ mod tests {
             Contender::new(&mut slow, false),
             Contender::new(&mut slower, false),
         ];
-        let mark = Mark { best_ns: 3000.0, anchor_ns: None };
-        assert_eq!(screen(&mut contenders, mark, &policy, &NEVER), 4);
+        let mark = Mark { best_ns: Some(3000.0), ..Mark::default() };
+        assert_eq!(screen(&mut contenders, &mark, &policy, &NEVER), 4);
         let counts: Vec<usize> = contenders.iter().map(|c| c.samples_ns.len()).collect();
         assert_eq!(counts, [8, 8, 4, 2], "1.6 × falls after two rounds, 4 × after one");
         assert_eq!((&contenders[0].fate, &contenders[1].fate), (&Fate::Standing, &Fate::Standing));
@@ -329,7 +388,7 @@ mod tests {
             (FakeLaunch::timed(10), FakeLaunch::timed(6000), FakeLaunch::faulty(4));
         let mut contenders =
             [&mut fine, &mut endless, &mut faulty].map(|l| Contender::new(l as &mut dyn Launch, false));
-        screen(&mut contenders, Mark { best_ns: f64::INFINITY, anchor_ns: None }, &policy, &NEVER);
+        screen(&mut contenders, &Mark::default(), &policy, &NEVER);
         assert_eq!((contenders[0].samples_ns.len(), contenders[1].samples_ns.len()), (12, 1));
         assert_eq!((&contenders[0].blocks, &contenders[1].blocks), (&vec![3; 4], &vec![1]));
         assert!(matches!(contenders[1].fate, Fate::TimedOut(_)));
@@ -352,12 +411,30 @@ mod tests {
         // Everything takes twice as long as when the best was measured.
         let (mut anchor, mut rival) = (FakeLaunch::timed(2000), FakeLaunch::timed(1600));
         let mut contenders = [Contender::new(&mut anchor, true), Contender::new(&mut rival, false)];
-        let mark = Mark { best_ns: 700.0, anchor_ns: Some(1000.0) };
-        screen(&mut contenders, mark, &Policy::default(), &NEVER);
+        let mark = Mark { best_ns: Some(700.0), anchor_ns: Some(1000.0), ..Mark::default() };
+        screen(&mut contenders, &mark, &Policy::default(), &NEVER);
         assert_eq!(contenders[1].fate, Fate::Standing);
         let (mut anchor, mut rival) = (FakeLaunch::timed(2000), FakeLaunch::timed(1600));
         let mut contenders = [Contender::new(&mut anchor, true), Contender::new(&mut rival, false)];
-        screen(&mut contenders, Mark { anchor_ns: None, ..mark }, &Policy::default(), &NEVER);
+        screen(&mut contenders, &Mark { anchor_ns: None, ..mark }, &Policy::default(), &NEVER);
         assert!(matches!(contenders[1].fate, Fate::Eliminated(_)), "which is what would happen otherwise");
+    }
+
+    #[test]
+    fn what_cannot_be_a_finalist_is_dropped() {
+        let policy = Policy { finalists: 2, ..Policy::default() };
+        let mut launches = [1000, 1010, 1020, 1100].map(FakeLaunch::timed);
+        let run = |launches: &mut [FakeLaunch], mark: &Mark, policy: &Policy| {
+            let mut contenders: Vec<_> =
+                launches.iter_mut().map(|l| Contender::new(l as &mut dyn Launch, false)).collect();
+            screen(&mut contenders, mark, policy, &NEVER);
+            contenders.iter().map(|c| c.fate == Fate::Standing).collect::<Vec<bool>>()
+        };
+        assert_eq!(run(&mut launches, &Mark::default(), &policy), [true, true, false, false]);
+        // Those of earlier batches count.
+        let mark = Mark { leaders_ns: vec![900.0, 1005.0], ..Mark::default() };
+        assert_eq!(run(&mut launches, &mark, &policy), [true, false, false, false]);
+        let all = Policy { eliminates: false, ..policy };
+        assert_eq!(run(&mut launches, &mark, &all), [true; 4]);
     }
 }

@@ -5,14 +5,18 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use ff_reference::Oracle;
 use ff_reference::cell_list::{Oracle as ListOracle, search_rows};
-use ff_reference::fused_message::forward;
+use ff_reference::fused_message::{double_backward, forward};
 use ff_spec::cell_list::NeighborList;
-use ff_spec::fused_message::{Filter, Inputs, Outputs, Variant};
-use ff_spec::{CellList, Dtype, FusedMessage, Problem, cell_list};
+use ff_spec::fused_message::{DoubleBackwardInputs, DoubleGradients, Filter, Gradients, Inputs, Outputs, Variant};
+use ff_spec::{
+    CellList, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
+    FusedMessageBackward, FusedMessageDoubleBackward, Op, Problem, cell_list,
+};
 use ff_tables::gate_tolerance;
 use ff_testkit::gate::Gated;
 use ff_testkit::generators::rounded;
 use ff_testkit::generators::systems::rounded_batch;
+use ff_testkit::tensors::ByTensors;
 use ff_testkit::tolerance::norm;
 
 use crate::space::Part;
@@ -111,8 +115,136 @@ impl Tuned for FusedMessage {
 
     /// In the norm over all rows.
     fn alike(found: &Self::Trace, expected: &Self::Trace, dtype: Dtype) -> Result<(), String> {
-        compare_sums(found, expected, dtype)
+        compare_sums(found, expected, gate_tolerance(dtype, Self::ORDER))
     }
+}
+
+/// Orders whose oracle knows every output of any problem, so that nothing is sampled: those of `force_scatter` spend little
+/// on an edge, and the gradients of a message need the edges alone whose receivers have cotangents, which whoever makes a
+/// large problem keeps few.
+macro_rules! known_whole {
+    ($($op:ident: $part:path, $variant:ident => $key:expr, $inputs:ident => $forward:expr;)*) => {$(
+        impl Tuned for $op {
+            type Trace = ();
+
+            fn part($variant: &Self::Variant) -> Part {
+                $part($key)
+            }
+
+            fn sizes(name: &str, $inputs: &Self::Inputs) -> Problem {
+                $forward.problem(name)
+            }
+
+            fn launch_bytes($inputs: &Self::Inputs, dtype: Dtype) -> u64 {
+                let indices = ($forward.row_ptr.len() + 3 * $forward.sender.len()) * size_of::<u32>();
+                tensor_bytes::<Self>($inputs, dtype) + indices as u64
+            }
+
+            fn reference(
+                variant: &Self::Variant,
+                inputs: &Self::Inputs,
+                dtype: Dtype,
+                _: usize,
+            ) -> Result<(Self::Oracle, Option<Rows>), String> {
+                let oracle = <Self as ByTensors>::oracle(variant, &Self::rounded(inputs, dtype));
+                Ok((oracle.map_err(|e| e.to_string())?, None))
+            }
+
+            fn sampled(outputs: Self::Outputs, _: &Rows) -> (Self::Outputs, ()) {
+                (outputs, ())
+            }
+
+            fn alike((): &(), (): &(), _: Dtype) -> Result<(), String> {
+                Ok(())
+            }
+        }
+    )*};
+}
+
+known_whole! {
+    FusedMessageBackward: Part::Reduction, variant => variant.reduction, all => all.inputs;
+    ForceScatter: Part::Scatter, variant => variant.reduction, all => all;
+    ForceScatterBackward: Part::Scatter, variant => variant.reduction, all => all.inputs;
+    ForceScatterDoubleBackward: Part::Scatter, variant => variant.reduction, all => all.inputs;
+}
+
+/// Bytes of floating-point inputs and outputs, and of the list by sender.
+fn tensor_bytes<O: ByTensors>(inputs: &O::Inputs, dtype: Dtype) -> u64 {
+    let outputs = O::poisoned(inputs);
+    let written = O::tensors(&outputs).into_iter().map(|(_, values)| values.len());
+    let elements: usize = O::input_tensors(inputs).into_iter().map(<[f64]>::len).chain(written).sum();
+    (elements * dtype.size()) as u64
+}
+
+impl Tuned for FusedMessageDoubleBackward {
+    /// As of the forward, of the gradients in the cotangents. All others are known.
+    type Trace = Vec<[f64; 2]>;
+
+    fn part(variant: &Variant) -> Part {
+        FusedMessage::part(variant)
+    }
+
+    fn sizes(name: &str, inputs: &DoubleBackwardInputs<f64>) -> Problem {
+        FusedMessage::sizes(name, &inputs.inputs)
+    }
+
+    fn launch_bytes(inputs: &DoubleBackwardInputs<f64>, dtype: Dtype) -> u64 {
+        let indices = (inputs.inputs.n_atoms + 3 * inputs.inputs.n_edges()) * size_of::<u32>();
+        tensor_bytes::<Self>(inputs, dtype) + indices as u64
+    }
+
+    /// Of the gradients in the cotangents of all rows or of some, among them all that have cotangents, on whose edges alone
+    /// the other gradients depend.
+    fn reference(
+        variant: &Variant,
+        inputs: &DoubleBackwardInputs<f64>,
+        dtype: Dtype,
+        work: usize,
+    ) -> Result<(Oracle<DoubleGradients<f64>>, Option<Rows>), String> {
+        let mut part = Self::rounded(inputs, dtype);
+        let Some(mut rows) = message_rows(&part.inputs, work) else {
+            return Ok((double_backward(variant, &part).map_err(|e| e.to_string())?, None));
+        };
+        let given = rows_with_cotangents(&part.inputs, &part.grad);
+        rows.sampled = rows.sampled.into_iter().chain(given).collect::<BTreeSet<_>>().into_iter().collect();
+        let places = places(&part.inputs, &rows);
+        keep_rows(&mut part.inputs, &rows);
+        part.tangent.edge_vec = places.iter().map(|at| inputs.tangent.edge_vec[*at]).collect();
+        // Numbers that were rounded already stay as they are.
+        let part = Self::rounded(&part, dtype);
+        let oracle = double_backward(variant, &part).map_err(|e| e.to_string())?;
+        let whole = |DoubleGradients { grad, gradients }: DoubleGradients<f64>| {
+            let mut edge_vec = vec![0.0; inputs.inputs.edge_vec.len()];
+            places.iter().zip(&gradients.edge_vec).for_each(|(at, value)| edge_vec[*at] = *value);
+            DoubleGradients { grad: gather(&grad, &rows), gradients: Gradients { edge_vec, ..gradients } }
+        };
+        Ok((Oracle { outputs: whole(oracle.outputs), magnitude: whole(oracle.magnitude) }, Some(rows)))
+    }
+
+    fn sampled(mut outputs: DoubleGradients<f64>, rows: &Rows) -> (DoubleGradients<f64>, Self::Trace) {
+        let (grad, trace) = FusedMessage::sampled(outputs.grad, rows);
+        outputs.grad = grad;
+        (outputs, trace)
+    }
+
+    fn alike(found: &Self::Trace, expected: &Self::Trace, dtype: Dtype) -> Result<(), String> {
+        compare_sums(found, expected, gate_tolerance(dtype, Self::ORDER))
+    }
+}
+
+/// Receivers of which a cotangent is not zero.
+fn rows_with_cotangents(inputs: &Inputs<f64>, grad: &Outputs<f64>) -> Vec<usize> {
+    let given = |values: &[f64], row: usize| {
+        let width = values.len() / inputs.n_atoms.max(1);
+        values[row * width..(row + 1) * width].iter().any(|g| *g != 0.0)
+    };
+    (0..inputs.n_atoms).filter(|row| given(&grad.nodes, *row) || given(&grad.vectors, *row)).collect()
+}
+
+/// Where the elements of the edge vectors of some rows are among all.
+fn places(inputs: &Inputs<f64>, rows: &Rows) -> Vec<usize> {
+    let of = |row: &usize| 3 * inputs.row_ptr[*row] as usize..3 * inputs.row_ptr[row + 1] as usize;
+    rows.sampled.iter().flat_map(of).collect()
 }
 
 impl Tuned for CellList {
@@ -242,11 +374,11 @@ fn row_sums(outputs: &Outputs<f64>, n_atoms: usize) -> Vec<[f64; 2]> {
 }
 
 /// Compares the rows of two configurations that computed the same, in the norm over all rows.
-fn compare_sums(found: &[[f64; 2]], expected: &[[f64; 2]], dtype: Dtype) -> Result<(), String> {
+fn compare_sums(found: &[[f64; 2]], expected: &[[f64; 2]], tolerance: f64) -> Result<(), String> {
     let off = norm(found.iter().zip(expected).map(|(f, e)| f[0] - e[0]));
     let size = norm(expected.iter().map(|e| e[1]));
     // Each of the two may be off by the tolerance.
-    let allowed = 2.0 * gate_tolerance(dtype) * size;
+    let allowed = 2.0 * tolerance * size;
     if found.len() == expected.len() && off <= allowed {
         return Ok(());
     }

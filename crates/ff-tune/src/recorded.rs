@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ff_spec::{Clock, DeviceId, Dtype, LaunchConfig, Problem};
+use ff_spec::{Clock, DeviceId, Dtype, LaunchConfig, Problem, kernel_name};
 
 use crate::measure::Timing;
 use crate::records::{Record, Stage, Verdict};
@@ -12,6 +12,8 @@ use crate::records::{Record, Stage, Verdict};
 pub struct Recorded {
     /// The op.
     pub op: String,
+    /// The derivative order.
+    pub order: u8,
     /// Variant id.
     pub variant: String,
     /// Hash of the kernel source.
@@ -43,6 +45,7 @@ impl Recorded {
             let place = *places.entry(search).or_insert_with(|| {
                 found.push(Recorded {
                     op: record.op.clone(),
+                    order: record.order,
                     variant: record.variant.clone(),
                     kernel_hash: record.kernel_hash.clone(),
                     dtype: record.dtype,
@@ -69,6 +72,11 @@ impl Recorded {
         }
         found.retain(|search| !search.results.is_empty());
         found
+    }
+
+    /// What was measured, by [`kernel_name`].
+    pub fn kernel(&self) -> String {
+        kernel_name(&self.variant, self.order)
     }
 
     /// The time of a configuration, ns: the median of its samples; `None` where it failed or is not recorded. One that was

@@ -1,17 +1,18 @@
 //! Records: every sample and every verdict, as JSON lines that are only ever appended. Everything else is derived.
 //!
-//! One line is one [`Stage`] of one configuration. A line counts from its line feed on: what a crash leaves behind the
-//! last one is dropped where it is no whole record, and said so.
+//! One line is one [`Stage`] of one configuration; [`crate::lines`] reads and writes them.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ff_spec::{Clock, DeviceId, Dtype, LaunchConfig, Problem, SCHEMA_VERSION};
 use ff_tables::Evidence;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+
+pub use crate::lines::TornLine;
+use crate::lines::{self, Line, LineError, LineWriter};
+
+use crate::times::Times;
 
 /// What came of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -67,6 +68,9 @@ pub struct Record {
     pub schema: u32,
     /// The family of kernels.
     pub op: String,
+    /// The derivative order; absent in records of a version that tuned forwards alone.
+    #[serde(default)]
+    pub order: u8,
     /// Variant id.
     pub variant: String,
     /// Hash of the kernel source.
@@ -96,6 +100,9 @@ pub struct Record {
     pub reason: Option<String>,
     /// What the gate measured, where it ran.
     pub evidence: Option<Evidence>,
+    /// What it took on the clock; not in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<Times>,
     /// Seed of the search.
     pub seed: u64,
     /// Seconds since 1970.
@@ -107,7 +114,7 @@ impl Record {
     pub fn identity(&self) -> String {
         identity(
             &self.kernel_hash,
-            &self.variant,
+            (&self.variant, self.order),
             &self.config,
             &self.problem,
             self.dtype,
@@ -120,7 +127,7 @@ impl Record {
 /// [`Record::identity`] of what has yet to be measured.
 pub(crate) fn identity(
     kernel_hash: &str,
-    variant: &str,
+    (variant, order): (&str, u8),
     config: &LaunchConfig,
     problem: &Problem,
     dtype: Dtype,
@@ -132,7 +139,7 @@ pub(crate) fn identity(
     // A unit separator, which none of these texts holds.
     [
         kernel_hash.to_owned(),
-        variant.to_owned(),
+        format!("{variant} {order}"),
         config.to_string(),
         format!("{name} {n_atoms} {n_systems} {n_edges} {max_degree} {features} {n_basis} {hidden} {dtype}"),
         format!("{runtime} {slug} {threads}"),
@@ -143,58 +150,17 @@ pub(crate) fn identity(
 }
 
 /// Records that cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// The file system refuses. What was written before is kept.
-    #[error("cannot {action} records {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// Which file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// Another run holds the file.
-    #[error("records {} are in use by another run, expected a folder of its own", path.display())]
-    InUse {
-        /// Which file.
-        path: PathBuf,
-    },
-    /// Another schema version.
-    #[error("records {}, line {line}: schema version {found}, expected {SCHEMA_VERSION}", path.display())]
-    Schema {
-        /// Which file.
-        path: PathBuf,
-        /// Line, from 1.
-        line: usize,
-        /// The version there.
-        found: u64,
-    },
-    /// A whole line that is no record.
-    #[error("records {}, line {line}: {reason}", path.display())]
-    Malformed {
-        /// Which file.
-        path: PathBuf,
-        /// Line, from 1.
-        line: usize,
-        /// What is wrong with it.
-        reason: String,
-    },
-}
+pub type RecordError = LineError;
 
-/// What a crash left of a last line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TornLine {
-    /// Line, from 1.
-    pub line: usize,
-    /// Bytes that were dropped.
-    pub bytes: usize,
-}
+/// Appends records to a file that no other run appends to meanwhile.
+pub type RecordWriter = LineWriter<Record>;
 
-impl fmt::Display for TornLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "dropped the torn last line {} ({} bytes), as a run that was killed leaves it", self.line, self.bytes)
+impl Line for Record {
+    const WHAT: &'static str = "records";
+    const SCHEMA: u32 = SCHEMA_VERSION;
+
+    fn schema(&self) -> u32 {
+        self.schema
     }
 }
 
@@ -203,8 +169,7 @@ impl fmt::Display for TornLine {
 /// # Errors
 /// [`RecordError`] with file and line.
 pub fn read(path: &Path) -> Result<(Vec<Record>, Option<TornLine>), RecordError> {
-    let bytes = fs::read(path).map_err(|source| RecordError::Io { action: "read", path: path.to_owned(), source })?;
-    parse(&bytes, path)
+    lines::read(path)
 }
 
 /// Reads records from the contents of a file; `path` is for messages.
@@ -212,128 +177,15 @@ pub fn read(path: &Path) -> Result<(Vec<Record>, Option<TornLine>), RecordError>
 /// # Errors
 /// As [`read`].
 pub fn parse(bytes: &[u8], path: &Path) -> Result<(Vec<Record>, Option<TornLine>), RecordError> {
-    let mut records = Vec::new();
-    for (index, line) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
-        let (line, whole) = line.strip_suffix(b"\n").map_or((line, false), |line| (line, true));
-        match parse_line(line, index + 1, path) {
-            Ok(record) => records.push(record),
-            // No object is the beginning of another, so a tail that reads as a record lost nothing but its line feed.
-            Err(RecordError::Malformed { line: number, .. }) if !whole => {
-                return Ok((records, Some(TornLine { line: number, bytes: line.len() })));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok((records, None))
-}
-
-fn parse_line(bytes: &[u8], line: usize, path: &Path) -> Result<Record, RecordError> {
-    let malformed =
-        |e: serde_json::Error| RecordError::Malformed { path: path.to_owned(), line, reason: e.to_string() };
-    match serde_json::from_slice::<Record>(bytes) {
-        Ok(record) if record.schema == SCHEMA_VERSION => Ok(record),
-        other => {
-            // Another version explains whatever else does not fit.
-            let value: Value = serde_json::from_slice(bytes).map_err(malformed)?;
-            match value.get("schema").and_then(Value::as_u64) {
-                Some(found) if found != u64::from(SCHEMA_VERSION) => {
-                    Err(RecordError::Schema { path: path.to_owned(), line, found })
-                }
-                _ => other.map_err(malformed),
-            }
-        }
-    }
-}
-
-/// Appends records to a file that no other run appends to meanwhile.
-#[derive(Debug)]
-pub struct RecordWriter {
-    file: File,
-    path: PathBuf,
-    /// Length of the file up to its last whole line.
-    length: u64,
-    existing: Vec<Record>,
-    torn: Option<TornLine>,
-}
-
-impl RecordWriter {
-    /// Opens a file for appending, making it and its folder where missing; cuts off a torn last line.
-    ///
-    /// # Errors
-    /// [`RecordError`], before anything is measured: not writable, in use, malformed, another schema version.
-    pub fn open(path: &Path) -> Result<Self, RecordError> {
-        let io = |action| move |source| RecordError::Io { action, path: path.to_owned(), source };
-        if let Some(dir) = path.parent() {
-            fs::create_dir_all(dir).map_err(io("make the folder of"))?;
-        }
-        let mut file = OpenOptions::new().append(true).create(true).open(path).map_err(io("open"))?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => return Err(RecordError::InUse { path: path.to_owned() }),
-            // Some network file systems have no locks; then it is up to the user.
-            Ok(()) | Err(TryLockError::Error(_)) => {}
-        }
-        // A device or a pipe has nothing to read back.
-        let regular = file.metadata().map_err(io("open"))?.is_file();
-        let bytes = if regular { fs::read(path).map_err(io("read"))? } else { Vec::new() };
-        let (existing, torn) = parse(&bytes, path)?;
-        let mut length = bytes.len() as u64;
-        if let Some(torn) = &torn {
-            length -= torn.bytes as u64;
-            file.set_len(length).map_err(io("repair"))?;
-        } else if bytes.last().is_some_and(|b| *b != b'\n') {
-            file.write_all(b"\n").map_err(io("repair"))?;
-            length += 1;
-        }
-        Ok(Self { file, path: path.to_owned(), length, existing, torn })
-    }
-
-    /// The records that the file held when it was opened.
-    pub fn existing(&self) -> &[Record] {
-        &self.existing
-    }
-
-    /// What was cut off when the file was opened.
-    pub fn torn(&self) -> Option<&TornLine> {
-        self.torn.as_ref()
-    }
-
-    /// Where the records go.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Appends one line with one write.
-    ///
-    /// # Errors
-    /// [`RecordError::Io`]; then the file is cut back to its last whole line.
-    pub fn append(&mut self, record: &Record) -> Result<(), RecordError> {
-        let mut line = serde_json::to_vec(record).map_err(|e| self.error("write", io::Error::other(e)))?;
-        line.push(b'\n');
-        if let Err(source) = self.file.write_all(&line).and_then(|()| self.file.flush()) {
-            // A part of the line may be there. If it cannot be cut off either, the reader drops it.
-            let _ = self.file.set_len(self.length);
-            return Err(self.error("write", source));
-        }
-        self.length += line.len() as u64;
-        Ok(())
-    }
-
-    /// Waits until what was appended is on the disk.
-    ///
-    /// # Errors
-    /// [`RecordError::Io`].
-    pub fn sync(&mut self) -> Result<(), RecordError> {
-        self.file.sync_data().map_err(|source| self.error("sync", source))
-    }
-
-    fn error(&self, action: &'static str, source: io::Error) -> RecordError {
-        RecordError::Io { action, path: self.path.clone(), source }
-    }
+    lines::parse(bytes, path)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, io};
+
     use rand::{Rng, SeedableRng};
+    use serde_json::Value;
 
     use super::*;
     use crate::testing::record;
@@ -467,7 +319,9 @@ mod tests {
         let schema = include_str!("../../../autotune/schema/record.schema.json");
         let schema = serde_json::from_str(schema).expect("the schema is JSON");
         let validator = jsonschema::validator_for(&schema).expect("the schema is one");
-        for record in [record(1), Record { reason: None, evidence: None, verdict: Verdict::Correct, ..record(2) }] {
+        let timed = Record { times: Some(Times { gate_ns: 7, ..Times::default() }), ..record(3) };
+        let plain = Record { reason: None, evidence: None, verdict: Verdict::Correct, ..record(2) };
+        for record in [record(1), plain, timed] {
             let value = serde_json::to_value(record).expect("plain data");
             let errors: Vec<String> =
                 validator.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path())).collect();

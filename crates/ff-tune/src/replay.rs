@@ -1,6 +1,9 @@
 //! Search over recorded measurements, without a device: how fast each strategy finds what is best.
 
-use ff_spec::{CellList, Dtype, FusedMessage, LaunchConfig, Op, Problem, TuneKey};
+use ff_spec::{
+    CellList, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
+    FusedMessageBackward, FusedMessageDoubleBackward, LaunchConfig, Op, Problem, TuneKey,
+};
 use serde::Serialize;
 
 use crate::measure::Policy;
@@ -102,6 +105,8 @@ pub type CostFn<'a> = dyn Fn(&LaunchConfig) -> Option<f64> + 'a;
 pub struct Replayed {
     /// The op.
     pub op: String,
+    /// The derivative order.
+    pub order: u8,
     /// Variant id.
     pub variant: String,
     /// Element type.
@@ -159,6 +164,7 @@ pub fn replay(search: &Recorded, replay: &Replay, costs: Option<&CostFn<'_>>) ->
     }
     Ok(Replayed {
         op: search.op.clone(),
+        order: search.order,
         variant: search.variant.clone(),
         dtype: search.dtype,
         problem: search.problem.clone(),
@@ -179,26 +185,47 @@ pub fn transferred<'s>(
     search: &Recorded,
     searches: &'s [Recorded],
 ) -> Option<impl Fn(&LaunchConfig) -> Option<f64> + use<'s>> {
-    nearest_problem(&search.variant, search.dtype, &search.problem, &search.device.slug, searches)
+    nearest_problem((&search.variant, search.order), search.dtype, &search.problem, &search.device.slug, searches)
 }
 
-/// As [`transferred`], for a search that has no records yet.
+/// As [`transferred`], for a search of a variant at a derivative order that has no records yet.
 pub fn nearest_problem<'s>(
-    variant: &str,
+    (variant, order): (&str, u8),
     dtype: Dtype,
     problem: &Problem,
     slug: &str,
     searches: &'s [Recorded],
 ) -> Option<impl Fn(&LaunchConfig) -> Option<f64> + use<'s>> {
-    let key = |variant: &str, dtype, problem: &Problem| TuneKey::new(variant, dtype, problem);
-    let here = key(variant, dtype, problem);
+    let here = TuneKey::new(variant, order, dtype, problem);
     let others = searches.iter().filter(|other| other.problem != *problem && other.device.slug == slug);
     let near = others.filter_map(|other| {
-        let distance = key(&other.variant, other.dtype, &other.problem).distance(&here)?;
+        let distance = TuneKey::new(&other.variant, other.order, other.dtype, &other.problem).distance(&here)?;
         Some((distance.iter().sum::<f64>(), other))
     });
     let (_, nearest) = near.min_by(|a, b| a.0.total_cmp(&b.0))?;
     Some(move |config: &LaunchConfig| nearest.time_ns(config))
+}
+
+/// Spearman's rank correlation of estimated costs with recorded times, over the configurations that have both; `None` where
+/// there are fewer than [`FEWEST`], or all alike.
+pub fn rank_correlation(search: &Recorded, cost: &CostFn<'_>) -> Option<f64> {
+    let pairs = search.results.keys().filter_map(|config| Some((cost(config)?, search.time_ns(config)?)));
+    let (costs, times): (Vec<f64>, Vec<f64>) = pairs.unzip();
+    if costs.len() < FEWEST {
+        return None;
+    }
+    let (costs, times) = (ranks(&costs), ranks(&times));
+    let middle = (costs.len() as f64 - 1.0) / 2.0;
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - middle) * (b - middle)).sum::<f64>();
+    let size = (product(&costs, &costs) * product(&times, &times)).sqrt();
+    (size > 0.0).then(|| product(&costs, &times) / size)
+}
+
+/// The place of each value among all; equal values share the middle of theirs.
+fn ranks(values: &[f64]) -> Vec<f64> {
+    let below = |value: &f64| values.iter().filter(|other| *other < value).count() as f64;
+    let alike = |value: &f64| values.iter().filter(|other| *other == value).count() as f64;
+    values.iter().map(|value| below(value) + (alike(value) - 1.0) / 2.0).collect()
 }
 
 /// One search; the best time after each evaluation, infinite before anything worked.
@@ -250,16 +277,21 @@ fn coverage(search: &Recorded) -> Option<Result<Coverage, SpaceError>> {
         let part = O::part(&search.variant.parse().ok()?);
         let counted = || {
             let spaces = spaces?;
-            let space = spaces.get(Target::of(search.device.runtime), part)?;
+            let space = spaces.get(Target::of(search.device.runtime), part, O::ORDER)?;
             let (points, _) = space.open(&search.device, &search.problem, search.dtype)?;
             let recorded = search.results.keys().filter(|config| points.position(config).is_some()).count();
             Ok(Coverage { space: points.len(), recorded, outside: search.results.len() - recorded })
         };
         Some(counted())
     }
-    match search.op.as_str() {
-        FusedMessage::NAME => of::<FusedMessage>(search, Spaces::fused_message()),
-        CellList::NAME => of::<CellList>(search, Spaces::cell_list()),
+    match (search.op.as_str(), search.order) {
+        (FusedMessage::NAME, 0) => of::<FusedMessage>(search, Spaces::fused_message()),
+        (FusedMessage::NAME, 1) => of::<FusedMessageBackward>(search, Spaces::fused_message()),
+        (FusedMessage::NAME, 2) => of::<FusedMessageDoubleBackward>(search, Spaces::fused_message()),
+        (CellList::NAME, 0) => of::<CellList>(search, Spaces::cell_list()),
+        (ForceScatter::NAME, 0) => of::<ForceScatter>(search, Spaces::force_scatter()),
+        (ForceScatter::NAME, 1) => of::<ForceScatterBackward>(search, Spaces::force_scatter()),
+        (ForceScatter::NAME, 2) => of::<ForceScatterDoubleBackward>(search, Spaces::force_scatter()),
         _ => None,
     }
 }
@@ -367,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_final_counts_before_a_screening_and_kernels_apart() {
+    fn a_final_counts_before_a_screening_and_kernels_and_orders_apart() {
         let config = LaunchConfig::from([("edges_per_task", 1)]);
         let of =
             |stage, ns| Record { stage, samples_ns: vec![ns; 3], verdict: Verdict::Correct, reason: None, ..record(1) };
@@ -375,10 +407,11 @@ mod tests {
         let searches = Recorded::of(&all);
         assert_eq!((searches.len(), searches[0].time_ns(&config)), (1, Some(20.0)));
         assert_eq!(searches[0].best(), Some((&config, 20.0)));
+        let backward = Record { order: 1, ..all[0].clone() };
         let newer = Record { kernel_hash: "newer".to_owned(), ..all[0].clone() };
         let elsewhere = Record { device: device(RuntimeKind::Vulkan), ..all[0].clone() };
-        let all = [all[0].clone(), newer, elsewhere];
-        assert_eq!(Recorded::of(&all).len(), 3);
+        let all = [all[0].clone(), newer, elsewhere, backward];
+        assert_eq!(Recorded::of(&all).len(), 4);
     }
 
     #[test]
@@ -388,5 +421,16 @@ mod tests {
         assert_eq!(of(&[3.0]), Some(Quartiles { lower: 3.0, median: 3.0, upper: 3.0 }));
         assert_eq!(of(&[4.0, 1.0, 2.0, 3.0, 5.0]), Some(Quartiles { lower: 2.0, median: 3.0, upper: 4.0 }));
         assert_eq!(of(&[1.0, 2.0]), Some(Quartiles { lower: 1.25, median: 1.5, upper: 1.75 }));
+    }
+
+    #[test]
+    fn ranks_correlate() {
+        assert_eq!(ranks(&[3.0, 1.0, 3.0, 9.0]), [1.5, 0.0, 1.5, 3.0]);
+        let search = &Recorded::of(&records(64))[0];
+        let close = |found: Option<f64>, expected: f64| (found.expect("enough") - expected).abs() < 1e-12;
+        assert!(close(rank_correlation(search, &|config| search.time_ns(config).map(|ns| ns * ns)), 1.0));
+        assert!(close(rank_correlation(search, &|config| search.time_ns(config).map(|ns| -ns)), -1.0));
+        assert_eq!(rank_correlation(search, &|_| Some(1.0)), None, "all alike");
+        assert_eq!(rank_correlation(search, &|_| None), None);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use ff_spec::kernel_name;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -80,10 +81,11 @@ pub fn merge(files: &[(PathBuf, Vec<Record>)]) -> Result<Vec<Record>, Overlap> {
                 if held.iter().any(|index| merged[*index] == *record) {
                     continue;
                 }
-                let default = searches.iter().any(|s| s.variant == record.variant && s.default == record.config);
+                let of = |s: &Recorded| (&s.variant, s.order) == (&record.variant, record.order);
+                let default = searches.iter().any(|s| of(s) && s.default == record.config);
                 if !default {
-                    let Record { variant, dtype, problem, config, .. } = record;
-                    let what = format!("{variant} {dtype} on `{}` with {config}", problem.name);
+                    let Record { variant, order, dtype, problem, config, .. } = record;
+                    let what = format!("{} {dtype} on `{}` with {config}", kernel_name(variant, *order), problem.name);
                     return Err(Overlap { what, first: files[*owner].0.clone(), second: path.clone() });
                 }
             }

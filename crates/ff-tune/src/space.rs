@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use ff_spec::cell_list::{self, Strategy};
 use ff_spec::fused_message::Reduction;
-use ff_spec::{DeviceId, Dtype, LaunchConfig, OPS, Problem, RuntimeKind};
+use ff_spec::{DeviceId, Dtype, LaunchConfig, OPS, Problem, RuntimeKind, force_scatter, fused_message};
 use ff_tables::nearest;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,9 @@ const FUSED_MESSAGE: &str = include_str!("../../../autotune/spaces/fused_message
 
 /// The file of `cell_list` as it was when this crate was built.
 const CELL_LIST: &str = include_str!("../../../autotune/spaces/cell_list.toml");
+
+/// The file of `force_scatter` as it was when this crate was built.
+const FORCE_SCATTER: &str = include_str!("../../../autotune/spaces/force_scatter.toml");
 
 /// What a constraint may name besides the parameters of its space.
 const VARIABLES: [&str; 11] = [
@@ -74,13 +77,16 @@ pub enum Part {
     Reduction(Reduction),
     /// Of `cell_list`.
     Strategy(Strategy),
+    /// Of `force_scatter`.
+    #[serde(rename = "reduction")]
+    Scatter(force_scatter::Reduction),
 }
 
 impl Part {
     /// Its key in a space file.
     pub fn key(self) -> &'static str {
         match self {
-            Part::Reduction(_) => "reduction",
+            Part::Reduction(_) | Part::Scatter(_) => "reduction",
             Part::Strategy(_) => "strategy",
         }
     }
@@ -90,6 +96,7 @@ impl Part {
         match self {
             Part::Reduction(reduction) => reduction.name(),
             Part::Strategy(strategy) => strategy.name(),
+            Part::Scatter(reduction) => reduction.name(),
         }
     }
 }
@@ -132,7 +139,7 @@ pub enum SpaceError {
         reason: String,
     },
     /// No space for what is asked.
-    #[error("tuning space {file} has no [[space]] for target `{target}` and {part}")]
+    #[error("tuning space {file} has no [[space]] for target `{target}`, {part} and order {order}")]
     Missing {
         /// Which file.
         file: String,
@@ -140,6 +147,8 @@ pub enum SpaceError {
         target: Target,
         /// Part asked for.
         part: Part,
+        /// Derivative order asked for.
+        order: u8,
     },
     /// The spaces of another op.
     #[error("tuning space {file} is for op `{found}`, expected `{expected}`")]
@@ -178,23 +187,51 @@ fn contradiction(conflict: &[String]) -> String {
     }
 }
 
+/// A reduction of any op.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RawReduction {
+    Receiver,
+    EdgeAtomic,
+    Gather,
+    Atomic,
+}
+
+impl RawReduction {
+    fn part(self) -> Part {
+        match self {
+            RawReduction::Receiver => Part::Reduction(Reduction::Receiver),
+            RawReduction::EdgeAtomic => Part::Reduction(Reduction::EdgeAtomic),
+            RawReduction::Gather => Part::Scatter(force_scatter::Reduction::Gather),
+            RawReduction::Atomic => Part::Scatter(force_scatter::Reduction::Atomic),
+        }
+    }
+}
+
 /// A `[[space]]` as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawSpace {
     target: Target,
-    reduction: Option<Reduction>,
+    reduction: Option<RawReduction>,
     strategy: Option<Strategy>,
+    /// The derivative orders that it is for.
+    #[serde(default = "forward")]
+    orders: Vec<u8>,
     parameters: BTreeMap<String, Vec<u32>>,
     defaults: BTreeMap<String, u32>,
     #[serde(default)]
     constraints: Vec<String>,
 }
 
+fn forward() -> Vec<u8> {
+    vec![0]
+}
+
 impl RawSpace {
     /// The part that spaces of this op are told apart by, and nothing of another op.
     fn part(&self, op: &str) -> Result<Part, String> {
-        let (reduction, strategy) = (self.reduction.map(Part::Reduction), self.strategy.map(Part::Strategy));
+        let (reduction, strategy) = (self.reduction.map(RawReduction::part), self.strategy.map(Part::Strategy));
         let (key, part, other) = match op {
             cell_list::OP => ("strategy", strategy, reduction),
             _ => ("reduction", reduction, strategy),
@@ -202,7 +239,14 @@ impl RawSpace {
         if let Some(other) = other {
             return Err(format!("unknown field `{}`, spaces of `{op}` are told apart by `{key}`", other.key()));
         }
-        part.ok_or_else(|| format!("missing field `{key}` of the [[space]] for target `{}`", self.target))
+        let part =
+            part.ok_or_else(|| format!("missing field `{key}` of the [[space]] for target `{}`", self.target))?;
+        let own = match part {
+            Part::Reduction(_) => fused_message::OP,
+            Part::Strategy(_) => cell_list::OP,
+            Part::Scatter(_) => force_scatter::OP,
+        };
+        if own == op { Ok(part) } else { Err(format!("{part} is of op `{own}`, expected one of op `{op}`")) }
     }
 }
 
@@ -223,13 +267,15 @@ pub struct Spaces {
     spaces: Vec<Space>,
 }
 
-/// One tuning space: the parameters of a target and a part.
+/// One tuning space: the parameters of a target and a part, in some derivative orders.
 #[derive(Clone, Debug)]
 pub struct Space {
     /// Target.
     pub target: Target,
     /// Part.
     pub part: Part,
+    /// Derivative orders.
+    pub orders: Vec<u8>,
     file: String,
     parameters: Vec<(String, Vec<u32>)>,
     defaults: LaunchConfig,
@@ -264,6 +310,14 @@ impl Spaces {
         Self::parse(CELL_LIST, "autotune/spaces/cell_list.toml (built in)")
     }
 
+    /// The spaces of `force_scatter` that this crate was built with.
+    ///
+    /// # Errors
+    /// As [`Spaces::parse`]; a test keeps the built-in file sound.
+    pub fn force_scatter() -> Result<Self, SpaceError> {
+        Self::parse(FORCE_SCATTER, "autotune/spaces/force_scatter.toml (built in)")
+    }
+
     /// Reads a space file.
     ///
     /// # Errors
@@ -288,7 +342,13 @@ impl Spaces {
         for space in raw.space {
             let (target, part) = (space.target, space.part(&raw.op).map_err(malformed)?);
             let inconsistent = |reason| SpaceError::Inconsistent { file: file.to_owned(), target, part, reason };
-            if spaces.iter().any(|s| (s.target, s.part) == (target, part)) {
+            if let Some(order) = space.orders.iter().find(|order| **order > 2) {
+                return Err(inconsistent(format!("order {order} in `orders`, expected 0, 1 or 2")));
+            }
+            let described = |s: &Space| {
+                (s.target, s.part) == (target, part) && s.orders.iter().any(|order| space.orders.contains(order))
+            };
+            if spaces.iter().any(described) {
                 return Err(inconsistent("described twice, expected once".to_owned()));
             }
             spaces.push(Space::new(space, part, file).map_err(inconsistent)?);
@@ -307,13 +367,14 @@ impl Spaces {
         Err(SpaceError::Op { file: self.file.clone(), found: self.op.clone(), expected: op })
     }
 
-    /// The space of a target and a part.
+    /// The space of a target and a part in a derivative order.
     ///
     /// # Errors
     /// [`SpaceError::Missing`].
-    pub fn get(&self, target: Target, part: Part) -> Result<&Space, SpaceError> {
-        let missing = || SpaceError::Missing { file: self.file.clone(), target, part };
-        self.spaces.iter().find(|s| (s.target, s.part) == (target, part)).ok_or_else(missing)
+    pub fn get(&self, target: Target, part: Part, order: u8) -> Result<&Space, SpaceError> {
+        let missing = || SpaceError::Missing { file: self.file.clone(), target, part, order };
+        let of = |s: &&Space| (s.target, s.part) == (target, part) && s.orders.contains(&order);
+        self.spaces.iter().find(of).ok_or_else(missing)
     }
 
     /// All of them, in the order of the file.
@@ -365,14 +426,22 @@ impl Space {
             }
             constraints.push(constraint);
         }
-        let RawSpace { target, parameters, defaults, .. } = raw;
+        let RawSpace { target, orders, parameters, defaults, .. } = raw;
         let mut parameters: Vec<(String, Vec<u32>)> = parameters.into_iter().collect();
         let total = parameters.iter().try_fold(1_u64, |total, (_, values)| total.checked_mul(values.len() as u64));
         if total.is_none() {
             return Err("2⁶⁴ points or more, expected fewer".to_owned());
         }
         parameters.iter_mut().for_each(|(_, values)| values.sort_unstable());
-        Ok(Self { target, part, file: file.to_owned(), parameters, defaults: LaunchConfig(defaults), constraints })
+        Ok(Self {
+            target,
+            part,
+            orders,
+            file: file.to_owned(),
+            parameters,
+            defaults: LaunchConfig(defaults),
+            constraints,
+        })
     }
 
     /// The parameters by name, with their values ascending.
@@ -525,12 +594,12 @@ mod tests {
     const RECEIVER: Part = Part::Reduction(Reduction::Receiver);
 
     #[test]
-    fn the_built_in_file_covers_every_target_and_reduction() {
+    fn the_built_in_file_covers_every_target_reduction_and_order() {
         let spaces = Spaces::fused_message().expect("the built-in file is sound");
         for runtime in RuntimeKind::ALL {
-            for reduction in Reduction::ALL {
+            for (reduction, order) in Reduction::ALL.into_iter().flat_map(|r| [(r, 0), (r, 1), (r, 2)]) {
                 let part = Part::Reduction(reduction);
-                let space = spaces.get(Target::of(runtime), part).expect("described");
+                let space = spaces.get(Target::of(runtime), part, order).expect("described");
                 for features in [1, 3, 16, 17, 64, 128, 250, 512] {
                     for dtype in Dtype::ALL {
                         let (device, problem) = (device(runtime), problem(64, features));
@@ -546,7 +615,7 @@ mod tests {
     #[test]
     fn constraints_bound_the_cube() {
         let spaces = Spaces::fused_message().expect("sound");
-        let space = spaces.get(Target::Cube, RECEIVER).expect("described");
+        let space = spaces.get(Target::Cube, RECEIVER, 0).expect("described");
         let (device, problem) = (device(RuntimeKind::Vulkan), problem(64, 126));
         let (points, explanation) = space.open(&device, &problem, Dtype::F64).expect("decidable");
         assert_eq!(explanation.total, 4 * 4 * 3 * 4 * 4);
@@ -569,7 +638,7 @@ mod tests {
         for runtime in RuntimeKind::ALL {
             for strategy in Strategy::ALL {
                 let part = Part::Strategy(strategy);
-                let space = spaces.get(Target::of(runtime), part).expect("described");
+                let space = spaces.get(Target::of(runtime), part, 0).expect("described");
                 for (n_systems, max_units_per_cube, plane_size) in [(1, 1024, 32), (64, 256, 64), (9, 128, 4)] {
                     let mut device = device(runtime);
                     device.limits = Limits { max_units_per_cube, plane_size, ..device.limits };
@@ -587,15 +656,33 @@ mod tests {
                 }
             }
         }
-        let error = spaces.get(Target::Host, RECEIVER).expect_err("of the other op").to_string();
-        assert!(error.contains("target `host` and reduction `receiver`"), "{error}");
+        let error = spaces.get(Target::Host, RECEIVER, 0).expect_err("of the other op").to_string();
+        assert!(error.contains("target `host`, reduction `receiver` and order 0"), "{error}");
+    }
+
+    #[test]
+    fn scatters_have_a_space_for_every_target_reduction_and_order() {
+        let spaces = Spaces::force_scatter().expect("the built-in file is sound");
+        for (runtime, plane_size) in RuntimeKind::ALL.into_iter().flat_map(|r| [(r, 4), (r, 32), (r, 64)]) {
+            for reduction in force_scatter::Reduction::ALL {
+                for order in 0..=2 {
+                    let part = Part::Scatter(reduction);
+                    let space = spaces.get(Target::of(runtime), part, order).expect("described");
+                    let mut device = device(runtime);
+                    device.limits.plane_size = plane_size;
+                    let configs = space.enumerate(&device, &problem(64, 0), Dtype::F32).expect("not empty");
+                    assert!(configs.len() > 1, "{configs:?}");
+                }
+            }
+        }
+        assert!(spaces.get(Target::Host, RECEIVER, 0).is_err());
     }
 
     #[test]
     fn an_empty_space_names_the_constraint() {
         let text = FUSED_MESSAGE.replace("unroll <= edges_per_tile", "unroll > 1000");
         let spaces = Spaces::parse(&text, "x.toml").expect("sound");
-        let space = spaces.get(Target::Cube, RECEIVER).expect("described");
+        let space = spaces.get(Target::Cube, RECEIVER, 0).expect("described");
         let error = space.enumerate(&device(RuntimeKind::Cuda), &problem(64, 128), Dtype::F32).expect_err("empty");
         assert!(
             error.to_string().ends_with("none of 768 configurations is left; `unroll > 1000` never holds"),
@@ -612,7 +699,7 @@ mod tests {
              constraints = {constraints:?}\n[space.parameters]\n{values}[space.defaults]\n{defaults}"
         );
         let spaces = Spaces::parse(&text, "x.toml").unwrap_or_else(|e| panic!("{e}"));
-        spaces.get(Target::Host, RECEIVER).expect("described").clone()
+        spaces.get(Target::Host, RECEIVER, 0).expect("described").clone()
     }
 
     fn six_of_ten() -> Vec<(String, Vec<u32>)> {
@@ -740,6 +827,13 @@ mod tests {
             ("reduction = \"receiver\"", "reductoin = \"receiver\"", "did you mean `reduction`?"),
             ("reduction = \"receiver\"", "reduction = \"reciever\"", "did you mean `receiver`?"),
             ("reduction = \"receiver\"", "", "missing field `reduction` of the [[space]] for target `host`"),
+            (
+                "reduction = \"receiver\"",
+                "reduction = \"gather\"",
+                "of op `force_scatter`, expected one of op `fused_message`",
+            ),
+            ("reduction = \"receiver\"", "reduction = \"receiver\"\norders = [0, 3]", "order 3 in `orders`"),
+            ("reduction = \"receiver\"", "reduction = \"receiver\"\norders = [0, 1]", "described twice"),
             ("edges_per_task = [128, 512, 2048, 8192]", "edges_per_task = []", "has no values"),
             ("edges_per_task = [128, 512, 2048, 8192]", "edges_per_task = [16, 16]", "twice"),
             ("edges_per_task = [128, 512, 2048, 8192]", "edges_per_task = [0, 16]", "value 0"),

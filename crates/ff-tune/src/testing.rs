@@ -40,6 +40,7 @@ pub(crate) fn record(edges: u32) -> Record {
     Record {
         schema: SCHEMA_VERSION,
         op: "fused_message".to_owned(),
+        order: 0,
         variant: "painn_linear_gaussian_cosine_receiver".to_owned(),
         kernel_hash: "abc".to_owned(),
         config: LaunchConfig::from([("edges_per_task", edges)]),
@@ -54,6 +55,7 @@ pub(crate) fn record(edges: u32) -> Record {
         verdict: Verdict::Correctness,
         reason: Some("NaN in the output".to_owned()),
         evidence: Some(Evidence { rel_error: 0.5, max_abs_error: 1.0, cases: 3, seeds: vec![1, 2, 3] }),
+        times: None,
         seed: 7,
         unix_time: 1,
     }
@@ -88,6 +90,12 @@ pub(crate) enum Behaviour {
     GoesWrong,
     /// Fails at this call.
     FailsAt(u32),
+    /// Does not come back from this call.
+    NeverEndsAt(u32),
+    /// Ends the process at this call.
+    AbortsAt(u32),
+    /// Takes all memory at this call.
+    TakesMemoryAt(u32),
 }
 
 pub(crate) struct FakeLaunch {
@@ -123,6 +131,20 @@ impl Launch for FakeLaunch {
         self.poisoned = false;
         match self.behaviour {
             Behaviour::FailsAt(at) if self.calls >= at => Err(LaunchError::Runtime("fell off the bus".to_owned())),
+            Behaviour::NeverEndsAt(at) if self.calls >= at => loop {
+                std::thread::park();
+            },
+            Behaviour::AbortsAt(at) if self.calls >= at => {
+                eprintln!("free(): invalid pointer");
+                std::process::abort()
+            }
+            Behaviour::TakesMemoryAt(at) if self.calls >= at => {
+                let mut all = Vec::new();
+                loop {
+                    // Ones, since pages of zeros are not taken before they are written to.
+                    all.push(std::hint::black_box(vec![1_u8; 16 << 20]));
+                }
+            }
             _ => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ff_spec::{CellList, Dtype, LaunchConfig, RuntimeKind, TuneKey, cell_list};
 use ff_tables::{Evidence, Table, Versions};
@@ -14,12 +14,16 @@ use tempfile::TempDir;
 
 use crate::gate::GateVerifier;
 use crate::measure::{Policy, Timing};
+use crate::outcome::{Event, Outcome, TuneError};
 use crate::records::{self, Record, RecordWriter, Stage, Verdict};
+use crate::request::{Baseline, Budget, Request, Task};
 use crate::shard::merge;
 use crate::space::{SpaceError, Spaces};
 use crate::strategy::StrategyKind;
 use crate::testing::{Behaviour, FakeRuntime, FakeVerifier, inputs};
-use crate::tune::{Baseline, Budget, Event, Outcome, Request, Task, TuneError, tune};
+use crate::times::Times;
+use crate::tune::tune;
+use crate::workbench::InProcess;
 
 const VARIANT: &str = "cfconv_linear_gaussian_cosine_receiver";
 /// 4 rows × 4 tiles × 2 blocks: 32 features leave blocks of 32 and 64.
@@ -80,7 +84,9 @@ impl Bench {
                 notes.push(note);
             }
         };
-        tune(runtime, request, &mut self.verifier, None, &mut records, &mut on_event, &self.stop)
+        let stop = &self.stop;
+        let mut here = InProcess::new(runtime, &request.tasks, &request.policy, &mut self.verifier, None, stop);
+        tune(&mut here, request, &mut records, &mut on_event, stop)
     }
 
     fn records_path(&self) -> std::path::PathBuf {
@@ -122,7 +128,7 @@ fn finds_the_best_and_writes_what_it_did() {
     assert!((problem.ratio().expect("default passed") - 1000.0 / 600.0).abs() < 1e-6);
     assert_eq!(problem.counts.values().sum::<usize>(), CONFIGS);
     assert!(problem.counts[&Verdict::Eliminated] > 0 && problem.notes.is_empty());
-    assert_eq!(bench.verifier.checks, CONFIGS, "each configuration is gated once on the catalogue");
+    assert_eq!(bench.verifier.checks, problem.counts[&Verdict::Correct], "what stands is gated once on the catalogue");
 
     let table = bench.table();
     assert_eq!(table.entries().len(), 1);
@@ -138,6 +144,25 @@ fn finds_the_best_and_writes_what_it_did() {
     let samples: u64 = records.iter().map(|r| r.samples_ns.len() as u64).sum();
     assert_eq!(samples, *runtime.samples.borrow(), "every sample is kept");
     assert!(records.iter().all(|r| (r.verdict == Verdict::Correct) == r.reason.is_none()));
+}
+
+#[test]
+fn times_add_up() {
+    let mut bench = Bench::new();
+    let begin = Instant::now();
+    let outcome = bench.run(&FakeRuntime::new(landscape), &bench.request(&["water-2", "water-3"])).expect("runs");
+    let clock = begin.elapsed().as_nanos() as u64;
+    let (run, tasks) = (outcome.times, outcome.problems.iter().map(|p| p.times).sum::<Times>());
+    assert!(tasks.total_ns() <= run.total_ns() && run.total_ns() <= clock, "{tasks:?} of {run:?} in {clock} ns");
+    assert_eq!(tasks.kernels_ns(), run.kernels_ns());
+    let of_records: Times = bench.records().iter().map(|r| r.times.expect("recorded")).sum();
+    // References are nobody's, and what comes after the last record.
+    assert!(of_records.total_ns() <= run.total_ns(), "{of_records:?} of {run:?}");
+    assert_eq!(of_records.benchmark_ns, run.benchmark_ns);
+    assert_eq!(of_records.compile_ns, run.compile_ns);
+    assert!(
+        [run.compile_ns, run.gate_ns, run.benchmark_ns, run.strategy_ns, run.framework_ns].iter().all(|ns| *ns > 0)
+    );
 }
 
 #[test]
@@ -360,8 +385,8 @@ fn a_stop_in_the_middle_keeps_what_was_measured() {
             stop.store(measured.get() >= 20, Ordering::Relaxed);
         }
     };
-    let outcome = tune(&runtime, &request, &mut bench.verifier, None, &mut records, &mut on_event, stop);
-    let outcome = outcome.expect("a stop is no error");
+    let mut here = InProcess::new(&runtime, &request.tasks, &request.policy, &mut bench.verifier, None, stop);
+    let outcome = tune(&mut here, &request, &mut records, &mut on_event, stop).expect("a stop is no error");
     drop(records);
     assert!(outcome.stopped && outcome.problems.len() == 1);
     assert!(outcome.problems[0].notes[0].starts_with("stopped after"));
@@ -391,7 +416,8 @@ fn a_stop_never_worsens_the_table() {
             stop.store(true, Ordering::Relaxed);
         }
     };
-    tune(&slow, &request, &mut bench.verifier, None, &mut records, &mut on_event, stop).expect("runs");
+    let mut here = InProcess::new(&slow, &request.tasks, &request.policy, &mut bench.verifier, None, stop);
+    tune(&mut here, &request, &mut records, &mut on_event, stop).expect("runs");
     assert_eq!(bench.table(), good);
 }
 
@@ -438,7 +464,9 @@ fn a_disk_that_fills_ends_the_run_and_keeps_the_table() {
     let good = bench.table();
     let mut records = RecordWriter::open(Path::new("/dev/full")).expect("it opens");
     let request = bench.request(&["water-2"]);
-    let error = tune(&runtime, &request, &mut bench.verifier, None, &mut records, &mut |_| {}, &bench.stop);
+    let (verifier, stop) = (&mut bench.verifier, &bench.stop);
+    let mut here = InProcess::new(&runtime, &request.tasks, &request.policy, verifier, None, stop);
+    let error = tune(&mut here, &request, &mut records, &mut |_| {}, stop);
     assert!(matches!(error, Err(TuneError::Records(_))));
     assert_eq!(bench.table(), good);
 }
@@ -467,9 +495,10 @@ fn an_unfused_baseline_counts_only_where_it_is_right() {
         let request = bench.request(&["water-2"]);
         let mut records = RecordWriter::open(&bench.records_path()).expect("writable");
         let runtime = FakeRuntime::new(landscape);
-        let baseline = |_: &_, _, _: &_| Some(Baseline { samples_ns: vec![1800; 5], rel_error });
+        let baseline = |_: &_, _, _: &_| Ok(Some(Baseline { samples_ns: vec![1800; 5], rel_error }));
         let (verifier, stop) = (&mut bench.verifier, &bench.stop);
-        let outcome = tune(&runtime, &request, verifier, Some(&baseline), &mut records, &mut |_| {}, stop);
+        let mut here = InProcess::new(&runtime, &request.tasks, &request.policy, verifier, Some(&baseline), stop);
+        let outcome = tune(&mut here, &request, &mut records, &mut |_| {}, stop);
         let problem = &outcome.expect("runs").problems[0];
         assert_eq!(problem.unfused_ratio(), expected);
         assert_eq!(problem.notes.is_empty(), expected.is_some());
@@ -545,7 +574,9 @@ fn lists_are_tuned_as_messages_are() {
         };
         let mut records = RecordWriter::open(&bench.records_path()).expect("writable");
         let mut verifier = GateVerifier::<CellList>::default();
-        tune(runtime, &request, &mut verifier, None, &mut records, &mut |_| {}, &bench.stop)
+        let stop = &bench.stop;
+        let mut here = InProcess::new(runtime, &request.tasks, &request.policy, &mut verifier, None, stop);
+        tune(&mut here, &request, &mut records, &mut |_| {}, stop)
     };
     // The spaces of messages are of no use, and nothing is measured in them.
     let error = run(&bench.spaces, &ScalarLists::default()).expect_err("of another op");
@@ -567,7 +598,7 @@ fn lists_are_tuned_as_messages_are() {
     let sizes = line().estimate("line");
     assert_ne!(sizes.n_edges, 6);
     for (id, problem) in ["full_cells", "half_brute"].into_iter().zip(&outcome.problems) {
-        let entry = table.get(&TuneKey::new(id, Dtype::F64, &sizes)).expect("tuned");
+        let entry = table.get(&TuneKey::new(id, 0, Dtype::F64, &sizes)).expect("tuned");
         assert_eq!((entry.variant.as_str(), &entry.problem, entry.pass.kernel_hash()), (id, &sizes, id));
         assert_eq!((problem.op, problem.family.as_str(), &problem.problem), ("cell_list", id, &sizes));
         assert_eq!(problem.reused, 0);

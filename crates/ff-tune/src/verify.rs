@@ -54,7 +54,10 @@ pub trait Verifier<O: Op = FusedMessage> {
 }
 
 /// Runs something of a kernel; a panic of the driver's bindings is a fault of that kernel and not the end of the run.
-pub(crate) fn guarded<T, E: From<LaunchError>>(action: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+///
+/// # Errors
+/// As `action`, and [`LaunchError::Runtime`] for a panic.
+pub fn guarded<T, E: From<LaunchError>>(action: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(action)).unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str);
         let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");

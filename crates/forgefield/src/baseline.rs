@@ -1,7 +1,5 @@
 //! The unfused composition, timed beside the fused kernels.
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -23,28 +21,34 @@ const TIME: Duration = Duration::from_secs(1);
 pub struct Unfused<'a> {
     runtime: RuntimeKind,
     stop: &'a AtomicBool,
-    notes: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Unfused<'a> {
     /// For a runtime, until `stop` is raised.
     pub fn new(runtime: RuntimeKind, stop: &'a AtomicBool) -> Self {
-        Self { runtime, stop, notes: RefCell::default() }
+        Self { runtime, stop }
     }
 
-    /// Samples and error of the composition; `None` with a note where it cannot be had.
-    pub fn measure(&self, variant: &Variant, dtype: Dtype, inputs: &Inputs<f64>) -> Option<Baseline> {
+    /// Samples and error of the composition; `None` where there is none.
+    ///
+    /// # Errors
+    /// Why it cannot be had.
+    pub fn measure(
+        &self,
+        variant: &Variant,
+        dtype: Dtype,
+        inputs: &Inputs<f64>,
+    ) -> std::result::Result<Option<Baseline>, String> {
         if variant.filter == FilterKind::Tabulated {
             // A composition would sample no table; that of the filter it was made from stands beside the untabulated family.
-            return None;
+            return Ok(None);
         }
         let needed = TENSORS * unfused::largest_tensor(inputs, dtype);
         if needed > memory() {
             let gib = needed as f64 / f64::from(1 << 30);
-            self.note(variant, &format!("not measured, it would take about {gib:.1} GiB of memory"));
-            return None;
+            return Err(format!("not measured, it would take about {gib:.1} GiB of memory"));
         }
-        self.sample(variant, dtype, inputs).map_err(|error| self.note(variant, &error.to_string())).ok()
+        self.sample(variant, dtype, inputs).map(Some).map_err(|error| error.to_string())
     }
 
     fn sample(&self, variant: &Variant, dtype: Dtype, inputs: &Inputs<f64>) -> Result<Baseline, LaunchError> {
@@ -60,15 +64,6 @@ impl<'a> Unfused<'a> {
         }
         Ok(Baseline { samples_ns, rel_error })
     }
-
-    fn note(&self, variant: &Variant, text: &str) {
-        self.notes.borrow_mut().insert(format!("unfused composition of {}: {text}", variant.family()));
-    }
-
-    /// What kept it from being measured.
-    pub fn notes(&self) -> Vec<String> {
-        self.notes.borrow().iter().cloned().collect()
-    }
 }
 
 /// The right outputs: the host kernel in f64, itself gated to 1e-12. The scalar oracle would take minutes on a large problem.
@@ -82,7 +77,7 @@ fn reference(variant: &Variant, inputs: &Inputs<f64>) -> Result<Outputs<f64>, La
 }
 
 /// ‖out − ref‖/‖ref‖, the larger of the two tensors.
-fn distance(out: &Outputs<f64>, reference: &Outputs<f64>) -> f64 {
+pub fn distance(out: &Outputs<f64>, reference: &Outputs<f64>) -> f64 {
     let relative = |out: &[f64], reference: &[f64]| {
         if out.len() != reference.len() {
             return f64::INFINITY;
@@ -95,8 +90,8 @@ fn distance(out: &Outputs<f64>, reference: &Outputs<f64>) -> f64 {
     if nodes.is_nan() || vectors.is_nan() { f64::NAN } else { nodes.max(vectors) }
 }
 
-/// Bytes that the composition may take: half of what the system has to spare, where it says so.
-fn memory() -> u64 {
+/// Bytes that a composition may take: half of what the system has to spare, where it says so.
+pub fn memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let kib = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());

@@ -2,6 +2,7 @@
 
 mod baseline;
 mod commands;
+mod estimate;
 mod failure;
 mod inspect;
 mod interrupt;
@@ -22,7 +23,7 @@ use screen::Screen;
 
 fn main() -> ExitCode {
     let options = options::parse();
-    let screen = Screen::new(options.quiet, options.prints_json());
+    let screen = Screen::new(options.is_quiet(), options.prints_json());
     match commands::run(&options, &screen) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

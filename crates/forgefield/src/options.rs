@@ -27,12 +27,11 @@ usage: forgefield <command> [options]
   neighbors pairs within a cutoff, of every frame of a file
   tables    show, check, compare, merge and query tuning tables
   export    tuning records for Kernel Tuner, T4, Parquet, CSV, Bencher
+  sweep     measure everything that an experiment's axes span
+  notebook  an experiment's results as a Jupyter notebook
+  report    a page to look at, or a figure, of what was measured
 
-start with
-  forgefield devices
-  forgefield tune                      built-in problems, under two minutes
-  forgefield tune --structure my.extxyz
-  forgefield verify --cases full
+start with `forgefield devices`, then `forgefield tune`: under two minutes
 
 `forgefield <command> --help` has every option and an example.
 exit codes: 0 done, 1 does not hold, 2 bad usage or input, 3 device fault";
@@ -55,6 +54,11 @@ pub fn parse() -> Options {
 }
 
 impl Options {
+    /// Whether only results and errors are printed. A worker's search does the talking.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet || matches!(&self.command, Some(Command::Tune(args)) if args.serve.is_some())
+    }
+
     /// Whether stdout carries one JSON document.
     pub fn prints_json(&self) -> bool {
         match &self.command {
@@ -63,11 +67,12 @@ impl Options {
             Some(Command::Verify(args)) => args.json.as_deref().is_some_and(|path| path.as_os_str() == "-"),
             Some(Command::Eval(args)) => args.json,
             Some(Command::Inspect(args)) => args.json,
-            Some(Command::Tune(args)) => args.json,
+            Some(Command::Tune(args)) => args.json || args.serve.is_some(),
             Some(Command::Bench(args)) => args.json || args.serve,
             Some(Command::Neighbors(args)) => args.format == ListFormat::Json,
             Some(Command::Tables(args)) => args.json(),
-            Some(Command::Export(_)) | None => false,
+            Some(Command::Sweep(args)) => args.json,
+            Some(Command::Export(_) | Command::Notebook(_) | Command::Report(_)) | None => false,
         }
     }
 }
@@ -108,7 +113,9 @@ The metadata key `forgefield` of the outputs holds variant, runtime, launch conf
     #[command(after_help = "Examples:
   forgefield inspect fused_message --variant painn_linear_bessel_cosine_receiver --arch sm_80,sm_90
   forgefield inspect fused_message --variant painn_linear_bessel_cosine_receiver --emit source --config unroll=8
-  forgefield inspect fused_message --gate autotune/static/cuda.json
+  forgefield inspect fused_message --variant painn_linear_bessel_cosine_receiver --order 1
+  forgefield inspect cell_list --variant full_cells --emit source --arch sm_90
+  forgefield inspect cell_list --gate autotune/static/cell_list.json
 
 No GPU and no driver is needed. NVRTC (for ptx, resources of cuda, and --gate) is looked for in FORGEFIELD_NVRTC (a library
 or its folder), CUDA_PATH, the wheels of Python environments (`pip install nvidia-cuda-nvrtc nvidia-cuda-runtime`), and where
@@ -119,6 +126,7 @@ CUDA is installed.")]
   forgefield tune
   forgefield tune --structure liquid.extxyz --variant painn_linear_receiver --budget 5m --resume
   forgefield tune --op cell_list --structure liquid.extxyz --dtype f32,f64
+  forgefield tune --op fused_message,force_scatter --order 0,1,2 --budget 10m
   forgefield tune --variant painn_linear_receiver --problem water-512 --strategy bayesian --budget 40
   forgefield tune --explain --runtime vulkan --variant painn_linear_receiver --problem water-512
   forgefield tune --replay autotune/tables/records.jsonl --repeats 50
@@ -161,6 +169,35 @@ the pair's vector is x_j + S·H − x_i. A full list has every pair in both dire
 kernel-tuner and t4 hold one search (a kernel on a problem and a device) per file: records of several go into a folder.
 csv and parquet have one row per sample, bencher the best median of every search with its quartiles, in ns.")]
     Export(ExportArgs),
+    /// Measure every row that the axes of an experiment span; results as JSON lines, CSV and Parquet beside it.
+    #[command(after_help = "Examples:
+  forgefield sweep experiments/reduction-strategy/sweep.toml --dry-run
+  forgefield sweep experiments/reduction-strategy/sweep.toml --resume --out results
+  forgefield sweep experiments/fused-vs-unfused/sweep.toml --runtime cuda --shard 0/4 --out shard-0
+
+Every row is compared with a reference before and after it is timed. DIR/results.jsonl is only ever appended to, and of two
+lines on the same thing the later one counts; lines of several devices or shards may be put together with `cat`.
+Ctrl-C ends cleanly and keeps what was measured; --resume goes on from there.")]
+    Sweep(SweepArgs),
+    /// An experiment as a Jupyter notebook: its README, cells that run from its results, stored figures.
+    #[command(after_help = "Examples:
+  forgefield notebook experiments/reduction-strategy
+  forgefield notebook experiments/reduction-strategy --check
+
+Cells come from analysis.py, figures from where `experiments/draw` put them. A notebook that was edited by hand is kept.
+--check writes nothing and ends with 1 where a notebook is older than its results, README or cells.")]
+    Notebook(NotebookArgs),
+    /// A self-contained page of what was tuned, timed and checked; or one figure of it.
+    #[command(after_help = "Examples:
+  forgefield report
+  forgefield report records.jsonl --bench bench.json --verify verify.json -o report.html
+  forgefield report --variant painn_linear_receiver --problem water-512 --figure heat-map.svg
+  forgefield report --figure speed-up.svg --plot speed-up-unfused
+
+The page loads nothing: heat maps over launch parameters, speed-ups, best-so-far curves, a roofline, the gate, devices.
+Without RECORDS it shows records.jsonl of the folder of tables where there is one, and always those tables.
+A roof is measured by `bench` on host and documented for some GPUs. Software adapters have no place in speed-ups.")]
+    Report(ReportArgs),
 }
 
 /// A command that only prints.
@@ -335,7 +372,7 @@ impl Emit {
 
 /// A CUDA architecture: 90 of `sm_90`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arch(pub u32);
+pub struct Arch(pub u16);
 
 impl FromStr for Arch {
     type Err = String;
@@ -354,6 +391,9 @@ pub struct InspectArgs {
     /// The variant.
     #[arg(long, required_unless_present = "gate")]
     pub variant: Option<String>,
+    /// Derivative order: 0 the op itself, 1 its first backward, 2 its second.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub order: u8,
     /// Element type.
     #[arg(long, default_value = "f32")]
     pub dtype: Dtype,
@@ -375,24 +415,19 @@ pub struct InspectArgs {
     /// What is printed.
     #[arg(long, default_value = "resources")]
     pub emit: Emit,
-    /// Compile every variant for CUDA and compare what it takes with this table; ends with 1 on an error, a spill or a
-    /// stack frame that is not listed, and on other figures.
-    #[arg(long, value_name = "TABLE", conflicts_with_all = ["variant", "config", "emit", "target", "arch", "problem"])]
+    /// Compile every variant of the op in every order for CUDA and compare what it takes with this table; ends with 1 on an
+    /// error, a spill or a stack frame that is not listed, and on other figures.
+    #[arg(long, value_name = "TABLE", conflicts_with_all = ["variant", "order", "config", "emit", "target", "arch", "problem"])]
     pub gate: Option<PathBuf>,
-    /// Of the gate's kernels, compile share `i` of `n` and print what NVRTC says: how the gate uses all cores.
-    #[arg(long, hide = true, requires = "gate", value_parser = share)]
-    pub share: Option<(usize, usize)>,
+    /// Compile what standard input says and print what NVRTC does: how the gate uses all cores.
+    #[arg(long, hide = true, requires = "gate")]
+    pub compile_tasks: bool,
     /// Rewrite the table.
     #[arg(long, requires = "gate")]
     pub update: bool,
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
-}
-
-fn share(text: &str) -> std::result::Result<(usize, usize), String> {
-    let share = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
-    share.filter(|(i, n)| i < n).ok_or_else(|| format!("`{text}`, expected a share such as `0/2`"))
 }
 
 fn parameter(text: &str) -> std::result::Result<(String, u32), String> {
@@ -502,9 +537,13 @@ pub struct TuneArgs {
     /// Ops to tune [default: all].
     #[arg(long, value_delimiter = ',')]
     pub op: Vec<String>,
-    /// Variants or families to tune [default: full lists by both strategies, half lists, and those of SchNet and PaiNN].
+    /// Variants or families to tune [default: full lists by both strategies, half lists, both force scatters, and those of
+    /// SchNet and PaiNN].
     #[arg(long, visible_alias = "family", value_delimiter = ',')]
     pub variant: Vec<String>,
+    /// Derivative orders to tune: 0 is the op itself, 1 its first backward, 2 its second.
+    #[arg(long, value_delimiter = ',', default_value = "0", value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub order: Vec<u8>,
     /// Structure files (extxyz, PDB); all frames of a file are one batch.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub structure: Vec<PathBuf>,
@@ -524,7 +563,8 @@ pub struct TuneArgs {
     /// --replay also `all` [default: random, brute-force with --budget all].
     #[arg(long, value_name = "NAME")]
     pub strategy: Option<StrategyArg>,
-    /// Try only this share of each space, by what the records of --out say of the nearest other problem.
+    /// Try only this share of each space, by what the records of --out say of the nearest other problem, else by counted FLOPs and
+    /// bytes.
     #[arg(long, value_name = "SHARE", value_parser = portion)]
     pub prefilter: Option<f64>,
     /// When to end: a time in all (`90s`, `5m`), a number of configurations of each variant and problem, or `all`
@@ -547,6 +587,19 @@ pub struct TuneArgs {
     /// Take what stands in the records from there.
     #[arg(long)]
     pub resume: bool,
+    /// Time slow configurations to the end too.
+    #[arg(long)]
+    pub no_eliminate: bool,
+    /// The best of the screening that are timed side by side again, beside the default.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..))]
+    pub finalists: u8,
+    /// Measure in this process, for a debugger or a profiler: a kernel that does not end or ends the process is the end of the
+    /// search.
+    #[arg(long)]
+    pub in_process: bool,
+    /// Answer the questions of a search for the op of this name and order.
+    #[arg(long, hide = true)]
+    pub serve: Option<String>,
     /// Where records and tables go.
     #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
     pub out: PathBuf,
@@ -724,6 +777,105 @@ pub struct ExportArgs {
     pub dtype: Vec<Dtype>,
 }
 
+/// `sweep`.
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// The description, `sweep.toml`.
+    #[arg(value_name = "SWEEP")]
+    pub file: PathBuf,
+    /// Where to run, in place of what the description says [default without either: auto].
+    #[arg(long)]
+    pub runtime: Option<RuntimeChoice>,
+    /// Leave out what the results hold already.
+    #[arg(long)]
+    pub resume: bool,
+    /// Do share I of N, from 0; rows that take turns stay together.
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
+    /// Measure nothing; show the rows and what they will take.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where the results go [default: the folder of the description].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Print rows or results as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `notebook`.
+#[derive(Debug, Args)]
+pub struct NotebookArgs {
+    /// Folders with README.md, analysis.py, results.jsonl and figures.
+    #[arg(required = true, value_name = "EXPERIMENT")]
+    pub experiments: Vec<PathBuf>,
+    /// Where the notebooks go.
+    #[arg(long, value_name = "DIR", default_value = "notebooks-export")]
+    pub out: PathBuf,
+    /// Write nothing; end with 1 where a notebook is missing or older than what it is made of.
+    #[arg(long)]
+    pub check: bool,
+    /// Replace notebooks that were edited by hand too.
+    #[arg(long, conflicts_with = "check")]
+    pub force: bool,
+}
+
+/// What a figure shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Plot {
+    /// Times over two launch parameters, others at their best; a panel for each search.
+    HeatMap,
+    /// How many times as fast as the default configuration.
+    SpeedUp,
+    /// How many times as fast as the unfused composition.
+    SpeedUpUnfused,
+    /// FLOP/s over intensity, under the roof.
+    Roofline,
+    /// The best so far against evaluations.
+    BestSoFar,
+}
+
+/// `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Records, as `tune` writes them [default: records.jsonl in the folder of tables, where there is one].
+    #[arg(value_name = "RECORDS")]
+    pub records: Vec<PathBuf>,
+    /// Where the page goes [default: report.html, and no page with --figure].
+    #[arg(long, short, value_name = "OUT")]
+    pub out: Option<PathBuf>,
+    /// Results of `bench --json`.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub bench: Vec<PathBuf>,
+    /// Results of `verify --json`.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub verify: Vec<PathBuf>,
+    /// What passed, as `verify --passes` wrote it.
+    #[arg(long, value_name = "FILE", default_value = "autotune/passes.json")]
+    pub passes: PathBuf,
+    /// Folder of tuning tables.
+    #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
+    pub tables: PathBuf,
+    /// Write a figure, SVG.
+    #[arg(long, value_name = "FILE")]
+    pub figure: Option<PathBuf>,
+    /// What the figure shows.
+    #[arg(long, requires = "figure", default_value = "heat-map")]
+    pub plot: Plot,
+    /// Ops [default: all].
+    #[arg(long, value_delimiter = ',')]
+    pub op: Vec<String>,
+    /// Variants or families [default: all].
+    #[arg(long, visible_alias = "family", value_delimiter = ',')]
+    pub variant: Vec<String>,
+    /// Problems [default: all].
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub problem: Vec<String>,
+    /// Element types [default: all].
+    #[arg(long, value_delimiter = ',')]
+    pub dtype: Vec<Dtype>,
+}
+
 /// `tables`.
 #[derive(Debug, Args)]
 pub struct TablesArgs {
@@ -797,9 +949,12 @@ pub struct SelectArgs {
     /// The op.
     #[arg(long, default_value = "fused_message")]
     pub op: String,
-    /// Variant or family [default for cell_list: a full list, by the strategy that wins].
+    /// Variant or family [default for cell_list: a full list, by the strategy that wins; for force_scatter: gather].
     #[arg(long, visible_alias = "family")]
     pub variant: Option<String>,
+    /// Derivative order: 0 is the op itself, 1 its first backward, 2 its second.
+    #[arg(long, default_value = "0", value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub order: u8,
     /// Built-in problem.
     #[arg(long, value_name = "NAME", conflicts_with = "structure", required_unless_present = "structure")]
     pub problem: Option<String>,

@@ -105,6 +105,11 @@ impl Passes {
         self.passes.sort_by_key(key);
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Pass> {
+        self.passes.iter()
+    }
+
     /// The passes of a variant.
     pub fn of<'a>(&'a self, op: &'a str, variant: &'a str) -> impl Iterator<Item = &'a Pass> {
         self.passes.iter().filter(move |pass| pass.op == op && pass.variant == variant)

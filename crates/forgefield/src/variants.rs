@@ -39,7 +39,7 @@ pub fn list(id: &str) -> Option<cell_list::Variant> {
 }
 
 /// The force scatter of an id.
-fn scatter(id: &str) -> Option<force_scatter::Variant> {
+pub fn scatter(id: &str) -> Option<force_scatter::Variant> {
     let variant = id.parse().ok()?;
     ff_kernels::force_scatter::find(&variant).map(|registered| registered.variant())
 }
@@ -52,6 +52,16 @@ pub fn one_list(id: &str) -> Result<cell_list::Variant> {
     let ids: Vec<&str> = ff_kernels::cell_list::registered().iter().map(|registered| registered.id).collect();
     let unknown = || format!("unknown variant `{id}` of op `{}`{}", cell_list::OP, meant(id, &ids));
     list(id).ok_or_else(|| Failure::input(format!("{}, expected one of {}", unknown(), ids.join(", "))))
+}
+
+/// The force scatter of exactly this id.
+///
+/// # Errors
+/// An unknown id, with the nearest known one.
+pub fn one_scatter(id: &str) -> Result<force_scatter::Variant> {
+    let ids: Vec<&str> = ff_kernels::force_scatter::registered().iter().map(|registered| registered.id).collect();
+    let unknown = || format!("unknown variant `{id}` of op `{}`{}", force_scatter::OP, meant(id, &ids));
+    scatter(id).ok_or_else(|| Failure::input(format!("{}, expected one of {}", unknown(), ids.join(", "))))
 }
 
 /// Variants, each kind under its op.

@@ -4,14 +4,22 @@ use std::path::PathBuf;
 
 use ff_model::{MessageSpec, Structure, batch, builtin, message_inputs, random_linear, random_mlp, read_structures};
 use ff_reference::radial::{RadialKind, default_parameters};
-use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Message, Radial, Reduction, Variant};
-use ff_spec::{Problem, cell_list};
+use ff_spec::fused_message::{
+    Activation, BackwardInputs, DoubleBackwardInputs, Filter, FilterKind, Inputs, Message, Radial, Reduction, Variant,
+    Wanted,
+};
+use ff_spec::{Problem, cell_list, force_scatter};
+use ff_testkit::force_scatter as scatters;
+use ff_testkit::gradients::{random_tangent, sparse_cotangents};
 
 use crate::failure::{Failure, Result};
 use crate::options::Sizes;
 
 /// Relative error of the tables that stand in for a filter: a tenth of what the gate allows in f32.
 const TABLE_TOLERANCE: f64 = 1e-6;
+
+/// Receivers that have cotangents: of so many the oracle knows every gradient in about a tenth of a second.
+const RECEIVERS: usize = 64;
 
 /// Structures under one name, taken as one batch.
 pub struct Workload {
@@ -64,6 +72,18 @@ pub fn sizes_of(problem: &str, variant: &Variant, sizes: &Sizes) -> Result<Probl
     Ok(Problem { features: sizes.features as u32, n_basis: n_basis as u32, hidden: hidden as u32, ..geometry })
 }
 
+/// The sizes of a call on one built-in problem that sees systems and no features: atoms, systems and the edges of a full
+/// list.
+///
+/// # Errors
+/// As [`sizes_of`].
+pub fn systems_of(problem: &str, sizes: &Sizes) -> Result<Problem> {
+    sizes.check()?;
+    let structures = builtin(problem).map_err(Failure::input)?;
+    let geometry = geometry(&structures, sizes.cutoff)?.problem(problem);
+    Ok(Problem { n_systems: structures.len() as u64, features: 0, n_basis: 0, hidden: 0, ..geometry })
+}
+
 /// One feature and one basis function: what can be wrong is in the structures and the cutoff.
 fn geometry(structures: &[Structure], cutoff: f64) -> Result<Inputs<f64>> {
     let spec = MessageSpec {
@@ -114,6 +134,69 @@ impl Workload {
                 "`collect` made these neighbour lists before, and the shapes of the weights follow from the sizes",
             )
         })
+    }
+}
+
+impl Workload {
+    /// As [`Workload::maker`], of the first backward in features and edge vectors, as forces need it: that is what the
+    /// configurations of order 1 are chosen for, also where weights have gradients besides.
+    ///
+    /// # Errors
+    /// As [`Workload::maker`].
+    pub fn backward_maker<'a>(
+        &'a self,
+        variant: &Variant,
+        sizes: &Sizes,
+    ) -> Result<impl Fn() -> BackwardInputs<f64> + 'a> {
+        let (make, seed) = (self.maker(variant, sizes)?, sizes.seed);
+        Ok(move || {
+            let inputs = make();
+            BackwardInputs { grad: sparse_cotangents(&inputs, seed, RECEIVERS), inputs, wanted: Wanted::INPUTS }
+        })
+    }
+
+    /// As [`Workload::maker`], of the second backward in a direction in features and edge vectors, as a loss on forces has it.
+    ///
+    /// # Errors
+    /// As [`Workload::maker`].
+    pub fn double_backward_maker<'a>(
+        &'a self,
+        variant: &Variant,
+        sizes: &Sizes,
+    ) -> Result<impl Fn() -> DoubleBackwardInputs<f64> + 'a> {
+        let (make, seed) = (self.maker(variant, sizes)?, sizes.seed);
+        Ok(move || {
+            let inputs = make();
+            let tangent = random_tangent(&inputs, false, seed);
+            DoubleBackwardInputs { grad: sparse_cotangents(&inputs, seed, RECEIVERS), inputs, tangent }
+        })
+    }
+
+    /// The edges of a full list with random gradients, over [−1, 1) eV/Å, seeded.
+    ///
+    /// # Errors
+    /// Periodic directions without a cell.
+    pub fn scatter_inputs(&self, sizes: &Sizes) -> Result<force_scatter::Inputs<f64>> {
+        let Inputs { row_ptr, sender, edge_vec, .. } = geometry(&self.structures, sizes.cutoff)?;
+        let mut system_ptr = vec![0];
+        for structure in &self.structures {
+            system_ptr.push(system_ptr[system_ptr.len() - 1] + structure.n_atoms() as u32);
+        }
+        let edge_grad = vec![0.0; edge_vec.len()];
+        let inputs = force_scatter::Inputs { row_ptr, sender, edge_vec, edge_grad, system_ptr };
+        Ok(force_scatter::Inputs { edge_grad: scatters::random_tangent(&inputs, sizes.seed).edge_grad, ..inputs })
+    }
+
+    /// What makes these when their turn comes; what can be wrong is found now.
+    ///
+    /// # Errors
+    /// As [`Workload::scatter_inputs`].
+    pub fn scatter_maker<'a>(
+        &'a self,
+        sizes: &'a Sizes,
+    ) -> Result<impl Fn() -> force_scatter::Inputs<f64> + Copy + 'a> {
+        self.scatter_inputs(sizes)?;
+        Ok(move || self.scatter_inputs(sizes).expect("these inputs were made just before"))
     }
 }
 

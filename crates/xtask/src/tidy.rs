@@ -22,8 +22,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ff-ops", &["ff-spec", "ff-kernels", "ff-tables"]),
     ("ff-tune", &["ff-spec", "ff-kernels", "ff-tables", "ff-reference", "ff-testkit"]),
     ("ff-export", &["ff-spec", "ff-tables", "ff-tune"]),
+    ("ff-report", &["ff-spec", "ff-tables", "ff-tune", "ff-testkit"]),
     ("ff-model", &["ff-spec", "ff-kernels", "ff-ops"]),
-    ("ff-sweep", &["ff-spec", "ff-tables", "ff-ops", "ff-tune", "ff-model"]),
+    ("ff-sweep", &["ff-spec", "ff-tables", "ff-tune", "ff-export"]),
     (
         "forgefield",
         &[
@@ -35,6 +36,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ff-ops",
             "ff-tune",
             "ff-export",
+            "ff-report",
             "ff-model",
             "ff-sweep",
         ],

@@ -2,19 +2,48 @@
 
 #![allow(missing_docs, reason = "`#[cube]` expands into items that carry no documentation")]
 
+use std::time::Duration;
+
 use cubecl::prelude::*;
+use cubecl::profile::TimingMethod;
 use cubecl::server::Handle;
 use ff_spec::LaunchError;
 
 /// A buffer on a device with its length in elements.
 pub type Buffer = (Handle, usize);
 
+/// How long one submission takes: by the device's clock, or where there is none by the host's, as the mean of enough
+/// submissions in a row that launching the first and waiting for the last weigh little.
+pub(crate) fn timed<R: Runtime>(
+    client: &ComputeClient<R>,
+    name: &str,
+    submit: impl Fn() + Send + Sync,
+) -> Result<Duration, LaunchError> {
+    const LONG: Duration = Duration::from_millis(1);
+    const MOST: u32 = 50;
+    let time = |count: u32| -> Result<Duration, LaunchError> {
+        let repeat = || (0..count).for_each(|_| submit());
+        let (_, duration) = client.profile(repeat, name).map_err(fault)?;
+        Ok(cubecl::future::block_on(duration.resolve()).duration())
+    };
+    let once = time(1)?;
+    if client.properties().timing_method == TimingMethod::Device || once >= LONG {
+        return Ok(once);
+    }
+    let count = (LONG.as_nanos() / once.as_nanos().max(1) + 1).min(u128::from(MOST)) as u32;
+    Ok(time(count)? / count)
+}
+
 /// A failure of the device, in the words of its runtime.
 pub(crate) fn fault(error: impl std::fmt::Display) -> LaunchError {
-    // The first line says what happened; the rest is a backtrace of the runtime.
+    LaunchError::Runtime(first_lines(error))
+}
+
+/// What an error of CubeCL says, without the backtrace that follows.
+pub(crate) fn first_lines(error: impl std::fmt::Display) -> String {
     let text = error.to_string();
     let short: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Backtrace")).map(str::trim).collect();
-    LaunchError::Runtime(short.join(": "))
+    short.join(": ")
 }
 
 pub(crate) fn upload<R: Runtime, T: CubeElement>(client: &ComputeClient<R>, values: &[T]) -> Buffer {

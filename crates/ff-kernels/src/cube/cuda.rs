@@ -2,46 +2,30 @@
 
 use std::sync::Mutex;
 
-use cubecl::Compiler;
 use cubecl::features::{AtomicUsage, Plane, TypeUsage};
 use cubecl::ir::{
-    ContiguousElements, DeviceProperties, ElemType, FloatKind, HardwareProperties, MatrixLayout,
-    MemoryDeviceProperties, MmaProperties, StorageType, TargetProperties, Type, UIntKind, VectorSize,
+    DeviceProperties, ElemType, FloatKind, HardwareProperties, MemoryDeviceProperties, StorageType, Type, VectorSize,
 };
 use cubecl::prelude::{ExecutionMode, KernelBuilder, KernelDefinition, KernelSettings};
 use cubecl::profile::TimingMethod;
+use cubecl::{CompilationError, Compiler};
 use cubecl_cpp::cuda::CudaDialect;
-use cubecl_cpp::cuda::mma::{CudaWmmaCompiler, contiguous_elements_cuda};
+use cubecl_cpp::cuda::mma::CudaWmmaCompiler;
 use cubecl_cpp::register_supported_types;
 use cubecl_cpp::shared::{CompilationOptions, CppCompiler, CppSupportedFeatures};
-use ff_spec::{Atomics, DeviceId, LaunchError, Limits, RuntimeKind};
-
-use super::blueprint::Described;
-
-/// CUDA C++ of one kernel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CudaSource {
-    /// The translation unit.
-    pub source: String,
-    /// Name of its `extern "C"` kernel.
-    pub entry: String,
-    /// Bytes of dynamic shared memory that it is launched with.
-    pub shared_memory: u32,
-}
 
 /// A CUDA device of a compute capability (90 for `sm_90`): the figures of its whole-size part, in the CUDA C++ Programming
 /// Guide's table of technical specifications.
 ///
 /// These are the properties that the CUDA runtime of CubeCL registers for it, but for the matrix instructions, which no
-/// kernel here uses.
-pub fn describe(version: u32) -> Described {
-    let shared = shared_memory_per_block(version);
+/// kernel here uses, and for f64, which that runtime compiles and does not announce.
+pub(super) fn properties(version: u16) -> DeviceProperties {
     let hardware = HardwareProperties {
         load_width: 128,
         plane_size_min: 32,
         plane_size_max: 32,
         max_bindings: 1024,
-        max_shared_memory_size: shared as usize,
+        max_shared_memory_size: shared_memory_per_block(version),
         max_cube_count: (i32::MAX as u32, 65_535, 65_535),
         max_units_per_cube: 1024,
         max_cube_dim: (1024, 1024, 64),
@@ -56,6 +40,7 @@ pub fn describe(version: u32) -> Described {
     let mut properties = DeviceProperties::new(Default::default(), memory, hardware, TimingMethod::System);
     register_supported_types(&mut properties);
     let float = |kind| StorageType::Scalar(ElemType::Float(kind));
+    properties.register_type_usage(float(FloatKind::F64), TypeUsage::all());
     properties.register_type_usage(float(FloatKind::TF32), TypeUsage::Conversion);
     let add = |kind| Type::new(StorageType::Atomic(ElemType::Float(kind)));
     let usage = AtomicUsage::Add | AtomicUsage::LoadStore;
@@ -72,37 +57,11 @@ pub fn describe(version: u32) -> Described {
     for plane in [Plane::Sync, Plane::Ops, Plane::NonUniformControlFlow] {
         properties.features.plane.insert(plane);
     }
-    let target = TargetProperties {
-        mma: MmaProperties {
-            register_size_bits: 32,
-            const_plane_size: 32,
-            register_layout_a: MatrixLayout::RowMajor,
-            register_layout_b: MatrixLayout::ColMajor,
-            register_layout_acc: MatrixLayout::RowMajor,
-            register_duplication_a: 1,
-            register_duplication_b: 1,
-            register_duplication_acc: 1,
-            contiguous_elements: ContiguousElements::new(contiguous_elements_cuda),
-        },
-    };
-    let arch = format!("sm_{version}");
-    let device = DeviceId {
-        runtime: RuntimeKind::Cuda,
-        name: arch.clone(),
-        slug: DeviceId::slugify(&format!("cuda {arch}")),
-        arch,
-        driver: String::new(),
-        software: false,
-        threads: 0,
-        limits: Limits { max_units_per_cube: 1024, shared_memory: shared, plane_size: 32 },
-        atomics: Atomics { f32_add: true, f64_add: true },
-        f64: true,
-    };
-    Described { device, properties, target }
+    properties
 }
 
 /// The most that a block may ask for, in bytes.
-fn shared_memory_per_block(version: u32) -> u32 {
+fn shared_memory_per_block(version: u16) -> usize {
     1024 * match version {
         80 | 87 => 163,
         90 | 100 | 101 | 103 => 227,
@@ -112,11 +71,14 @@ fn shared_memory_per_block(version: u32) -> u32 {
     }
 }
 
-/// Compiles a definition to what the CUDA runtime would hand to NVRTC.
-///
-/// # Errors
-/// [`LaunchError::Compile`].
-pub fn emit(version: u32, definition: KernelDefinition) -> Result<CudaSource, LaunchError> {
+/// Compiles a definition to what the CUDA runtime would hand to NVRTC, and the bytes of dynamic shared memory that it would
+/// be launched with.
+pub(super) fn emit(
+    version: u16,
+    definition: KernelDefinition,
+    mode: ExecutionMode,
+    address: StorageType,
+) -> Result<(String, u32), CompilationError> {
     type CudaCompiler = CppCompiler<CudaDialect<CudaWmmaCompiler>>;
     let options = CompilationOptions {
         warp_size: 32,
@@ -132,17 +94,11 @@ pub fn emit(version: u32, definition: KernelDefinition) -> Result<CudaSource, La
     // An empty kernel before each makes the text a function of the definition.
     static COUNTER: Mutex<()> = Mutex::new(());
     let _one_at_a_time = COUNTER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let compile = |definition| {
-        let address = StorageType::Scalar(ElemType::UInt(UIntKind::U32));
-        CudaCompiler::default()
-            .compile(definition, &options, ExecutionMode::Unchecked, address)
-            .map_err(|error| LaunchError::Compile(error.to_string()))
-    };
+    let compile = |definition| CudaCompiler::default().compile(definition, &options, mode, address);
     compile(KernelBuilder::default().build(KernelSettings::default()))?;
-    let entry = definition.options.kernel_name.clone();
     let kernel = compile(definition)?;
     let shared_memory = kernel.shared_memory_size() as u32;
-    Ok(CudaSource { source: in_order(&kernel.to_string(), shared_memory), entry, shared_memory })
+    Ok((in_order(&kernel.to_string(), shared_memory), shared_memory))
 }
 
 /// The text with all that CubeCL takes from hash sets (vector types, variables, shared arrays) in a fixed order, so that one

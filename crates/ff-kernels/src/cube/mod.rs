@@ -1,10 +1,10 @@
 //! The cube target: CubeCL kernels for CUDA, Vulkan, Metal and WebGPU from one source.
 
-pub mod blueprint;
 pub mod buffers;
-pub mod cuda;
+mod cuda;
 pub mod maths;
+pub mod recorder;
 mod runtime;
-pub mod spirv;
+mod spirv;
 
-pub use runtime::CubeRuntime;
+pub use runtime::{CubeRuntime, abilities};

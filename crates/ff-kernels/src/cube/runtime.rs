@@ -4,11 +4,30 @@ use cubecl::prelude::*;
 use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, Inputs, Reduction, Variant};
 use ff_spec::{
     Atomics, CellList, Clock, DeviceId, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward,
-    FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchConfig, LaunchError, Limits, Problem, RuntimeKind,
-    cell_list, force_scatter,
+    FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchConfig, LaunchError, Limits, Op, Problem,
+    RuntimeKind, cell_list, force_scatter,
 };
 
 use crate::fused_message::{self, CubeBackward, CubeBackwardEntry, CubeEntry, CubeLaunch, Registered};
+
+/// What a client says of its device: limits, types that it adds atomically, and whether it computes in f64.
+///
+/// CubeCL 0.10 compiles f64 for CUDA, and every CUDA device has it, but its runtime does not announce the type.
+pub fn abilities<R: Runtime>(client: &ComputeClient<R>, runtime: RuntimeKind) -> (Limits, Atomics, bool) {
+    let properties = client.properties();
+    let hardware = &properties.hardware;
+    let adds = |kind: FloatKind| {
+        let atomic = Type::new(StorageType::Atomic(ElemType::Float(kind)));
+        properties.atomic_type_usage(atomic).contains(AtomicUsage::Add)
+    };
+    let limits = Limits {
+        max_units_per_cube: hardware.max_units_per_cube,
+        shared_memory: u32::try_from(hardware.max_shared_memory_size).unwrap_or(u32::MAX),
+        plane_size: hardware.plane_size_max,
+    };
+    let atomics = Atomics { f32_add: adds(FloatKind::F32), f64_add: adds(FloatKind::F64) };
+    (limits, atomics, properties.supports_type(ElemType::Float(FloatKind::F64)) || runtime == RuntimeKind::Cuda)
+}
 
 /// A device that CubeCL drives.
 pub struct CubeRuntime<R: Runtime> {
@@ -27,28 +46,9 @@ impl<R: Runtime> CubeRuntime<R> {
         entry: fn(&Registered) -> CubeEntry<R>,
         backward: fn(&Registered) -> CubeBackwardEntry<R>,
     ) -> Self {
-        let properties = client.properties();
-        let hardware = &properties.hardware;
-        let float = |kind: FloatKind| ElemType::Float(kind);
-        let adds = |kind: FloatKind| {
-            properties.atomic_type_usage(Type::new(StorageType::Atomic(float(kind)))).contains(AtomicUsage::Add)
-        };
-        let device = DeviceId {
-            runtime,
-            slug: DeviceId::slugify(&format!("{runtime} {name}")),
-            name,
-            arch,
-            driver,
-            software,
-            threads: 0,
-            limits: Limits {
-                max_units_per_cube: hardware.max_units_per_cube,
-                shared_memory: u32::try_from(hardware.max_shared_memory_size).unwrap_or(u32::MAX),
-                plane_size: hardware.plane_size_max,
-            },
-            atomics: Atomics { f32_add: adds(FloatKind::F32), f64_add: adds(FloatKind::F64) },
-            f64: properties.supports_type(float(FloatKind::F64)),
-        };
+        let (limits, atomics, f64) = abilities(&client, runtime);
+        let slug = DeviceId::slugify(&format!("{runtime} {name}"));
+        let device = DeviceId { runtime, slug, name, arch, driver, software, threads: 0, limits, atomics, f64 };
         Self { client, device, entry, backward }
     }
 
@@ -120,7 +120,7 @@ macro_rules! prepare_backward {
     ($($op:ident $inputs:ident),*) => {$(
         impl<R: Runtime> ff_spec::Prepare<$op> for CubeRuntime<R> {
             fn default_config(&self, variant: &Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
-                fused_message::default_config(&self.device, variant, dtype, problem)
+                fused_message::default_backward_config(&self.device, variant, $op::ORDER, dtype, problem)
             }
 
             fn prepare(
@@ -134,6 +134,9 @@ macro_rules! prepare_backward {
                     fused_message::find(variant).ok_or_else(|| LaunchError::UnknownVariant(variant.id()))?;
                 let (client, device, entry) = (&self.client, &self.device, (self.backward)(registered));
                 self.check(dtype)?;
+                if !fused_message::reads_list_by_sender(variant, $op::ORDER) {
+                    self.check_adds(dtype)?;
+                }
                 Ok(match dtype {
                     Dtype::F32 => {
                         let inputs = inputs.cast();

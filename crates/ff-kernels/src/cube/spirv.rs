@@ -3,27 +3,23 @@
 use cubecl::features::{AtomicUsage, Plane, TypeUsage};
 use cubecl::ir::{
     AddressType, DeviceProperties, ElemType, FloatKind, HardwareProperties, IntKind, MemoryDeviceProperties,
-    StorageType, TargetProperties, Type, UIntKind,
+    StorageType, Type, UIntKind,
 };
 use cubecl::prelude::{ExecutionMode, KernelDefinition};
 use cubecl::profile::TimingMethod;
-use cubecl::{Compiler, VulkanCompilationOptions, WgpuCompilationOptions};
+use cubecl::{CompilationError, Compiler, VulkanCompilationOptions, WgpuCompilationOptions};
 use cubecl_spirv::{GLCompute, SpirvCompiler};
-use ff_spec::{Atomics, DeviceId, LaunchError, Limits, RuntimeKind};
-
-use super::blueprint::Described;
 
 /// An adapter as most desktops have one: Vulkan 1.3 with f64, 64-bit integers and atomic addition of floats.
-pub fn describe() -> Described {
-    let (units, shared) = (1024, 32 << 10);
+pub(super) fn properties() -> DeviceProperties {
     let hardware = HardwareProperties {
         load_width: 128,
         plane_size_min: 32,
         plane_size_max: 32,
         max_bindings: 32,
-        max_shared_memory_size: shared as usize,
+        max_shared_memory_size: 32 << 10,
         max_cube_count: (65_535, 65_535, 65_535),
-        max_units_per_cube: units,
+        max_units_per_cube: 1024,
         max_cube_dim: (1024, 1024, 64),
         num_streaming_multiprocessors: None,
         num_tensor_cores: None,
@@ -50,31 +46,17 @@ pub fn describe() -> Described {
         properties.register_atomic_type_usage(atomic, AtomicUsage::Add | AtomicUsage::LoadStore);
     }
     properties.features.plane.insert(Plane::Sync);
-    let device = DeviceId {
-        runtime: RuntimeKind::Vulkan,
-        name: "Vulkan 1.3".to_owned(),
-        slug: DeviceId::slugify("vulkan 1.3"),
-        arch: "vulkan1.3".to_owned(),
-        driver: String::new(),
-        software: false,
-        threads: 0,
-        limits: Limits { max_units_per_cube: units, shared_memory: shared, plane_size: 32 },
-        atomics: Atomics { f32_add: true, f64_add: true },
-        f64: true,
-    };
-    Described { device, properties, target: TargetProperties { mma: Default::default() } }
+    properties
 }
 
 /// Disassembly of a definition's module.
-///
-/// # Errors
-/// [`LaunchError::Compile`].
-pub fn emit(definition: KernelDefinition) -> Result<String, LaunchError> {
+pub(super) fn emit(
+    definition: KernelDefinition,
+    mode: ExecutionMode,
+    address: StorageType,
+) -> Result<String, CompilationError> {
     let vulkan = VulkanCompilationOptions { max_spirv_version: (1, 6), ..Default::default() };
     let options = WgpuCompilationOptions { supports_u64: true, supports_vulkan: true, vulkan };
-    let address = StorageType::Scalar(ElemType::UInt(UIntKind::U32));
-    SpirvCompiler::<GLCompute>::default()
-        .compile(definition, &options, ExecutionMode::Unchecked, address)
-        .map(|kernel| kernel.to_string())
-        .map_err(|error| LaunchError::Compile(error.to_string()))
+    let kernel = SpirvCompiler::<GLCompute>::default().compile(definition, &options, mode, address)?;
+    Ok(kernel.to_string())
 }

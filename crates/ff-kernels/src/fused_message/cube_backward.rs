@@ -8,13 +8,13 @@ use cubecl::prelude::*;
 use cubecl::server::Handle;
 use ff_spec::fused_message::{
     Activation, BackwardInputs, DoubleBackwardInputs, DoubleGradients, Filter, Gradients, InputError, Inputs, Message,
-    Outputs, Wanted,
+    Outputs, Reduction, Variant, Wanted,
 };
 use ff_spec::{DeviceId, FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchConfig, LaunchError, Op};
 
 use super::cube::backward::{
-    BackwardConfig, CotangentsLaunch, Direction, DirectionLaunch, Kernel, add_parts, first_map, last_map, receivers,
-    senders,
+    BackwardConfig, CotangentsLaunch, Direction, DirectionLaunch, Kernel, add_groups, add_parts, edges, first_map,
+    last_map, receivers, senders,
 };
 use super::cube::radial::Radial;
 use super::cube::{CubeConfig, InputsLaunch, Lanes, Real, zero};
@@ -23,13 +23,23 @@ use super::launch::{
     upload_inputs,
 };
 use super::{CubeBackwardEntry, HostElement, Registered, SenderList};
-use crate::cube::buffers::{Buffer, cubes, empty, fault, upload};
+use crate::cube::buffers::{Buffer, cubes, empty, fault, timed, upload};
 use crate::digest::digest;
 
 /// The most parts into which the edges are cut where gradients in weights are summed, but on a software adapter, whose loops
-/// bound a part. Each has sums of its own, so it bounds their memory, to so many times that of the weights, and the cubes
-/// that can share the work.
-const PARTS: usize = 64;
+/// bound a part: the cubes that can share the work. A large GPU holds some thousands of planes at once, and each part is
+/// walked by a few.
+const PARTS: usize = 1024;
+
+/// Each part has sums of its own: so many bytes of them may be had, unless that is less than of [`FEWEST_PARTS`].
+const PARTS_BYTES: usize = 64 << 20;
+
+/// Parts that are always allowed.
+const FEWEST_PARTS: usize = 64;
+
+/// Parts that one unit adds up. Where there are more, they are added in groups first, so that no unit waits for a thousand
+/// reads one after another.
+const ADDED_AT_ONCE: usize = 32;
 
 /// Bytes of sums of gradients in weights that a unit holds in registers.
 const SUM_BYTES: usize = 256;
@@ -42,13 +52,18 @@ pub struct BackwardTensors {
     /// `row_ptr`, `sender`, `edge_vec`, `nodes`, `vectors`, `weights`, `bias`, `hidden_weights` and `hidden_bias`, as in
     /// [`super::CubeLaunch::from_handles`].
     pub forward: [Option<Buffer>; 9],
-    /// The fields of [`SenderList`] in their order, u32.
+    /// The fields of [`SenderList`] in their order, u32; none of them is read where [`reads_list_by_sender`] says so.
     pub list: [Option<Buffer>; 3],
     /// Gradients in `y` or `dq` [n_atoms, F] and in `dmu` [n_atoms, 3, F].
     pub grad: [Option<Buffer>; 2],
     /// The direction of a second backward: as `forward` from `edge_vec` on, `None` also for a tensor that is zero. The
     /// weights' are all given or none.
     pub tangent: Option<[Option<Buffer>; 7]>,
+}
+
+/// Whether a backward of an order of a variant reads the list by sender: the first of those that add atomically does not.
+pub fn reads_list_by_sender(variant: &Variant, order: u8) -> bool {
+    !(variant.reduction == Reduction::EdgeAtomic && order == 1)
 }
 
 /// What a backward computed, in a device's memory; what was not wanted or has no elements is unspecified.
@@ -158,7 +173,8 @@ struct Buffers {
     direction: Option<[Buffer; 7]>,
     /// In the order of [`BackwardOutputs`].
     outputs: [Buffer; 9],
-    /// Sums of parts of the edges: of the last map [n_parts, depth + 1, C], and of the first [n_parts, K + 1, H].
+    /// Sums of parts of the edges, then of groups of parts where [`groups_of`] makes some: of the last map
+    /// [n_parts + groups, depth + 1, C], and of the first [n_parts + groups, K + 1, H].
     partials: [Buffer; 2],
 }
 
@@ -182,6 +198,7 @@ pub struct CubeBackwardCall<R: Runtime> {
     parts: (usize, usize),
     receivers: Option<Grid>,
     senders: Option<Grid>,
+    edges: Option<Grid>,
     last_map: Option<Grid>,
     first_map: Option<Grid>,
 }
@@ -264,6 +281,25 @@ pub fn backward_on_cube<R: Runtime, A: Radial>(call: &CubeBackwardCall<R>) {
             );
         }
     }
+    if let Some(Grid { count, config }) = &call.edges {
+        // SAFETY: as above.
+        unsafe {
+            edges::launch_unchecked::<Real, Lanes, A, R>(
+                client,
+                count.clone(),
+                dim(&config.tile),
+                call.inputs(false),
+                call.grad(),
+                call.direction(),
+                array(nodes, *vector),
+                array(vectors, *vector),
+                array(edge_vec, 1),
+                *config,
+                *real,
+                *vector,
+            );
+        }
+    }
     if let Some(Grid { count, config }) = &call.last_map {
         // SAFETY: as above.
         unsafe {
@@ -313,6 +349,8 @@ pub struct CubeBackward<R: Runtime, T, I> {
     /// Elements of the outputs, before padding; 0 for what is not wanted.
     lengths: [usize; 9],
     wanted: Wanted,
+    /// Gradients in node features are added atomically.
+    adds: bool,
     /// H and σ of an `mlp` filter.
     hidden: Option<(usize, Activation)>,
     of: PhantomData<fn(T) -> I>,
@@ -336,7 +374,11 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: CubeBackwardInputs<T>>
         registered.check(inputs)?;
         let indices = |values: Vec<u32>| (!values.is_empty()).then(|| upload(client, &values));
         let floats = |values: &[T]| (!values.is_empty()).then(|| upload(client, values));
-        let SenderList { sender_ptr, transpose, receiver } = SenderList::new(&inputs.row_ptr, &inputs.sender);
+        let SenderList { sender_ptr, transpose, receiver } =
+            match reads_list_by_sender(&registered.variant(), I::Op::ORDER) {
+                true => SenderList::new(&inputs.row_ptr, &inputs.sender),
+                false => SenderList::default(),
+            };
         let grad = backward.grad();
         let tensors = BackwardTensors {
             forward: upload_inputs(client, inputs).map(Some),
@@ -387,6 +429,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: CubeBackwardInputs<T>>
         let (n_atoms, channels) = (sizes.n_atoms, sizes.message.parts() * sizes.features);
         let wanted = Wanted { filter: wanted.filter && !matches!(sizes.filter, Filter::Tabulated { .. }), ..wanted };
         let rates = tensors.tangent.is_some();
+        let by_list = reads_list_by_sender(&variant, I::Op::ORDER);
         let fit = |kernel| {
             let shape = BackwardConfig {
                 kernel,
@@ -394,14 +437,15 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: CubeBackwardInputs<T>>
                 parts: sizes.message.parts(),
                 cutoff_parameters: registered.radial.map_or(0, |radial| radial.cutoff_parameters.len()),
                 nodes: wanted.nodes,
-                edges: wanted.edge_vec && kernel == Kernel::Senders,
+                edges: wanted.edge_vec && matches!(kernel, Kernel::Senders | Kernel::Edges),
+                searched: !by_list,
                 rates,
                 varied: tensors.tangent.as_ref().is_some_and(|t| t[3..].iter().any(Option::is_some)),
                 rows: (SUM_BYTES / (sizes.message.parts() * vector * size_of::<T>())).clamp(1, tile.depth + 1),
             };
             fit::<T>(shape, vector, device.limits.shared_memory as usize)
         };
-        let (by_receiver, by_sender) = (fit(Kernel::Receivers)?, fit(Kernel::Senders)?);
+        let (by_receiver, by_sender, by_edge) = (fit(Kernel::Receivers)?, fit(Kernel::Senders)?, fit(Kernel::Edges)?);
         let (last, first) = (fit(Kernel::LastMap)?, fit(Kernel::FirstMap)?);
         let features = sizes.features / vector;
 
@@ -411,17 +455,22 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: CubeBackwardInputs<T>>
             let turns = |tiles| config.turns(tiles, features);
             check_rows(client, device, (what, rows, n_atoms), config.tile.edges_per_tile, turns)
         };
-        check("sender", &list[0], &by_sender)?;
+        if by_list {
+            check("sender", &list[0], &by_sender)?;
+        } else if device.software && most_tiles_in_software(|tiles| by_edge.turns(tiles, features)) == 0 {
+            return Err(too_many_turns());
+        }
         if rates {
             check("receiver", &inputs[0], &by_receiver)?;
         }
-        let mut edges_per_part = n_edges.div_ceil(PARTS).next_multiple_of(tile.edges_per_tile);
+        let part_bytes = ((tile.depth + 1) * channels).max((tile.n_basis + 1) * tile.hidden) * size_of::<T>();
+        let most_parts = (PARTS_BYTES / part_bytes.max(1)).clamp(FEWEST_PARTS, PARTS);
+        let mut edges_per_part = n_edges.div_ceil(most_parts).next_multiple_of(tile.edges_per_tile);
         if device.software && wanted.filter {
             for config in [&last, &first] {
                 let most = most_tiles_in_software(|tiles| config.turns(tiles, features));
                 if most == 0 {
-                    let text = "one tile of edges takes more turns than loops have in software".to_owned();
-                    return Err(LaunchError::Constraint(text));
+                    return Err(too_many_turns());
                 }
                 edges_per_part = edges_per_part.min(most * config.tile.edges_per_tile);
             }
@@ -436,13 +485,14 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: CubeBackwardInputs<T>>
         };
         let any = sizes.features.min(1);
         let blocks = |config: &BackwardConfig| features.div_ceil(config.tile.units);
-        let walk = |config: BackwardConfig, y: usize| {
-            let rows = n_atoms.div_ceil(config.tile.groups);
+        let walk = |config: BackwardConfig, rows: usize, y: usize| {
+            let rows = rows.div_ceil(config.tile.groups);
             let along_z = rows.div_ceil(most.0 as usize).max(1);
             grid([rows.div_ceil(along_z), y, along_z], config)
         };
-        let receivers = walk(by_receiver, blocks(&by_receiver))?;
-        let senders = walk(by_sender, any)?;
+        let receivers = walk(by_receiver, n_atoms, blocks(&by_receiver))?;
+        let senders = walk(by_sender, n_atoms, any)?;
+        let edges = walk(by_edge, n_edges.div_ceil(by_edge.tile.edges_per_tile), any)?;
         let parts_of = |config: &BackwardConfig| n_parts.div_ceil(config.tile.groups);
         let last_map = grid([parts_of(&last), blocks(&last), (tile.depth + 1).div_ceil(last.rows)], last)?;
         let first_map = grid([parts_of(&first), any, 1], first)?;
@@ -461,7 +511,8 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: CubeBackwardInputs<T>>
         ]
         .map(|(wanted, length)| if wanted { length } else { 0 });
         let memory = |length: usize| empty(client, length, size_of::<T>());
-        let parts = |rows: usize, columns: usize| memory(if wanted.filter { n_parts * rows * columns } else { 0 });
+        let slots = n_parts + groups_of(n_parts);
+        let parts = |rows: usize, columns: usize| memory(if wanted.filter { slots * rows * columns } else { 0 });
         let zeros = |length: usize| {
             let buffer = memory(length);
             clear::<R, T>(client, &buffer);
@@ -499,7 +550,8 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: CubeBackwardInputs<T>>
             scalars: (n_atoms as u32, features as u32, segments as u32),
             parts: (n_parts, edges_per_part),
             receivers: receivers.filter(|_| rates),
-            senders: senders.filter(|_| wanted.nodes || wanted.edge_vec),
+            senders: senders.filter(|_| by_list && (wanted.nodes || wanted.edge_vec)),
+            edges: edges.filter(|_| !by_list && (wanted.nodes || wanted.edge_vec)),
             last_map: last_map.filter(|_| wanted.filter),
             first_map: first_map.filter(|_| wanted.filter && tile.hidden > 0),
         };
@@ -507,7 +559,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: CubeBackwardInputs<T>>
             Filter::Mlp { hidden, activation, .. } => Some((*hidden, *activation)),
             _ => None,
         };
-        Ok(Self { call, entry, lengths, wanted, hidden, of: PhantomData })
+        Ok(Self { call, entry, lengths, wanted, adds: !by_list, hidden, of: PhantomData })
     }
 
     /// Submits the kernels once, without waiting, and hands over the buffers of the gradients.
@@ -523,6 +575,10 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: CubeBackwardInputs<T>>
             // What lies behind the end of a list with room for more has no sender, and gradients all the same.
             clear::<R, T>(&self.call.client, &self.call.buffers.outputs[2]);
         }
+        if self.adds && self.wanted.nodes {
+            // What edges add to.
+            self.call.buffers.outputs[..2].iter().for_each(|buffer| clear::<R, T>(&self.call.client, buffer));
+        }
         (self.entry)(&self.call);
         if self.wanted.filter {
             self.add_parts(0, self.call.last_map.is_some());
@@ -535,6 +591,23 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: CubeBackwardInputs<T>>
         let (weights, bias) = (3 + 2 * map, 4 + 2 * map);
         let [split, rest] = [self.lengths[weights], self.lengths[bias]];
         let CubeBackwardCall { client, buffers, parts, .. } = &self.call;
+        let n_parts = if launched { parts.0 } else { 0 };
+        let groups = groups_of(n_parts);
+        if groups > 0 {
+            // SAFETY: every index is checked in the kernel against the slots, of which there are so many.
+            unsafe {
+                add_groups::launch_unchecked::<T, R>(
+                    client,
+                    cubes(client, groups * (split + rest), UNITS),
+                    CubeDim::new_1d(UNITS as u32),
+                    array(&buffers.partials[map], 1),
+                    n_parts as u32,
+                    ADDED_AT_ONCE as u32,
+                    (split + rest) as u32,
+                );
+            }
+        }
+        let (first, count) = if groups > 0 { (n_parts, groups) } else { (0, n_parts) };
         // SAFETY: every index is checked against the lengths in the kernel.
         unsafe {
             add_parts::launch_unchecked::<T, R>(
@@ -544,7 +617,8 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: CubeBackwardInputs<T>>
                 array(&buffers.partials[map], 1),
                 array(&buffers.outputs[weights], 1),
                 array(&buffers.outputs[bias], 1),
-                if launched { parts.0 as u32 } else { 0 },
+                first as u32,
+                count as u32,
                 split as u32,
                 (split + rest) as u32,
             );
@@ -554,6 +628,15 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: CubeBackwardInputs<T>>
     fn wait(&self) -> Result<(), LaunchError> {
         cubecl::future::block_on(self.call.client.sync()).map_err(fault)
     }
+}
+
+/// Groups that parts are added up in first; 0 where one unit adds them all.
+fn groups_of(n_parts: usize) -> usize {
+    if n_parts > ADDED_AT_ONCE { n_parts.div_ceil(ADDED_AT_ONCE) } else { 0 }
+}
+
+fn too_many_turns() -> LaunchError {
+    LaunchError::Constraint("one tile of edges takes more turns than loops have in software".to_owned())
 }
 
 /// Zeroes a buffer.
@@ -620,12 +703,9 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: CubeBackwardInputs<T>>
 
     fn time(&mut self) -> Result<Duration, LaunchError> {
         self.wait()?;
-        let client = self.call.client.clone();
-        let this = &*self;
-        let (_, duration) = client.profile(|| this.submit(), "fused_message_backward").map_err(fault)?;
-        let ticks = cubecl::future::block_on(duration.resolve());
+        let duration = timed(&self.call.client, "fused_message_backward", || self.submit())?;
         self.wait()?;
-        Ok(ticks.duration())
+        Ok(duration)
     }
 
     fn outputs(&mut self) -> Result<<I::Op as Op>::Outputs, LaunchError> {

@@ -11,7 +11,7 @@ use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, Limits, Problem, Runti
 use super::cube::{CubeConfig, InputsLaunch, Lanes, Real, zero};
 use super::host::{Call, HostConfig, MAX_PARAMETERS};
 use super::{CubeEntry, HostElement, Registered, shared_memory};
-use crate::cube::buffers::{Buffer, fault, upload};
+use crate::cube::buffers::{Buffer, fault, timed, upload};
 use crate::digest::digest;
 
 /// Reads parameters out of a configuration and insists that nothing else is in it.
@@ -150,6 +150,22 @@ pub fn default_config(device: &DeviceId, variant: &Variant, dtype: Dtype, proble
             ("unroll", unroll),
         ]),
     }
+}
+
+/// As [`default_config`], for the first (1) or the second (2) backward.
+pub fn default_backward_config(
+    device: &DeviceId,
+    variant: &Variant,
+    order: u8,
+    dtype: Dtype,
+    problem: &Problem,
+) -> LaunchConfig {
+    if device.runtime == RuntimeKind::Host {
+        // A tile keeps what its edge vectors are owed by every lane: that of so few edges stays in L1.
+        let block = if order == 1 { 32 } else { 16 };
+        return LaunchConfig::from([("edges_per_task", 512), ("edges_per_tile", 32), ("channel_block", block)]);
+    }
+    default_config(device, variant, dtype, problem)
 }
 
 /// Borrows checked inputs in the form the host kernels read.
@@ -367,8 +383,9 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
     /// Takes tensors that lie in the device's memory already, in the order of [`super::cube::Inputs`]: `row_ptr`,
     /// `sender`, `edge_vec`, `nodes`, `vectors`, `weights`, `bias`, `hidden_weights`, `hidden_bias`; `None` for one
     /// without elements. Of `sizes` all but the tensors is read (message, atoms, features, radial parameters, sizes of
-    /// the filter), so its tensors may be empty; `n_edges` is the number of edges. On a software adapter `row_ptr` is read
-    /// back: its loops bound the length of a row.
+    /// the filter), so its tensors may be empty; `n_edges` is the number of edges. Of a list with room for more, arrays of
+    /// edges go on behind the edges that `row_ptr` counts, and `n_edges` counts that room. On a software adapter `row_ptr` is
+    /// read back: its loops bound the length of a row.
     ///
     /// # Errors
     /// [`LaunchError::Constraint`] and [`LaunchError::Runtime`].
@@ -376,7 +393,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
     /// # Safety
     /// The buffers belong to `client`, are contiguous and row-major, hold u32 (the first two) or `T`, and have the shapes
     /// that `sizes` and `n_edges` say. Message, filter and radial parameters of `sizes` passed [`Registered::check`],
-    /// `row_ptr` ascends from 0 to `n_edges`, and every sender is below the number of atoms.
+    /// `row_ptr` ascends from 0 to no more than `n_edges`, and every sender is below the number of atoms.
     pub unsafe fn from_handles(
         client: &ComputeClient<R>,
         device: &DeviceId,
@@ -519,12 +536,9 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> ff_spec::Launch for CubeL
 
     fn time(&mut self) -> Result<Duration, LaunchError> {
         self.wait()?;
-        let client = self.client.clone();
-        let this = &*self;
-        let (_, duration) = client.profile(|| this.submit(), "fused_message").map_err(fault)?;
-        let ticks = cubecl::future::block_on(duration.resolve());
+        let duration = timed(&self.client, "fused_message", || self.submit())?;
         self.wait()?;
-        Ok(ticks.duration())
+        Ok(duration)
     }
 
     fn outputs(&mut self) -> Result<Outputs<f64>, LaunchError> {

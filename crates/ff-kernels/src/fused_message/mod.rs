@@ -2,7 +2,6 @@
 
 pub mod cube;
 mod cube_backward;
-mod emit;
 pub mod host;
 mod launch;
 mod on_host;
@@ -13,13 +12,14 @@ use ff_spec::fused_message::{DoubleGradients, FilterKind, Gradients, InputError,
 
 pub use cube_backward::{
     BackwardOutputs, BackwardTensors, CubeBackward, CubeBackwardCall, CubeBackwardInputs, backward_on_cube,
+    reads_list_by_sender,
 };
-pub use launch::{CubeCall, CubeLaunch, cube_config, default_config, host_config};
+pub use launch::{CubeCall, CubeLaunch, cube_config, default_backward_config, default_config, host_config};
 pub use on_host::{HostInputs, HostLaunch};
 pub use table::{Tabulation, tabulate};
 
 pub use crate::SenderList;
-use crate::cube::blueprint::Blueprint;
+use crate::cube::recorder::Paper;
 use crate::host::Element;
 use host::{Backward, Call, Direction, HostConfig};
 
@@ -85,18 +85,20 @@ pub struct Registered {
     pub double_backward_f64: HostDoubleBackwardEntry<f64>,
     /// The generated file, both targets.
     pub text: &'static str,
-    /// The cube kernel without a device.
-    pub define: fn(&Blueprint<'_>) -> cubecl::prelude::KernelDefinition,
     /// Launchers for Vulkan and Metal.
     pub wgpu: CubeEntry<cubecl::wgpu::WgpuRuntime>,
     /// Launchers for CUDA.
     #[cfg(feature = "cuda")]
     pub cuda: CubeEntry<cubecl::cuda::CudaRuntime>,
+    /// Launchers for a device that need not be there.
+    pub paper: CubeEntry<Paper>,
     /// Both backwards on Vulkan and Metal.
     pub backward_wgpu: CubeBackwardEntry<cubecl::wgpu::WgpuRuntime>,
     /// Both backwards on CUDA.
     #[cfg(feature = "cuda")]
     pub backward_cuda: CubeBackwardEntry<cubecl::cuda::CudaRuntime>,
+    /// Both backwards on a device that need not be there.
+    pub backward_paper: CubeBackwardEntry<Paper>,
 }
 
 impl Registered {

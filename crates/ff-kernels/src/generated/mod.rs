@@ -14,4 +14,4 @@ pub const CELL_LIST_TEMPLATE_HASH: &str = "5d5ea49ab3e0555a";
 pub const FORCE_SCATTER_TEMPLATE_HASH: &str = "ffe61c2637320511";
 
 /// Hash over every template and data file of `fused_message`: records carry it, so that results can be told apart.
-pub const FUSED_MESSAGE_TEMPLATE_HASH: &str = "9ffbbff4ca656618";
+pub const FUSED_MESSAGE_TEMPLATE_HASH: &str = "6949e021fabdc60b";

@@ -60,6 +60,8 @@ pub trait Element: Scalar + Pod + PartialOrd + AddAssign {
     fn max<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
     /// `yes` where a < b, else `no`.
     fn select_less<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>, yes: Self::V<S>, no: Self::V<S>) -> Self::V<S>;
+    /// The sum of all lanes, in an order that the SIMD level decides.
+    fn sum<S: Simd>(simd: S, a: Self::V<S>) -> Self;
     /// Bit l is set where lane l of a is at most that of b.
     fn at_most<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>) -> u32;
     /// 2ⁿ for integral lanes within the exponent range.
@@ -120,6 +122,8 @@ macro_rules! element {
             fn select_less<S: Simd>(simd: S, a: S::$s, b: S::$s, yes: S::$s, no: S::$s) -> S::$s {
                 simd.[<select_ $s>](simd.[<less_than_ $s>](a, b), yes, no)
             }
+            #[inline(always)]
+            fn sum<S: Simd>(simd: S, a: S::$s) -> Self { simd.[<reduce_sum_ $s>](a) }
             #[inline(always)]
             fn at_most<S: Simd>(simd: S, a: S::$s, b: S::$s) -> u32 {
                 let mask = simd.[<less_than_or_equal_ $s>](a, b);
@@ -264,6 +268,11 @@ impl<S: Simd, T: Element> Lane<S, T> {
     #[inline(always)]
     pub fn select_less(self, b: Self, yes: Self, no: Self) -> Self {
         Self { simd: self.simd, v: T::select_less(self.simd, self.v, b.v, yes.v, no.v) }
+    }
+    /// The sum of all lanes.
+    #[inline(always)]
+    pub fn sum(self) -> T {
+        T::sum(self.simd, self.v)
     }
     /// Bit l is set where lane l is at most that of `b`.
     #[inline(always)]

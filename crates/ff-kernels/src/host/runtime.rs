@@ -1,8 +1,8 @@
 use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, Inputs, Variant};
 use ff_spec::{
     Atomics, CellList, Clock, Device, DeviceId, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward,
-    FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchConfig, LaunchError, Limits, Prepare,
-    Problem, RuntimeKind, cell_list, force_scatter,
+    FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchConfig, LaunchError, Limits, Op,
+    Prepare, Problem, RuntimeKind, cell_list, force_scatter,
 };
 
 use crate::fused_message::{self, HostLaunch};
@@ -101,12 +101,15 @@ impl Device for HostRuntime {
     }
 }
 
-/// The same for every derivative order of `fused_message`.
+/// `fused_message` in one derivative order.
 macro_rules! prepare {
     ($($op:ident: $inputs:ident),*) => {$(
         impl Prepare<$op> for HostRuntime {
             fn default_config(&self, variant: &Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
-                fused_message::default_config(&self.device, variant, dtype, problem)
+                match $op::ORDER {
+                    0 => fused_message::default_config(&self.device, variant, dtype, problem),
+                    order => fused_message::default_backward_config(&self.device, variant, order, dtype, problem),
+                }
             }
 
             fn prepare(

@@ -136,10 +136,10 @@ where
     ];
     let sizes = Sizes { n_atoms: *n_atoms, n_systems: *n_systems, n_edges: *n_edges };
     let tensors = tensors.into_iter().map(|tensor| buffer(Some(tensor))).collect();
+    let config = plan.config(<I::Op as ff_spec::Op>::ORDER);
     // SAFETY: shapes, dtypes and devices of every tensor were checked, and so were `Graph` and `Systems`.
-    let launch = unsafe {
-        CubeLaunch::<R, T, I>::from_handles(&client, id, plan.registered()?, sizes, lists, tensors, &plan.config)
-    }?;
+    let launch =
+        unsafe { CubeLaunch::<R, T, I>::from_handles(&client, id, plan.registered()?, sizes, lists, tensors, config) }?;
     let (sums, edges) = ([vec![*n_atoms, 3], vec![*n_systems, 3, 3]], [vec![*n_edges, 3], vec![*n_edges, 3]]);
     let shapes = match <I::Op as ff_spec::Op>::ORDER {
         0 => sums.to_vec(),

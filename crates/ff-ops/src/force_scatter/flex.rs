@@ -130,7 +130,7 @@ fn edge_differences<T: HostElement + Element>(
     let (_, mut out) = room(plan);
     let grad = Cotangents { forces: &forces, strain: &strain };
     let entries = T::entries(plan.registered()?);
-    (entries.backward)(&list.call(&zeros, &zeros), &grad, &host_config(&plan.config)?, &mut out);
+    (entries.backward)(&list.call(&zeros, &zeros), &grad, &host_config(plan.config(1))?, &mut out);
     Ok(tensor(out.edge_grad, &[plan.n_edges, 3]))
 }
 
@@ -143,7 +143,7 @@ fn forward<T: HostElement + Element>(
     let [edge_vec, edge_grad] = inputs.values::<T>();
     let (mut out, _) = room(plan);
     let entries = T::entries(plan.registered()?);
-    (entries.forward)(&list.call(edge_vec, edge_grad), &host_config(&plan.config)?, &mut out);
+    (entries.forward)(&list.call(edge_vec, edge_grad), &host_config(plan.config(0))?, &mut out);
     Ok(sums(out, plan))
 }
 
@@ -156,7 +156,7 @@ fn backward<T: HostElement + Element>(
     let (list, inputs, grad) = (List::new(list), Two::edges(inputs), Two::sums(grad));
     let ([edge_vec, edge_grad], [forces, strain]) = (inputs.values::<T>(), grad.values::<T>());
     let (_, mut out) = room(plan);
-    let (entries, config) = (T::entries(plan.registered()?), host_config(&plan.config)?);
+    let (entries, config) = (T::entries(plan.registered()?), host_config(plan.config(1))?);
     (entries.backward)(&list.call(edge_vec, edge_grad), &Cotangents { forces, strain }, &config, &mut out);
     Ok(edges(out, plan))
 }
@@ -173,7 +173,7 @@ fn double_backward<T: HostElement + Element>(
     let [t_vec, t_grad] = tangent.values::<T>();
     let (sum, gradients) = room(plan);
     let mut out = DoubleGradients { grad: sum, gradients };
-    let (entries, config) = (T::entries(plan.registered()?), host_config(&plan.config)?);
+    let (entries, config) = (T::entries(plan.registered()?), host_config(plan.config(2))?);
     let tangent = Tangent { edge_vec: t_vec, edge_grad: t_grad };
     (entries.double_backward)(
         &list.call(edge_vec, edge_grad),

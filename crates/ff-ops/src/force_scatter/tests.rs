@@ -6,8 +6,9 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn_autodiff::Autodiff;
 use burn_flex::Flex;
 use ff_reference::force_scatter as oracle;
-use ff_spec::RuntimeKind;
 use ff_spec::force_scatter::{BackwardInputs, DoubleBackwardInputs, Gradients, Inputs, Outputs};
+use ff_spec::{Clock, RuntimeKind};
+use ff_tables::{Entry, EntryFields, Evidence, Pass, Versions};
 use ff_testkit::tolerance::{Order, tolerance};
 
 use super::*;
@@ -43,11 +44,16 @@ fn strains<B: Backend>(values: &[f64], dtype: Dtype) -> Tensor<B, 3> {
 const GATHER: Variant = Variant { reduction: Reduction::Gather };
 const ATOMIC: Variant = Variant { reduction: Reduction::Atomic };
 
+/// Without tables.
+fn of(variant: Variant) -> ScatterOptions<'static> {
+    ScatterOptions { variant, tables: &[] }
+}
+
 fn forward<B: ForceScatterBackend>(dtype: Dtype, variant: Variant) -> Result<Outputs<f64>, OpError> {
     let inputs = inputs();
     let graph = graph::<B>(&inputs, dtype);
     let systems = Systems::new(&graph, &[4, 0, 5]).unwrap();
-    let found = force_scatter(&graph, edges(&inputs.edge_grad, dtype), &systems, variant)?;
+    let found = force_scatter(&graph, edges(&inputs.edge_grad, dtype), &systems, &of(variant))?;
     Ok(Outputs { forces: numbers_of(&found.forces), strain: numbers_of(&found.strain) })
 }
 
@@ -98,7 +104,7 @@ fn sums_are_differentiable_twice() {
         let (r2, g2) = (over(&r), over(&g));
         let graph = graph::<Twice>(&inputs, dtype).with_edge_vec(r2.clone()).unwrap();
         let systems = Systems::new(&graph, &[4, 0, 5]).unwrap();
-        let sums = force_scatter(&graph, g2.clone(), &systems, GATHER).unwrap();
+        let sums = force_scatter(&graph, g2.clone(), &systems, &of(GATHER)).unwrap();
         let loss = (sums.forces * Tensor::from_inner(f_bar.clone())).sum()
             + (sums.strain * Tensor::from_inner(s_bar.clone())).sum();
         let found = loss.backward();
@@ -156,7 +162,7 @@ fn forces_and_strain_are_differences_of_an_energy() {
     let found = energy(r.clone(), &inputs).backward();
     let graph = graph::<Flex>(&inputs, Dtype::F64).with_edge_vec(r.clone().inner()).unwrap();
     let inner = Systems::new(&graph, &[4, 0, 5]).unwrap();
-    let sums = force_scatter(&graph, r.grad(&found).unwrap(), &inner, GATHER).unwrap();
+    let sums = force_scatter(&graph, r.grad(&found).unwrap(), &inner, &of(GATHER)).unwrap();
     let negative: Vec<f64> = numbers_of(&sums.forces).iter().map(|f| -f).collect();
     assert_agree("forces", &by_x, &negative, 1e-12);
     let symmetric: Vec<f64> =
@@ -219,17 +225,57 @@ fn what_does_not_fit_is_named() {
     let found = reason(edge_vec(&list, edges::<Flex>(&numbers(24, 1), Dtype::F64), None).err().unwrap());
     assert!(found.contains("`positions`") && found.contains("[9, 3]"), "{found}");
     let systems = Systems::new(&list, &[4, 0, 5]).unwrap();
-    let found = reason(force_scatter(&list, edges::<Flex>(&[0.0; 6], Dtype::F64), &systems, GATHER).err().unwrap());
+    let found =
+        reason(force_scatter(&list, edges::<Flex>(&[0.0; 6], Dtype::F64), &systems, &of(GATHER)).err().unwrap());
     assert!(found.contains("`edge_grad`"), "{found}");
-    let found = force_scatter(&list, edges::<Flex>(&given.edge_grad, Dtype::F32), &systems, GATHER).err().unwrap();
+    let found = force_scatter(&list, edges::<Flex>(&given.edge_grad, Dtype::F32), &systems, &of(GATHER)).err().unwrap();
     assert!(reason(found).contains("F64"));
     fn third<B: ForceScatterBackend + AutodiffBackend>() -> Result<(), OpError> {
         let inputs = inputs();
         let graph = graph::<B>(&inputs, Dtype::F64);
         let systems = Systems::new(&graph, &[4, 0, 5]).unwrap();
-        force_scatter(&graph, edges::<B>(&inputs.edge_grad, Dtype::F64).require_grad(), &systems, GATHER).map(|_| ())
+        force_scatter(&graph, edges::<B>(&inputs.edge_grad, Dtype::F64).require_grad(), &systems, &of(GATHER))
+            .map(|_| ())
     }
     assert!(third::<Autodiff<Autodiff<Flex>>>().is_ok());
     let found = reason(third::<Autodiff<Autodiff<Autodiff<Flex>>>>().err().unwrap());
     assert!(found.contains("not registered"), "{found}");
+}
+
+#[test]
+fn every_order_takes_its_own_entry() {
+    let graph = graph::<Flex>(&inputs(), Dtype::F64);
+    let device = Flex::device_id(&Default::default());
+    let problem = Problem { n_systems: 1, ..inputs().problem("test") };
+    let entry = |order: u8, edges| {
+        let evidence = Evidence { rel_error: 1e-14, max_abs_error: 1e-14, cases: 3, seeds: vec![1, 2, 3] };
+        Entry::new(EntryFields {
+            key: TuneKey::new("gather", order, Dtype::F64, &problem),
+            variant: "gather".to_owned(),
+            problem: problem.clone(),
+            config: LaunchConfig::from([("edges_per_task", edges)]),
+            median_ns: 1.0,
+            spread_ns: 0.0,
+            samples: 1,
+            clock: Clock::Wall,
+            driver: String::new(),
+            default_median_ns: None,
+            unfused_median_ns: None,
+            ties: Vec::new(),
+            pass: Pass::record(Dtype::F64, order, evidence, "hash", 0).unwrap(),
+        })
+        .unwrap()
+    };
+    let versions = Versions { forgefield: "0".into(), burn: "0".into(), cubecl: "0".into() };
+    let mut table = Table::new(OP, device, versions, ff_kernels::generated::FORCE_SCATTER_TEMPLATE_HASH);
+    table.insert(entry(0, 7));
+    table.insert(entry(2, 9));
+    let used = |variant| {
+        let options = ScatterOptions { variant, tables: std::slice::from_ref(&table) };
+        let system_ptr = Tensor::<Flex, 1, Int>::from_data([0, 9], &Default::default());
+        let (_, plan) = call::<Flex>(&graph, system_ptr, &options, Dtype::F64).unwrap();
+        plan.configs.clone().map(|config| config.get("edges_per_task").unwrap())
+    };
+    assert_eq!(used(GATHER), [7, 4096, 9], "the first backward has none, so its default");
+    assert_eq!(used(ATOMIC), [4096; 3]);
 }

@@ -5,8 +5,6 @@ use std::sync::{Arc, OnceLock};
 use burn::tensor::backend::DeviceOps;
 use burn::tensor::{DType, Shape, TensorMetadata};
 use burn_cubecl::cubecl::client::ComputeClient;
-use burn_cubecl::cubecl::features::AtomicUsage;
-use burn_cubecl::cubecl::ir::{ElemType, FloatKind, StorageType, Type};
 use burn_cubecl::cubecl::prelude::Float;
 use burn_cubecl::cubecl::server::{ComputeServer, Handle};
 use burn_cubecl::cubecl::wgpu::{WgpuDevice, WgpuRuntime};
@@ -15,10 +13,10 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeElement, CubeRuntime, FloatElement, IntElement, cubecl};
 use ff_kernels::fused_message::{
     BackwardOutputs, BackwardTensors, CubeBackward, CubeBackwardEntry, CubeBackwardInputs, CubeEntry, CubeLaunch,
-    HostElement, Registered,
+    HostElement, Registered, reads_list_by_sender,
 };
 use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, Message, Wanted};
-use ff_spec::{Atomics, DeviceId, Dtype, LaunchError, Limits, RuntimeKind};
+use ff_spec::{DeviceId, Dtype, LaunchError, RuntimeKind};
 
 use super::{
     FilterPrimitives, FusedMessageBackend, Plan, PrimitiveDoubleGradients, PrimitiveGradients, PrimitiveMessage,
@@ -136,13 +134,7 @@ where
 
 /// What the client of a device says of it: enough to launch, too little to find it in a table.
 fn unidentified<R: CubeKernels>(device: &R::Device) -> DeviceId {
-    let client = R::client(device);
-    let properties = client.properties();
-    let hardware = &properties.hardware;
-    let adds = |kind| {
-        let atomic = Type::new(StorageType::Atomic(ElemType::Float(kind)));
-        properties.atomic_type_usage(atomic).contains(AtomicUsage::Add)
-    };
+    let (limits, atomics, f64) = ff_kernels::cube::abilities(&R::client(device), R::kind());
     DeviceId {
         runtime: R::kind(),
         name: format!("{} {device:?}", R::kind()),
@@ -151,13 +143,9 @@ fn unidentified<R: CubeKernels>(device: &R::Device) -> DeviceId {
         driver: String::new(),
         software: false,
         threads: 0,
-        limits: Limits {
-            max_units_per_cube: hardware.max_units_per_cube,
-            shared_memory: u32::try_from(hardware.max_shared_memory_size).unwrap_or(u32::MAX),
-            plane_size: hardware.plane_size_max,
-        },
-        atomics: Atomics { f32_add: adds(FloatKind::F32), f64_add: adds(FloatKind::F64) },
-        f64: properties.supports_type(ElemType::Float(FloatKind::F64)),
+        limits,
+        atomics,
+        f64,
     }
 }
 
@@ -214,7 +202,7 @@ where
             entry,
             (&sizes, plan.n_edges),
             tensors,
-            &plan.config,
+            plan.config(0),
         )
     }?;
     let (nodes, vectors) = launch.into_outputs();
@@ -260,12 +248,16 @@ where
     I: CubeBackwardInputs<T>,
 {
     let (client, device) = (inputs.nodes.client.clone(), inputs.nodes.device.clone());
-    let list = by_sender::<B>(&inputs.by_sender, &inputs.row_ptr, &inputs.sender)
-        .map_err(|error| LaunchError::Runtime(error.to_string()))?;
+    let list = match reads_list_by_sender(&plan.registered.variant(), <I::Op as ff_spec::Op>::ORDER) {
+        true => by_sender::<B>(&inputs.by_sender, &inputs.row_ptr, &inputs.sender)
+            .map_err(|error| LaunchError::Runtime(error.to_string()))?
+            .map(indices),
+        false => [None, None, None],
+    };
     let shapes = Shapes::new(&inputs, wanted);
     let tensors = BackwardTensors {
         forward: buffers(inputs),
-        list: list.map(indices),
+        list,
         grad: [buffer(Some(grad.nodes)), buffer(grad.vectors)],
         tangent: tangent.map(|PrimitiveGradients { nodes, vectors, edge_vec, filter }| {
             let [weights, bias, hidden_weights, hidden_bias] = weights::<R, B>(filter);
@@ -285,7 +277,7 @@ where
             (&sizes, plan.n_edges),
             tensors,
             wanted,
-            &plan.config,
+            plan.config(<I::Op as ff_spec::Op>::ORDER),
         )
     }?;
     let BackwardOutputs { nodes, vectors, edge_vec, weights, bias, hidden_weights, hidden_bias, grad } =

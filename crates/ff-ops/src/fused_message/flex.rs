@@ -112,7 +112,7 @@ fn forward<T: HostElement + Element>(
     inputs: &Primitives<Flex>,
     plan: &Plan,
 ) -> Result<PrimitiveMessage<Flex>, LaunchError> {
-    let config = host_config(&plan.config)?;
+    let config = host_config(plan.config(0))?;
     let (n_atoms, features) = (plan.sizes.n_atoms, plan.sizes.features);
     let borrowed = Borrowed::<T>::new(inputs, plan);
     let rows = n_atoms * features;
@@ -205,7 +205,7 @@ fn backward<T: HostElement + Element>(
     wanted: Wanted,
     plan: &Plan,
 ) -> Result<PrimitiveGradients<Flex>, LaunchError> {
-    let config = host_config(&plan.config)?;
+    let config = host_config(plan.config(1))?;
     let borrowed = Borrowed::<T>::new(inputs, plan);
     let (call, grad) = (borrowed.call(inputs, plan), Cotangents::new(grad));
     let mut out = room(&call, wanted);
@@ -220,7 +220,7 @@ fn double_backward<T: HostElement + Element>(
     wanted: Wanted,
     plan: &Plan,
 ) -> Result<PrimitiveDoubleGradients<Flex>, LaunchError> {
-    let config = host_config(&plan.config)?;
+    let config = host_config(plan.config(2))?;
     let borrowed = Borrowed::<T>::new(inputs, plan);
     let (call, cotangents) = (borrowed.call(inputs, plan), Cotangents::new(grad));
     let own = |tensor: &Option<FlexTensor>, len: usize| match tensor {

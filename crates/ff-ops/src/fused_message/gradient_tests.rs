@@ -187,7 +187,7 @@ fn gradients_on_a_device_are_the_oracle_s() {
 }
 
 fn gradients_are_the_oracle_s<B: FusedMessageBackend>() {
-    for variant in variants("gaussian", "cosine", Reduction::Receiver) {
+    for variant in Reduction::ALL.into_iter().flat_map(|r| variants("gaussian", "cosine", r)) {
         let inputs = case(&spec(), &variant);
         let grad = random_cotangents(&inputs, 3);
         let all = FusedMessageBackward::rounded(&BackwardInputs { inputs, grad, wanted: Wanted::ALL }, Dtype::F32);

@@ -1,5 +1,6 @@
 use burn::backend::wgpu::{Wgpu, WgpuDevice};
 use burn::tensor::DType;
+use burn_autodiff::Autodiff;
 use burn_flex::Flex;
 use ff_spec::Clock;
 use ff_spec::fused_message::Outputs;
@@ -51,7 +52,7 @@ fn equals_host<B: FusedMessageBackend>(device: &B::Device) {
                     assert_eq!(message.selection.step, Step::Default);
                     let error = distance(&read(message), &on_host(&variant, &inputs, dtype));
                     // Both are held to the gate's tolerance from the oracle, so to twice that from each other.
-                    assert!(error <= 2.0 * gate_tolerance(dtype), "{variant} {dtype}: {error:e}");
+                    assert!(error <= 2.0 * gate_tolerance(dtype, 0), "{variant} {dtype}: {error:e}");
                 }
             }
         }
@@ -65,7 +66,7 @@ fn takes_any_layout<B: FusedMessageBackend>(device: &B::Device) {
     let inputs = case(&spec(), &variant);
     let expected = on_host(&variant, &inputs, dtype);
     let message = call::<B>(&inputs, &variant, dtype, DType::I64, &[], device).unwrap();
-    assert!(distance(&read(message), &expected) <= 2.0 * gate_tolerance(dtype));
+    assert!(distance(&read(message), &expected) <= 2.0 * gate_tolerance(dtype, 0));
 
     let (n, f, c) = (inputs.n_atoms, inputs.features, inputs.channels());
     let graph = graph::<B>(&inputs, dtype, DType::I32, device).unwrap();
@@ -80,7 +81,7 @@ fn takes_any_layout<B: FusedMessageBackend>(device: &B::Device) {
     let filter = FilterTensors::Linear { a, b };
     let options = Options { variant: &variant, tables: &[] };
     let message = fused_message(&graph, nodes, Some(vectors), &inputs.radial, &filter, &options).unwrap();
-    assert!(distance(&read(message), &expected) <= 2.0 * gate_tolerance(dtype));
+    assert!(distance(&read(message), &expected) <= 2.0 * gate_tolerance(dtype, 0));
 
     for reduction in Reduction::ALL {
         let variant = Variant { reduction, ..variant.clone() };
@@ -90,7 +91,7 @@ fn takes_any_layout<B: FusedMessageBackend>(device: &B::Device) {
             let message = call::<B>(&inputs, &variant, dtype, DType::I32, &[], device).unwrap();
             assert_eq!(message.nodes.dims(), [n_atoms, features]);
             let error = distance(&read(message), &on_host(&variant, &inputs, dtype));
-            assert!(error <= 2.0 * gate_tolerance(dtype), "{n_atoms} {features} {degree}: {error:e}");
+            assert!(error <= 2.0 * gate_tolerance(dtype, 0), "{n_atoms} {features} {degree}: {error:e}");
         }
     }
 }
@@ -131,10 +132,28 @@ fn the_fusion_wrapper_changes_nothing() {
 
 /// A table of one entry for a device and a problem like that of `inputs`.
 fn table(device: DeviceId, variant: &Variant, inputs: &Inputs<f64>, config: LaunchConfig) -> Table {
+    table_of_orders(device, variant, inputs, [(0, config)])
+}
+
+/// The same with an entry for each of these orders.
+fn table_of_orders<const N: usize>(
+    device: DeviceId,
+    variant: &Variant,
+    inputs: &Inputs<f64>,
+    configs: [(u8, LaunchConfig); N],
+) -> Table {
+    let versions = Versions { forgefield: "0".into(), burn: "0".into(), cubecl: "0".into() };
+    let hash = ff_kernels::generated::FUSED_MESSAGE_TEMPLATE_HASH;
+    let mut table = Table::new(OP, device, versions, hash);
+    configs.into_iter().for_each(|(order, config)| table.insert(entry(variant, order, inputs, config)));
+    table
+}
+
+fn entry(variant: &Variant, order: u8, inputs: &Inputs<f64>, config: LaunchConfig) -> Entry {
     let (dtype, problem) = (Dtype::F32, inputs.problem("test"));
     let evidence = Evidence { rel_error: 1e-7, max_abs_error: 1e-7, cases: 3, seeds: vec![1, 2, 3] };
     let entry = Entry::new(EntryFields {
-        key: TuneKey::new(&variant.family(), dtype, &problem),
+        key: TuneKey::new(&variant.family(), order, dtype, &problem),
         variant: variant.id(),
         problem,
         config,
@@ -146,13 +165,9 @@ fn table(device: DeviceId, variant: &Variant, inputs: &Inputs<f64>, config: Laun
         default_median_ns: None,
         unfused_median_ns: None,
         ties: Vec::new(),
-        pass: Pass::record(dtype, evidence, "hash", 0).unwrap(),
+        pass: Pass::record(dtype, order, evidence, "hash", 0).unwrap(),
     });
-    let versions = Versions { forgefield: "0".into(), burn: "0".into(), cubecl: "0".into() };
-    let hash = ff_kernels::generated::FUSED_MESSAGE_TEMPLATE_HASH;
-    let mut table = Table::new(OP, device, versions, hash);
-    table.insert(entry.unwrap());
-    table
+    entry.unwrap()
 }
 
 #[test]
@@ -176,6 +191,24 @@ fn the_configuration_comes_from_the_nearest_table() {
     assert_eq!(used(&tables[..2]), (Step::SameArchitecture, Some(2)));
     assert_eq!(used(&tables[1..2]).0, Step::Default);
     assert_eq!(used(&[]), (Step::Default, Some(512)));
+}
+
+#[test]
+fn a_backward_takes_its_own_entry_or_its_default() {
+    let variant = "painn_linear_gaussian_cosine_receiver".parse().unwrap();
+    let inputs = case(&spec(), &variant);
+    let host = Flex::device_id(&Default::default());
+    let config = |edges| LaunchConfig::from([("edges_per_task", edges), ("edges_per_tile", 16), ("channel_block", 16)]);
+    let tables = [table_of_orders(host, &variant, &inputs, [(0, config(3)), (2, config(5))])];
+    let device = Default::default();
+    let message = call::<Autodiff<Flex>>(&inputs, &variant, Dtype::F32, DType::I32, &tables, &device).unwrap();
+    assert_eq!(message.config, config(3));
+    let [(first, of_first), (second, of_second)] = &message.backwards[..] else { panic!("{:?}", message.backwards) };
+    assert_eq!((first.get("edges_per_task"), of_first.step), (Some(512), Step::Default), "not the forward's");
+    assert!(of_first.reason.contains("of order 1"), "{}", of_first.reason);
+    assert_eq!((second, of_second.step), (&config(5), Step::ExactDevice));
+    let message = call::<Flex>(&inputs, &variant, Dtype::F32, DType::I32, &tables, &device).unwrap();
+    assert!(message.backwards.is_empty(), "nothing is differentiated");
 }
 
 #[test]
@@ -217,6 +250,10 @@ fn what_does_not_fit_is_a_clear_error() {
         "`mu` has shape [11, 3, 7], expected [n_atoms, 3, F] = [11, 3, 6]"
     );
     assert_eq!(run(f32s([11, 21]), None, &linear, &variant), "message `painn` reads `mu`, found none");
+    // Flex has one device, so what tells devices apart is asked itself.
+    let context = Context { device: "gpu 0", dtype: Dtype::F32 };
+    let elsewhere = context.device("mu", &"gpu 1").unwrap_err().to_string();
+    assert_eq!(elsewhere, "`mu` is on \"gpu 1\", expected \"gpu 0\" as for `nodes`");
     let wide = Tensor::zeros([11, 21], (&device, DType::F64));
     assert_eq!(run(wide, some(), &linear, &variant), "`edge_vec` is F32, expected f64 as `nodes`");
     let tabulated = "painn_tabulated_receiver".parse().unwrap();

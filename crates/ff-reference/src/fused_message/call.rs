@@ -89,6 +89,8 @@ impl<'a, N: Number> Call<'a, N> {
 
     /// The gradients of L = ⟨grad, forward⟩.
     ///
+    /// An edge whose receiver has cotangents of zero alone contributes nothing and is passed over.
+    ///
     /// Per edge L is a function of W(d) and u: with v = ∂L/∂u, ∂L/∂r = u ∂L/∂d + (v − u (u·v))/d.
     pub(super) fn backward(&self, grad: &Outputs<N>, wanted: Wanted) -> Gradients<N> {
         let (f, zero) = (self.inputs.features, N::constant(0.0));
@@ -96,7 +98,14 @@ impl<'a, N: Number> Call<'a, N> {
         let mut out = self.inputs.filled_gradients(wanted, zero);
         let mut at = FilterAt::new();
         let mut grad_w = vec![zero; channels];
+        let none = |values: &[N], i: usize, width: usize| {
+            values[i * width..(i + 1) * width].iter().all(|g| g.magnitude() == 0.0)
+        };
+        let vectors = if self.inputs.message == Message::Painn { 3 * f } else { 0 };
         for (i, j, e) in self.edges() {
+            if none(&grad.nodes, i, f) && none(&grad.vectors, i, vectors) {
+                continue;
+            }
             let Some(Edge { d, u, inverse }) = self.edge(e) else { continue };
             self.filter(d, &mut at);
             let (sender, w) = (self.sender(j), &at.w);

@@ -53,6 +53,19 @@ pub fn random_cotangents(inputs: &Inputs<f64>, seed: u64) -> Outputs<f64> {
     inputs.poisoned_outputs().map(|_| next())
 }
 
+/// As [`random_cotangents`], but zero for all but about `receivers` of the atoms, spread over all: of so few the oracle knows
+/// every gradient of a problem of any size, as gradients depend on the edges of these alone.
+pub fn sparse_cotangents(inputs: &Inputs<f64>, seed: u64, receivers: usize) -> Outputs<f64> {
+    let mut grad = random_cotangents(inputs, seed);
+    let step = inputs.n_atoms.div_ceil(receivers.max(1)).max(1);
+    for values in [&mut grad.nodes, &mut grad.vectors] {
+        let width = (values.len() / inputs.n_atoms.max(1)).max(1);
+        let rows = values.chunks_exact_mut(width).enumerate().filter(|(row, _)| row % step != 0);
+        rows.for_each(|(_, values)| values.fill(0.0));
+    }
+    grad
+}
+
 /// A random direction in the space of the inputs, over [−1, 1); without one in the weights where `weights` is false.
 pub fn random_tangent(inputs: &Inputs<f64>, weights: bool, seed: u64) -> Gradients<f64> {
     tangent(inputs, weights, seed, TANGENT)

@@ -1,5 +1,5 @@
 mod apart;
-mod backward;
+pub(super) mod backward;
 mod comparison;
 mod force_scatter;
 mod instructions;
@@ -473,12 +473,12 @@ fn time(args: &BenchArgs, mut sample: impl FnMut() -> Result<Duration>) -> Resul
 }
 
 /// One receiver of so many is compared with the oracle.
-fn checked_step(inputs: &Inputs<f64>) -> usize {
+pub(super) fn checked_step(inputs: &Inputs<f64>) -> usize {
     inputs.n_atoms.div_ceil(CHECKED_ROWS).max(1)
 }
 
 /// The same atoms with the edges of every `step`-th receiver alone.
-fn some_receivers(inputs: &Inputs<f64>, step: usize) -> Inputs<f64> {
+pub(super) fn some_receivers(inputs: &Inputs<f64>, step: usize) -> Inputs<f64> {
     let mut part = Inputs { row_ptr: vec![0], sender: Vec::new(), edge_vec: Vec::new(), ..inputs.clone() };
     for row in 0..inputs.n_atoms {
         if row % step == 0 {
@@ -492,7 +492,7 @@ fn some_receivers(inputs: &Inputs<f64>, step: usize) -> Inputs<f64> {
 }
 
 /// Zeros in all finite outputs but those of every `step`-th receiver: of the others it is known that they were written.
-fn mask(outputs: &mut Outputs<f64>, n_atoms: usize, step: usize) {
+pub(super) fn mask(outputs: &mut Outputs<f64>, n_atoms: usize, step: usize) {
     for values in [&mut outputs.nodes, &mut outputs.vectors] {
         let per_row = values.len() / n_atoms.max(1);
         for (row, values) in values.chunks_exact_mut(per_row.max(1)).enumerate() {
@@ -537,7 +537,7 @@ fn tensor_bytes(inputs: &Inputs<f64>, dtype: Dtype) -> usize {
 }
 
 /// Bytes that become resident while something runs, at their peak; `None` where the system does not say.
-fn peak_of(run: impl FnOnce() -> std::result::Result<(), LaunchError>) -> Result<Option<usize>> {
+pub(super) fn peak_of(run: impl FnOnce() -> std::result::Result<(), LaunchError>) -> Result<Option<usize>> {
     let status = |field: &str| -> Option<usize> {
         let text = fs::read_to_string("/proc/self/status").ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix(field))?;

@@ -1,8 +1,7 @@
 use ff_kernels::fused_message::find;
-use ff_spec::fused_message::{BackwardInputs, Gradients, Inputs, OP, Outputs, Variant, Wanted};
+use ff_spec::fused_message::{BackwardInputs, Gradients, OP, Variant, Wanted};
 use ff_spec::{
-    DeviceId, Dtype, FusedMessageBackward, LaunchConfig, Op, Prepare, Problem, Runtime, SCHEMA_VERSION, TuneKey,
-    cell_list,
+    DeviceId, Dtype, FusedMessageBackward, LaunchConfig, Op, Prepare, Problem, SCHEMA_VERSION, TuneKey, cell_list,
 };
 use ff_tables::{Loaded, Query, Selection, Step, select};
 use serde::Serialize;
@@ -22,6 +21,17 @@ struct Report {
     runtime: String,
     device: DeviceId,
     problem: Problem,
+    config: LaunchConfig,
+    step: Step,
+    reason: String,
+    /// How the gradients were computed, where they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backward: Option<Launched>,
+}
+
+/// A launch of a kernel of another order.
+#[derive(Serialize)]
+struct Launched {
     config: LaunchConfig,
     step: Step,
     reason: String,
@@ -57,9 +67,13 @@ pub fn run(args: &EvalArgs, screen: &Screen) -> Result<()> {
     launch.poison()?;
     launch.run()?;
     let outputs = launch.outputs()?;
-    let gradients = match grad {
-        Some(grad) => Some(gradients(opened.as_ref(), &variant, args.dtype, &inputs, grad, &config)?),
-        None => None,
+    let (gradients, backward) = match grad {
+        Some(grad) => {
+            let inputs = BackwardInputs { inputs: inputs.clone(), grad, wanted: Wanted::ALL };
+            let (gradients, launched) = gradients(opened.as_ref(), &tables, &variant, args.dtype, &inputs, &problem)?;
+            (Some(gradients), Some(launched))
+        }
+        None => (None, None),
     };
     let more = gradients.as_ref().map(|gradients| gradients.named("grad", &inputs)).unwrap_or_default();
     let all = [&outputs.nodes[..], &outputs.vectors].into_iter().chain(more.iter().map(|(_, _, values)| *values));
@@ -78,6 +92,7 @@ pub fn run(args: &EvalArgs, screen: &Screen) -> Result<()> {
         config,
         step: selection.step,
         reason: selection.reason,
+        backward,
     };
     let note = serde_json::to_string(&report).map_err(Failure::fault)?;
     let bytes = tensors::write(&outputs, more, &inputs, args.dtype, note)?;
@@ -86,26 +101,29 @@ pub fn run(args: &EvalArgs, screen: &Screen) -> Result<()> {
     if args.json {
         return screen.json(&report);
     }
-    let Report { problem, config, reason, .. } = &report;
+    let Report { problem, config, reason, backward, .. } = &report;
     screen.line(format!("{variant} in {}: {} atoms, {} edges", args.dtype, problem.n_atoms, problem.n_edges))?;
     screen.line(format!("config {config} ({reason})"))?;
+    if let Some(Launched { config, reason, .. }) = backward {
+        screen.line(format!("config {config} of the gradients ({reason})"))?;
+    }
     screen.line(format!("wrote {}", args.outputs.display()))
 }
 
 /// The gradients in every input, from those in the outputs.
 fn gradients(
-    runtime: &(dyn Runtime + 'static),
+    runtime: &dyn Prepare<FusedMessageBackward>,
+    tables: &Loaded,
     variant: &Variant,
     dtype: Dtype,
-    inputs: &Inputs<f64>,
-    grad: Outputs<f64>,
-    config: &LaunchConfig,
-) -> Result<Gradients<f64>> {
-    let inputs = BackwardInputs { inputs: inputs.clone(), grad, wanted: Wanted::ALL };
-    let mut launch = Prepare::<FusedMessageBackward>::prepare(runtime, variant, dtype, &inputs, config)?;
+    inputs: &BackwardInputs<f64>,
+    problem: &Problem,
+) -> Result<(Gradients<f64>, Launched)> {
+    let (Selection { step, reason, .. }, config) = choose(runtime, tables, variant, dtype, inputs, problem);
+    let mut launch = runtime.prepare(variant, dtype, inputs, &config)?;
     launch.poison()?;
     launch.run()?;
-    Ok(launch.outputs()?)
+    Ok((launch.outputs()?, Launched { config, step, reason }))
 }
 
 /// The configuration for a call from the tables, or the default one, with how it was found.
@@ -117,7 +135,7 @@ pub fn choose<O: Op>(
     inputs: &O::Inputs,
     problem: &Problem,
 ) -> (Selection, LaunchConfig) {
-    let key = TuneKey::new(&O::family(variant), dtype, problem);
+    let key = TuneKey::of::<O>(variant, dtype, problem);
     let template_hash = provenance::template_hash(O::NAME);
     let query = Query { op: O::NAME, device: runtime.device(), template_hash, key: &key };
     let feasible = |config: &LaunchConfig| runtime.prepare(variant, dtype, inputs, config).is_ok();

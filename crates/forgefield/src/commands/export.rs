@@ -59,8 +59,8 @@ fn searches(
     }
     let mut names: Vec<PathBuf> = Vec::new();
     for search in &searches {
-        let Recorded { variant, dtype, problem, device, kernel_hash, .. } = search;
-        let name = format!("{variant}-{dtype}-{}-{}", problem.name, device.slug);
+        let Recorded { dtype, problem, device, kernel_hash, .. } = search;
+        let name = format!("{}-{dtype}-{}-{}", search.kernel(), problem.name, device.slug);
         let name: String =
             name.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
         let mut path = args.out.join(format!("{name}.json"));

@@ -1,34 +1,36 @@
-use ff_kernels::cube::blueprint::{Blueprint, Described};
-use ff_kernels::cube::{cuda, spirv};
-use ff_kernels::fused_message::{Registered, default_config, find};
-use ff_spec::fused_message::{OP, Variant};
-use ff_spec::{Cost, Dtype, LaunchConfig, LaunchError, Prepare, Problem, SCHEMA_VERSION, cost};
-use ff_tune::{Part, Spaces, Target as SpaceTarget};
+use ff_kernels::cube::recorder::{Kernel, Recorder, Target};
+use ff_spec::{Cost, Device, Dtype, LaunchConfig, LaunchError, Problem, RuntimeKind, SCHEMA_VERSION};
 use serde::Serialize;
 
 use crate::failure::{Failure, Result};
 use crate::inspect::nvrtc::Nvrtc;
+use crate::inspect::subject::{Counted, Subject};
 use crate::inspect::{Footprint, gate, gpu};
 use crate::options::{Emit, InspectArgs, InspectTarget};
 use crate::screen::{Screen, columns, nanoseconds};
-use crate::{variants, workload};
+use crate::variants;
 
 /// What is inspected, as every form of output begins.
 #[derive(Serialize)]
-struct Subject {
+struct Header {
     schema: u32,
     op: &'static str,
     variant: String,
+    order: u8,
     dtype: Dtype,
     target: InspectTarget,
     problem: Problem,
     config: LaunchConfig,
+    #[serde(skip)]
+    subject: Subject,
 }
 
-/// Code for one architecture.
+/// Code of one kernel for one architecture.
 #[derive(Serialize)]
 struct Code {
     arch: String,
+    /// Absent where the code is a whole file.
+    kernel: Option<String>,
     entry: Option<String>,
     text: String,
 }
@@ -36,11 +38,12 @@ struct Code {
 #[derive(Serialize)]
 struct Resourced {
     #[serde(flatten)]
-    subject: Subject,
+    header: Header,
     nvrtc: Option<Tool>,
-    kernels: Vec<Kernel>,
-    cost: Cost,
-    intensity: f64,
+    kernels: Vec<Compiled>,
+    #[serde(flatten)]
+    counted: Counted,
+    intensity: Option<f64>,
     rooflines: Vec<Roofline>,
 }
 
@@ -52,22 +55,23 @@ struct Tool {
 
 /// A kernel on one architecture.
 #[derive(Serialize)]
-struct Kernel {
+struct Compiled {
     arch: String,
+    kernel: String,
     #[serde(flatten)]
     footprint: Footprint,
 }
 
-/// The least time that a part can take, in ns.
+/// The least time that a part can take, in ns; what is not counted is absent.
 #[derive(Serialize)]
 struct Roofline {
     part: &'static str,
     arch: String,
     peak_flops: f64,
     bandwidth: f64,
-    arithmetic_ns: f64,
+    arithmetic_ns: Option<f64>,
     compulsory_ns: f64,
-    gathered_ns: f64,
+    gathered_ns: Option<f64>,
     bound_ns: f64,
     bound_by: &'static str,
     source: &'static str,
@@ -75,16 +79,14 @@ struct Roofline {
 
 /// Prints what a variant and a configuration become.
 pub fn run(args: &InspectArgs, screen: &Screen) -> Result<()> {
-    variants::op_of(&args.op, "inspect", &[OP])?;
-    if let Some(share) = args.share {
-        return gate::share(share, screen);
+    variants::op(&args.op)?;
+    if args.compile_tasks {
+        return gate::compile_tasks(screen);
     }
     if let Some(path) = &args.gate {
-        return gate::run(path, args.update, args.json, screen);
+        return gate::run(&args.op, path, args.update, args.json, screen);
     }
-    let id = args.variant.as_deref().unwrap_or_default();
-    let variant = variants::one(id)?;
-    let registered = find(&variant).ok_or_else(|| LaunchError::UnknownVariant(variant.id()))?;
+    let subject = Subject::find(&args.op, args.variant.as_deref().unwrap_or_default(), args.order)?;
     let possible = match args.target {
         InspectTarget::Cuda => [Emit::Resources, Emit::Source, Emit::Ptx].as_slice(),
         InspectTarget::Vulkan => &[Emit::Resources, Emit::Spirv],
@@ -100,129 +102,124 @@ pub fn run(args: &InspectArgs, screen: &Screen) -> Result<()> {
             list.join(" or ")
         )));
     }
-    let problem = workload::sizes_of(&args.problem, &variant, &args.sizes)?;
-    let versions: Vec<u32> = args.arch.iter().map(|arch| arch.0).collect();
+    let problem = subject.problem(&args.problem, &args.sizes)?;
     match args.target {
         InspectTarget::Cuda => {
-            let devices = versions.iter().map(|v| cuda::describe(*v)).collect::<Vec<_>>();
-            let config = config(args, &variant, &devices, &problem)?;
-            let subject = subject(args, &variant, &problem, &config);
-            on_cuda(args, emit, subject, registered, &versions, &devices, screen)
+            let versions: Vec<u16> = args.arch.iter().map(|arch| arch.0).collect();
+            let recorders: Vec<Recorder> = versions.iter().map(|v| Recorder::new(Target::Cuda(*v))).collect();
+            let Some(first) = recorders.first() else {
+                return Err(Failure::input("--arch names no architecture, expected one such as sm_90"));
+            };
+            // The first device's default where they differ.
+            let header = header(args, subject, problem, first.device())?;
+            on_cuda(args, header, &versions, &recorders, screen)
         }
         InspectTarget::Vulkan => {
-            let devices = [spirv::describe()];
-            let config = config(args, &variant, &devices, &problem)?;
-            let subject = subject(args, &variant, &problem, &config);
+            let recorder = Recorder::new(Target::Vulkan);
+            let header = header(args, subject, problem, recorder.device())?;
             if emit == Emit::Resources {
-                return resources(subject, None, Vec::new(), &[], args.json, screen);
+                return resources(header, None, Vec::new(), &[], args.json, screen);
             }
-            let blueprint = Blueprint::new(registered, &devices[0], args.dtype, &problem, &config).map_err(unfit)?;
-            let text = spirv::emit((registered.define)(&blueprint))?;
-            print(args, subject, vec![Code { arch: devices[0].device.arch.clone(), entry: None, text }], screen)
+            let arch = &recorder.device().arch;
+            let code = recorded(args, &header, &recorder)?.into_iter().map(|kernel| code(arch, kernel, None));
+            let code = code.collect();
+            print(args, header, code, screen)
         }
         InspectTarget::Host => {
-            let device: Box<dyn Prepare> = ff_kernels::open(ff_spec::RuntimeKind::Host).map_err(Failure::fault)?;
-            let config = overlay(args, &variant, device.default_config(&variant, args.dtype, &problem))?;
-            let subject = subject(args, &variant, &problem, &config);
+            let host: Box<dyn Device> = ff_kernels::open(RuntimeKind::Host).map_err(Failure::fault)?;
+            let header = header(args, subject, problem, host.device())?;
             if emit == Emit::Resources {
-                return resources(subject, None, Vec::new(), &[], args.json, screen);
+                return resources(header, None, Vec::new(), &[], args.json, screen);
             }
-            let text = registered.text.to_owned();
-            print(args, subject, vec![Code { arch: device.device().arch.clone(), entry: None, text }], screen)
+            let text = header.subject.text().to_owned();
+            let code = Code { arch: host.device().arch.clone(), kernel: None, entry: None, text };
+            print(args, header, vec![code], screen)
         }
     }
 }
 
-fn subject(args: &InspectArgs, variant: &Variant, problem: &Problem, config: &LaunchConfig) -> Subject {
-    Subject {
-        schema: SCHEMA_VERSION,
-        op: OP,
-        variant: variant.id(),
-        dtype: args.dtype,
-        target: args.target,
-        problem: problem.clone(),
-        config: config.clone(),
-    }
-}
-
-/// A configuration that the user gave and no device can hold is bad input, not a fault.
-fn unfit(error: LaunchError) -> Failure {
-    match error {
-        LaunchError::Constraint(_) => Failure::input(error),
-        error => error.into(),
-    }
-}
-
-/// The default configuration with what the user sets; the first device's where devices differ.
-fn config(args: &InspectArgs, variant: &Variant, devices: &[Described], problem: &Problem) -> Result<LaunchConfig> {
-    let Some(first) = devices.first() else {
-        return Err(Failure::input("--arch names no architecture, expected one such as sm_90"));
-    };
-    overlay(args, variant, default_config(&first.device, variant, args.dtype, problem))
-}
-
-fn overlay(args: &InspectArgs, variant: &Variant, mut config: LaunchConfig) -> Result<LaunchConfig> {
-    let target = if args.target == InspectTarget::Host { SpaceTarget::Host } else { SpaceTarget::Cube };
-    let spaces = Spaces::fused_message().map_err(Failure::fault)?;
-    let space = spaces.get(target, Part::Reduction(variant.reduction)).map_err(Failure::fault)?;
-    let known: Vec<&str> = space.parameters().iter().map(|(name, _)| name.as_str()).collect();
+/// The default configuration with what the user sets.
+fn header(args: &InspectArgs, subject: Subject, problem: Problem, device: &ff_spec::DeviceId) -> Result<Header> {
+    let mut config = subject.default_config(device, args.dtype, &problem);
+    let known: Vec<String> = config.0.keys().cloned().collect();
     for (name, value) in &args.config {
-        if !known.contains(&name.as_str()) {
+        if !known.contains(name) {
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
             let (hint, known) = (variants::meant(name, &known), known.join(", "));
             return Err(Failure::input(format!("unknown parameter `{name}` in --config{hint}, expected {known}")));
         }
         config.0.insert(name.clone(), *value);
     }
-    Ok(config)
+    Ok(Header {
+        schema: SCHEMA_VERSION,
+        op: subject.op(),
+        variant: subject.id(),
+        order: subject.order(),
+        dtype: args.dtype,
+        target: args.target,
+        problem,
+        config,
+        subject,
+    })
+}
+
+/// The kernels of a call under the header's configuration.
+fn recorded(args: &InspectArgs, header: &Header, recorder: &Recorder) -> Result<Vec<Kernel>> {
+    let call = header.subject.call(&args.sizes)?;
+    header.subject.record(recorder, &call, header.dtype, &header.config).map_err(|error| match error {
+        // A configuration that the user gave and no device can hold is bad input, not a fault.
+        LaunchError::Constraint(_) => Failure::input(error),
+        error => error.into(),
+    })
+}
+
+/// A kernel's own text, or what was made of it.
+fn code(arch: &str, kernel: Kernel, made: Option<String>) -> Code {
+    let Kernel { name, entry, text, .. } = kernel;
+    Code { arch: arch.to_owned(), kernel: Some(name), entry: Some(entry), text: made.unwrap_or(text) }
 }
 
 fn on_cuda(
     args: &InspectArgs,
-    emit: Emit,
-    subject: Subject,
-    registered: &'static Registered,
-    versions: &[u32],
-    devices: &[Described],
+    header: Header,
+    versions: &[u16],
+    recorders: &[Recorder],
     screen: &Screen,
 ) -> Result<()> {
     let mut sources = Vec::new();
-    for (version, device) in versions.iter().zip(devices) {
-        let blueprint =
-            Blueprint::new(registered, device, args.dtype, &subject.problem, &subject.config).map_err(unfit)?;
-        let units = blueprint.units();
-        sources.push((cuda::emit(*version, (registered.define)(&blueprint))?, units));
+    for (version, recorder) in versions.iter().zip(recorders) {
+        sources.extend(recorded(args, &header, recorder)?.into_iter().map(|kernel| (*version, kernel)));
     }
-    let arch = |version: &u32| format!("sm_{version}");
-    if emit == Emit::Source {
-        let code = versions.iter().zip(sources);
-        let code = code.map(|(v, (s, _))| Code { arch: arch(v), entry: Some(s.entry), text: s.source }).collect();
-        return print(args, subject, code, screen);
+    let arch = |version: u16| format!("sm_{version}");
+    if args.emit == Emit::Source {
+        let code = sources.into_iter().map(|(version, kernel)| code(&arch(version), kernel, None)).collect();
+        return print(args, header, code, screen);
     }
     let nvrtc = Nvrtc::find().map_err(Failure::fault)?;
     for version in versions {
         known_to(&nvrtc, *version)?;
     }
-    let (mut code, mut kernels) = (Vec::new(), Vec::new());
-    for (version, (source, units)) in versions.iter().zip(sources) {
-        let compiled = nvrtc
-            .compile(&source.source, *version)
-            .map_err(|log| Failure::fault(format!("NVRTC refused the kernel for sm_{version}: {log}")))?;
-        if emit == Emit::Ptx {
-            code.push(Code { arch: arch(version), entry: Some(source.entry), text: compiled.ptx });
+    let (mut ptx, mut kernels) = (Vec::new(), Vec::new());
+    for (version, kernel) in sources {
+        let compiled = nvrtc.compile(&kernel.text, version).map_err(|log| {
+            Failure::fault(format!("NVRTC refused the kernel {} for {}: {log}", kernel.name, arch(version)))
+        })?;
+        if args.emit == Emit::Ptx {
+            ptx.push(code(&arch(version), kernel, Some(compiled.ptx)));
             continue;
         }
-        let footprint = Footprint::new(&compiled.log, &source, units, *version).map_err(Failure::fault)?;
-        kernels.push(Kernel { arch: arch(version), footprint });
+        let footprint = Footprint::new(&compiled.log, &kernel, version).map_err(Failure::fault)?;
+        kernels.push(Compiled { arch: arch(version), kernel: kernel.name, footprint });
     }
-    if emit == Emit::Ptx {
-        return print(args, subject, code, screen);
+    if args.emit == Emit::Ptx {
+        return print(args, header, ptx, screen);
     }
     let tool = Tool { version: nvrtc.version(), path: nvrtc.path.display().to_string() };
-    resources(subject, Some(tool), kernels, versions, args.json, screen)
+    resources(header, Some(tool), kernels, versions, args.json, screen)
 }
 
 /// Checks that NVRTC compiles for an architecture.
-fn known_to(nvrtc: &Nvrtc, version: u32) -> Result<()> {
+fn known_to(nvrtc: &Nvrtc, version: u16) -> Result<()> {
     let known = nvrtc.archs();
     if known.contains(&version) {
         return Ok(());
@@ -232,67 +229,77 @@ fn known_to(nvrtc: &Nvrtc, version: u32) -> Result<()> {
     Err(Failure::input(message))
 }
 
-/// Prints code: all of it as JSON, or as text with a comment between architectures.
-fn print(args: &InspectArgs, subject: Subject, code: Vec<Code>, screen: &Screen) -> Result<()> {
+/// Prints code: all of it as JSON, or as text with a comment before each kernel.
+fn print(args: &InspectArgs, header: Header, code: Vec<Code>, screen: &Screen) -> Result<()> {
     #[derive(Serialize)]
     struct Printed {
         #[serde(flatten)]
-        subject: Subject,
+        header: Header,
         code: Vec<Code>,
     }
     if args.json {
-        return screen.json(&Printed { subject, code });
+        return screen.json(&Printed { header, code });
     }
     let mark = if args.target == InspectTarget::Vulkan { ";" } else { "//" };
     for part in code {
-        let Subject { variant, dtype, config, .. } = &subject;
-        screen.line(format!("{mark} {variant} in {dtype} for {}: {config}", part.arch))?;
+        let Header { subject, dtype, config, .. } = &header;
+        let kernel = part.kernel.map(|name| format!(", kernel `{name}`")).unwrap_or_default();
+        screen.line(format!("{mark} {} in {dtype} for {}{kernel}: {config}", subject.name(), part.arch))?;
         screen.line(part.text.trim_end())?;
     }
     Ok(())
 }
 
 fn resources(
-    subject: Subject,
+    header: Header,
     nvrtc: Option<Tool>,
-    kernels: Vec<Kernel>,
-    versions: &[u32],
+    kernels: Vec<Compiled>,
+    versions: &[u16],
     json: bool,
     screen: &Screen,
 ) -> Result<()> {
-    let variant: Variant = subject.variant.parse().map_err(Failure::fault)?;
-    let cost = cost(&variant, &subject.problem, subject.dtype);
+    let counted = header.subject.counted(&header.problem, header.dtype);
     let rooflines: Vec<Roofline> = gpu::PARTS_KNOWN
         .iter()
         .filter(|part| versions.contains(&part.version))
-        .map(|part| roofline(part, &cost, subject.dtype))
+        .map(|part| roofline(part, &counted, header.dtype))
         .collect();
-    let report = Resourced { intensity: cost.intensity(), subject, nvrtc, kernels, cost, rooflines };
+    let intensity = counted.cost.map(|cost| cost.intensity());
+    let report = Resourced { intensity, header, nvrtc, kernels, counted, rooflines };
     if json {
         return screen.json(&report);
     }
-    let Subject { variant, dtype, target, problem, config, .. } = &report.subject;
-    screen.line(format!("{variant} in {dtype} on {}: {config}", target.name()))?;
-    screen.line(format!(
-        "problem {}: {} atoms, {} edges, F = {}, K = {}, H = {}",
-        problem.name, problem.n_atoms, problem.n_edges, problem.features, problem.n_basis, problem.hidden
-    ))?;
+    let Header { subject, dtype, target, problem, config, .. } = &report.header;
+    screen.line(format!("{} in {dtype} on {}: {config}", subject.name(), target.name()))?;
+    let Problem { name, n_atoms, n_systems, n_edges, features, n_basis, hidden, .. } = problem;
+    screen.line(match subject {
+        Subject::Message(..) => {
+            format!("problem {name}: {n_atoms} atoms, {n_edges} edges, F = {features}, K = {n_basis}, H = {hidden}")
+        }
+        _ => format!("problem {name}: {n_atoms} atoms in {n_systems} systems, {n_edges} edges"),
+    })?;
     if let Some(tool) = &report.nvrtc {
         screen.line(format!("NVRTC {}, {}", tool.version, tool.path))?;
         let rows: Vec<Vec<String>> = report.kernels.iter().map(kernel_cells).collect();
-        let header =
-            ["ARCH", "REGISTERS", "STACK", "SPILLED", "SHARED", "THREADS", "BLOCKS/SM", "OCCUPANCY", "LIMITED BY"];
+        let header = [
+            "KERNEL",
+            "ARCH",
+            "REGISTERS",
+            "STACK",
+            "SPILLED",
+            "SHARED",
+            "THREADS",
+            "BLOCKS/SM",
+            "OCCUPANCY",
+            "LIMITED BY",
+        ];
         screen.line("")?;
-        for line in columns(&header, &rows, "lrrrrrrrl") {
+        for line in columns(&header, &rows, "llrrrrrrrl") {
             screen.line(line)?;
         }
     }
-    let Cost { flops, filter_flops, message_flops, compulsory_bytes, gathered_bytes } = cost;
     screen.line("")?;
-    screen.line(format!("{flops} FLOPs: filter {filter_flops}, message {message_flops}"))?;
-    screen
-        .line(format!("{compulsory_bytes} compulsory bytes; {gathered_bytes} where senders are read once per edge"))?;
-    screen.line(format!("{:.1} FLOPs per compulsory byte", report.intensity))?;
+    print_counts(subject, &report.counted, screen)?;
     if report.rooflines.is_empty() {
         return screen.line("no roofline: no documented peaks for this device");
     }
@@ -305,13 +312,36 @@ fn resources(
     Ok(())
 }
 
-fn kernel_cells(kernel: &Kernel) -> Vec<String> {
+fn print_counts(subject: &Subject, counted: &Counted, screen: &Screen) -> Result<()> {
+    let Some(cost) = &counted.cost else {
+        screen.line("FLOPs are not counted: they depend on how many candidates are looked at")?;
+        return screen.line(format!("{} compulsory bytes", counted.compulsory_bytes));
+    };
+    let Cost { flops, filter_flops, message_flops, weight_flops, compulsory_bytes, gathered_bytes } = cost;
+    screen.line(match subject {
+        Subject::Message(_, 0) => format!("{flops} FLOPs: filter {filter_flops}, message {message_flops}"),
+        Subject::Message(..) => {
+            format!("{flops} FLOPs: filter {filter_flops}, message {message_flops}, weights {weight_flops}")
+        }
+        _ => format!("{flops} FLOPs"),
+    })?;
+    screen.line(match subject {
+        Subject::Message(_, 0) => {
+            format!("{compulsory_bytes} compulsory bytes; {gathered_bytes} where senders are read once per edge")
+        }
+        _ => format!("{compulsory_bytes} compulsory bytes; {gathered_bytes} of other atoms where each edge reads them"),
+    })?;
+    screen.line(format!("{:.1} FLOPs per compulsory byte", cost.intensity()))
+}
+
+fn kernel_cells(kernel: &Compiled) -> Vec<String> {
     let Footprint { resources, shared_memory, units, occupancy } = &kernel.footprint;
     let [blocks, fraction, limiter] = match occupancy {
         Some(o) => [o.blocks.to_string(), format!("{:.0} %", 100.0 * o.fraction), o.limiter.clone()],
         None => ["–", "–", "limits not known here"].map(str::to_owned),
     };
     vec![
+        kernel.kernel.clone(),
         kernel.arch.clone(),
         resources.registers.to_string(),
         resources.stack.to_string(),
@@ -324,11 +354,12 @@ fn kernel_cells(kernel: &Kernel) -> Vec<String> {
     ]
 }
 
-fn roofline(part: &gpu::Part, cost: &Cost, dtype: Dtype) -> Roofline {
+fn roofline(part: &gpu::Part, counted: &Counted, dtype: Dtype) -> Roofline {
     let peak = part.peak(dtype.size());
     let ns = |amount: u64, per_second: f64| amount as f64 / per_second * 1e9;
-    let arithmetic_ns = ns(cost.flops, peak);
-    let compulsory_ns = ns(cost.compulsory_bytes, part.bandwidth);
+    let arithmetic_ns = counted.cost.map(|cost| ns(cost.flops, peak));
+    let compulsory_ns = ns(counted.compulsory_bytes, part.bandwidth);
+    let longer = arithmetic_ns.filter(|arithmetic| *arithmetic > compulsory_ns);
     Roofline {
         part: part.name,
         arch: format!("sm_{}", part.version),
@@ -336,23 +367,23 @@ fn roofline(part: &gpu::Part, cost: &Cost, dtype: Dtype) -> Roofline {
         bandwidth: part.bandwidth,
         arithmetic_ns,
         compulsory_ns,
-        gathered_ns: ns(cost.gathered_bytes, part.bandwidth),
-        bound_ns: arithmetic_ns.max(compulsory_ns),
-        bound_by: if arithmetic_ns > compulsory_ns { "arithmetic" } else { "memory" },
+        gathered_ns: counted.cost.map(|cost| ns(cost.gathered_bytes, part.bandwidth)),
+        bound_ns: longer.unwrap_or(compulsory_ns),
+        bound_by: if longer.is_some() { "arithmetic" } else { "memory" },
         source: part.source,
     }
 }
 
 fn roofline_cells(r: &Roofline) -> Vec<String> {
-    let time = |ns: f64| nanoseconds(ns);
+    let counted = |ns: Option<f64>| ns.map_or_else(|| "–".to_owned(), nanoseconds);
     vec![
         r.part.to_owned(),
         r.arch.clone(),
-        time(r.bound_ns),
+        nanoseconds(r.bound_ns),
         r.bound_by.to_owned(),
-        time(r.arithmetic_ns),
-        time(r.compulsory_ns),
-        time(r.gathered_ns),
+        counted(r.arithmetic_ns),
+        nanoseconds(r.compulsory_ns),
+        counted(r.gathered_ns),
         r.source.to_owned(),
     ]
 }

@@ -7,7 +7,10 @@ mod export;
 mod inspect;
 mod junit;
 mod neighbors;
+mod notebook;
 mod ops;
+mod report;
+mod sweep;
 mod tables;
 mod tune;
 mod verify;
@@ -33,5 +36,8 @@ pub fn run(options: &Options, screen: &Screen) -> Result<()> {
         Some(Command::Neighbors(args)) => neighbors::run(args, screen),
         Some(Command::Tables(args)) => tables::run(args, screen),
         Some(Command::Export(args)) => export::run(args, screen),
+        Some(Command::Sweep(args)) => sweep::run(args, screen),
+        Some(Command::Notebook(args)) => notebook::run(args, screen),
+        Some(Command::Report(args)) => report::run(args, screen),
     }
 }

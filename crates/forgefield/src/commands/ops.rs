@@ -42,6 +42,7 @@ struct Scatters {
     orders_registered: Vec<u8>,
     orders_gated: Vec<u8>,
     variants: Vec<ScatterRow>,
+    launch: Vec<Launch>,
 }
 
 #[derive(Serialize)]
@@ -110,6 +111,8 @@ struct Parameter {
 #[derive(Serialize)]
 struct Launch {
     target: String,
+    /// Derivative orders that are launched by these.
+    orders: Vec<u8>,
     #[serde(flatten)]
     part: Part,
     parameters: Vec<(String, Vec<u32>)>,
@@ -118,7 +121,7 @@ struct Launch {
 /// Prints what was rendered.
 pub fn run(args: &OpsArgs, screen: &Screen) -> Result<()> {
     let passes = Passes::read(&args.passes)?;
-    let (op, lists, scatters) = (fused_message(&passes)?, cell_list(&passes)?, force_scatter(&passes));
+    let (op, lists, scatters) = (fused_message(&passes)?, cell_list(&passes)?, force_scatter(&passes)?);
     if args.json {
         return screen.json(&Report { schema: SCHEMA_VERSION, ops: (op, lists, scatters) });
     }
@@ -179,7 +182,9 @@ pub fn run(args: &OpsArgs, screen: &Screen) -> Result<()> {
     let rows: Vec<Vec<String>> = scatters.variants.iter().map(row).collect();
     columns(&["VARIANT", "SAME BITS", "LAST PASSED, BY ORDER"], &rows, "lll")
         .into_iter()
-        .try_for_each(|line| screen.line(line))
+        .try_for_each(|line| screen.line(line))?;
+    screen.line("")?;
+    parameters("REDUCTION", &scatters.launch, screen)
 }
 
 fn orders(registered: &[u8], gated: &[u8]) -> String {
@@ -213,16 +218,18 @@ fn parameters(part: &str, launch: &[Launch], screen: &Screen) -> Result<()> {
     for launch in launch {
         for (name, values) in &launch.parameters {
             let values = values.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
-            rows.push(vec![launch.target.clone(), launch.part.name().to_owned(), name.clone(), values]);
+            let orders = launch.orders.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+            rows.push(vec![launch.target.clone(), launch.part.name().to_owned(), orders, name.clone(), values]);
         }
     }
-    let header = ["TARGET", part, "LAUNCH PARAMETER", "VALUES TRIED"];
-    columns(&header, &rows, "llll").into_iter().try_for_each(|line| screen.line(line))
+    let header = ["TARGET", part, "ORDERS", "LAUNCH PARAMETER", "VALUES TRIED"];
+    columns(&header, &rows, "lllll").into_iter().try_for_each(|line| screen.line(line))
 }
 
 fn launch(spaces: &Spaces) -> Vec<Launch> {
     let launch = spaces.iter().map(|space| Launch {
         target: space.target.to_string(),
+        orders: space.orders.clone(),
         part: space.part,
         parameters: space.parameters().to_vec(),
     });
@@ -251,13 +258,14 @@ fn cell_list(passes: &Passes) -> Result<Lists> {
     })
 }
 
-fn force_scatter(passes: &Passes) -> Scatters {
+fn force_scatter(passes: &Passes) -> Result<Scatters> {
+    let spaces = Spaces::force_scatter().map_err(Failure::fault)?;
     let row = |registered: &ff_kernels::force_scatter::Registered| ScatterRow {
         variant: registered.id,
         passes: passes.of(ff_spec::force_scatter::OP, registered.id).cloned().collect(),
         deterministic: registered.reduction == ff_spec::force_scatter::Reduction::Gather,
     };
-    Scatters {
+    Ok(Scatters {
         op: ff_spec::force_scatter::OP,
         dtypes: Dtype::ALL.to_vec(),
         orders_registered: registry::FORCE_SCATTER.orders(),
@@ -266,7 +274,8 @@ fn force_scatter(passes: &Passes) -> Scatters {
             &ff_kernels::force_scatter::registered().iter().map(|r| r.variant()).collect::<Vec<_>>(),
         ),
         variants: ff_kernels::force_scatter::registered().iter().map(row).collect(),
-    }
+        launch: launch(&spaces),
+    })
 }
 
 fn fused_message(passes: &Passes) -> Result<Op> {

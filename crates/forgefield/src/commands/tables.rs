@@ -1,9 +1,12 @@
 use std::path::{Path, PathBuf};
 
 use ff_spec::cell_list::List;
+use ff_spec::force_scatter::{self, Reduction};
+use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, Wanted};
 use ff_spec::{
-    CellList, Dtype, FusedMessage, LaunchConfig, OPS, Op, Problem, Runtime, SCHEMA_VERSION, TuneKey, cell_list,
-    fused_message,
+    CellList, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
+    FusedMessageBackward, FusedMessageDoubleBackward, LaunchConfig, OPS, Op, Prepare, Problem, Runtime, SCHEMA_VERSION,
+    TuneKey, cell_list, fused_message, kernel_name,
 };
 use ff_tables::{Entry, Loaded, Selection, Table, load_all};
 use ff_tune::{RecordWriter, records};
@@ -94,7 +97,7 @@ fn row(entry: &Entry) -> Vec<String> {
     let seen = |size: u64| if size == 0 { "–".to_owned() } else { size.to_string() };
     let key = &entry.key;
     vec![
-        key.family.clone(),
+        kernel_name(&key.family, key.order),
         key.dtype.to_string(),
         key.n_atoms.to_string(),
         seen(key.n_systems),
@@ -164,6 +167,7 @@ fn check(args: &TablesFiles, screen: &Screen) -> Result<()> {
 struct Selected {
     schema: u32,
     op: String,
+    order: u8,
     variant: String,
     device: String,
     problem: Problem,
@@ -183,13 +187,17 @@ struct Used {
 }
 
 fn selected(args: &SelectArgs, screen: &Screen) -> Result<()> {
-    variants::op_of(&args.op, "tables select", &[cell_list::OP, fused_message::OP])?;
+    variants::op(&args.op)?;
+    if args.op == cell_list::OP && args.order > 0 {
+        return Err(Failure::input(format!("op `{}` has no derivatives, expected --order 0", args.op)));
+    }
     let problems: Vec<String> = args.problem.iter().cloned().collect();
     let files: Vec<PathBuf> = args.structure.iter().cloned().collect();
     let workloads = workload::collect(&problems, &files, &args.sizes)?;
     let workload = workloads.first().ok_or_else(|| Failure::input("no problem, expected --problem or --structure"))?;
     let find = match args.op.as_str() {
         cell_list::OP => of_list,
+        force_scatter::OP => of_scatter,
         _ => of_message,
     };
     let runtime = runtimes::open(args.runtime, screen)?;
@@ -200,8 +208,8 @@ fn selected(args: &SelectArgs, screen: &Screen) -> Result<()> {
     let Used { variant, key, problem, selection, config: used } = find(args, workload, runtime.as_ref(), &loaded)?;
     let device = runtime.device().slug.clone();
     if args.json {
-        let (schema, op) = (SCHEMA_VERSION, args.op.clone());
-        return screen.json(&Selected { schema, op, variant, device, problem, selection, used });
+        let (schema, op, order) = (SCHEMA_VERSION, args.op.clone(), args.order);
+        return screen.json(&Selected { schema, op, order, variant, device, problem, selection, used });
     }
     screen.line(format!("call    {key}"))?;
     screen.line(format!("step    {}", selection.step))?;
@@ -225,8 +233,54 @@ fn of_message(args: &SelectArgs, workload: &Workload, runtime: &dyn Runtime, loa
     let variant = variants::representative(name)?;
     let inputs = workload.inputs(&variant, &args.sizes)?;
     let problem = inputs.problem(&workload.name);
-    let (selection, config) = eval::choose::<FusedMessage>(runtime, loaded, &variant, args.dtype, &inputs, &problem);
-    Ok(used::<FusedMessage>(&variant, args.dtype, problem, selection, config))
+    // Of the tensors that derivatives have besides, only the sizes count here.
+    let grad = inputs.poisoned_outputs().map(|_| 1.0);
+    Ok(match args.order {
+        0 => found::<FusedMessage>(runtime, loaded, args, variant, &inputs, problem),
+        1 => {
+            let inputs = BackwardInputs { inputs, grad, wanted: Wanted::INPUTS };
+            found::<FusedMessageBackward>(runtime, loaded, args, variant, &inputs, problem)
+        }
+        _ => {
+            let tangent = inputs.filled_gradients(Wanted::INPUTS, 1.0);
+            let inputs = DoubleBackwardInputs { inputs, grad, tangent };
+            found::<FusedMessageDoubleBackward>(runtime, loaded, args, variant, &inputs, problem)
+        }
+    })
+}
+
+/// Without a variant by `gather`, which every device has.
+fn of_scatter(args: &SelectArgs, workload: &Workload, runtime: &dyn Runtime, loaded: &Loaded) -> Result<Used> {
+    let gather = || Ok(force_scatter::Variant { reduction: Reduction::Gather });
+    let variant = args.variant.as_deref().map_or_else(gather, variants::one_scatter)?;
+    let inputs = workload.scatter_inputs(&args.sizes)?;
+    let problem = inputs.problem(&workload.name);
+    let grad = inputs.poisoned_outputs().map(|_| 1.0);
+    Ok(match args.order {
+        0 => found::<ForceScatter>(runtime, loaded, args, variant, &inputs, problem),
+        1 => {
+            let inputs = force_scatter::BackwardInputs { inputs, grad };
+            found::<ForceScatterBackward>(runtime, loaded, args, variant, &inputs, problem)
+        }
+        _ => {
+            let ones = || vec![1.0; inputs.edge_vec.len()];
+            let tangent = force_scatter::Gradients { edge_vec: ones(), edge_grad: ones() };
+            let inputs = force_scatter::DoubleBackwardInputs { inputs, grad, tangent };
+            found::<ForceScatterDoubleBackward>(runtime, loaded, args, variant, &inputs, problem)
+        }
+    })
+}
+
+fn found<O: Op>(
+    runtime: &dyn Prepare<O>,
+    loaded: &Loaded,
+    args: &SelectArgs,
+    variant: O::Variant,
+    inputs: &O::Inputs,
+    problem: Problem,
+) -> Used {
+    let (selection, config) = eval::choose::<O>(runtime, loaded, &variant, args.dtype, inputs, &problem);
+    used::<O>(&variant, args.dtype, problem, selection, config)
 }
 
 /// Without a variant a full list, by the strategy that wins.
@@ -252,7 +306,7 @@ fn used<O: Op>(
     selection: Selection,
     config: LaunchConfig,
 ) -> Used {
-    let key = TuneKey::new(&O::family(variant), dtype, &problem);
+    let key = TuneKey::of::<O>(variant, dtype, &problem);
     Used { variant: variant.to_string(), key, problem, selection, config }
 }
 

@@ -1,19 +1,27 @@
 mod explain;
 mod replay;
+mod worker;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ff_spec::{CellList, DeviceId, Dtype, FusedMessage, LaunchConfig, Op, Prepare, Problem, cell_list, fused_message};
+use ff_spec::{
+    CellList, DeviceId, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
+    FusedMessageBackward, FusedMessageDoubleBackward, LaunchConfig, Op, Prepare, Problem, Runtime, cell_list,
+    force_scatter, fused_message, kernel_name,
+};
+use ff_testkit::force_scatter::{random_cotangents, random_tangent};
 use ff_tune::replay::nearest_problem;
 use ff_tune::{
-    BaselineFn, Budget, EstimateFn, Event, GateVerifier, Outcome, Policy, ProblemOutcome, RecordWriter, Recorded,
-    Request, Shard, SpaceError, Spaces, StrategyKind, Task, TuneError, Tuned, Verdict, tune,
+    BaselineFn, Budget, EstimateFn, Event, GateVerifier, InProcess, Outcome, Policy, ProblemOutcome, RecordWriter,
+    Recorded, Request, Shard, SpaceError, Spaces, StrategyKind, Task, Times, TuneError, Tuned, Verdict, Workbench,
+    tune,
 };
 
 use crate::baseline::Unfused;
+use crate::estimate::Estimator;
 use crate::failure::{Failure, Result};
 use crate::options::{BudgetArg, StrategyArg, TuneArgs};
 use crate::screen::{Left, Paint, Screen, columns, nanoseconds};
@@ -21,12 +29,14 @@ use crate::variants::ByOp;
 use crate::workload::{self, Workload};
 use crate::{interrupt, provenance, runtimes, variants};
 
-/// What is tuned when nothing is said: full lists by both strategies, half lists; the filters of SchNet and PaiNN, both
-/// reductions, and their tables.
-const DEFAULT_VARIANTS: [&str; 9] = [
+/// What is tuned when nothing is said: full lists by both strategies, half lists; force scatters; the filters of SchNet and
+/// PaiNN, both reductions, and their tables.
+const DEFAULT_VARIANTS: [&str; 11] = [
     "full_cells",
     "full_brute",
     "half_cells",
+    "gather",
+    "atomic",
     "cfconv_mlp_receiver",
     "cfconv_mlp_edge_atomic",
     "cfconv_tabulated_receiver",
@@ -49,6 +59,7 @@ const STEPS: u64 = 1000;
 
 /// Searches, and writes records and tables.
 pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
+    let begin = Instant::now();
     if !args.replay.is_empty() {
         return replay::run(args, screen);
     }
@@ -61,16 +72,23 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
     };
     let defaults = || DEFAULT_VARIANTS.map(str::to_owned).to_vec();
     let names = if args.variant.is_empty() { defaults() } else { args.variant.clone() };
-    args.op.iter().try_for_each(|op| variants::op_of(op, "tune", &[cell_list::OP, fused_message::OP]))?;
-    let ByOp { messages, lists, .. } =
+    let ByOp { messages, mut lists, scatters } =
         variants::by_op(&args.op, &names, |name| Ok(vec![variants::representative(name)?]))?;
-    if messages.is_empty() && lists.is_empty() {
-        let names = names.join(", ");
-        return Err(Failure::input(format!("`tune` does not know the variants {names} of op `force_scatter` yet")));
+    let orders: BTreeSet<u8> = args.order.iter().copied().collect();
+    if !orders.contains(&0) {
+        if messages.is_empty() && scatters.is_empty() {
+            let op = cell_list::OP;
+            return Err(Failure::input(format!("op `{op}` has no derivatives, expected --order 0 among the orders")));
+        }
+        lists.clear();
     }
     let dtypes: BTreeSet<Dtype> = args.dtype.iter().copied().collect();
     let dtypes = if dtypes.is_empty() { BTreeSet::from([Dtype::F32]) } else { dtypes };
-    let tuned = [(cell_list::OP, lists.is_empty()), (fused_message::OP, messages.is_empty())];
+    let tuned = [
+        (cell_list::OP, lists.is_empty()),
+        (force_scatter::OP, scatters.is_empty()),
+        (fused_message::OP, messages.is_empty()),
+    ];
     let tuned: Vec<&str> = tuned.into_iter().filter(|(_, none)| !none).map(|(op, _)| op).collect();
     let given = args.space.as_ref().map(|path| Spaces::load(path)).transpose().map_err(Failure::input)?;
     if let Some(spaces) = given.as_ref().filter(|spaces| !tuned.contains(&spaces.op.as_str())) {
@@ -81,6 +99,11 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
         Some(spaces) if spaces.op == op => Ok(spaces.clone()),
         _ => built_in().map_err(Failure::fault),
     };
+    let (of_lists, of_scatters, of_messages) = (
+        spaces(cell_list::OP, Spaces::cell_list)?,
+        spaces(force_scatter::OP, Spaces::force_scatter)?,
+        spaces(fused_message::OP, Spaces::fused_message)?,
+    );
     let built_in = if args.problem.is_empty() && args.structure.is_empty() {
         DEFAULT_PROBLEMS.map(str::to_owned).to_vec()
     } else {
@@ -88,7 +111,14 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
     };
     let workloads = workload::collect(&built_in, &args.structure, &args.sizes)?;
     let runtime = runtimes::open(args.runtime, screen)?;
-    let (mut list_tasks, mut message_tasks) = (Vec::new(), Vec::new());
+    let unfused = Unfused::new(runtime.device().runtime, interrupt::flag());
+    let baseline: &BaselineFn<'_> = &|variant, dtype, inputs| unfused.measure(variant, dtype, inputs);
+    let estimator = Estimator::new(runtime.device());
+    let counted: &EstimateFn<'_> =
+        &|variant, dtype, problem, config| estimator.message(variant, dtype, problem, config);
+    let mut list_tasks = Vec::new();
+    let (mut scatter_tasks, mut scatter_backwards, mut scatter_double_backwards) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut message_tasks, mut backwards, mut double_backwards) = (Vec::new(), Vec::new(), Vec::new());
     for workload in &workloads {
         for (variant, dtype) in lists.iter().flat_map(|v| dtypes.iter().map(move |d| (v, *d))) {
             let make = workload.list_maker(args.sizes.cutoff)?;
@@ -104,48 +134,96 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
             }
             list_tasks.push(task::<CellList>(workload, variant, dtype, Box::new(make)));
         }
+        for (variant, dtype) in scatters.iter().flat_map(|v| dtypes.iter().map(move |d| (v, *d))) {
+            let (make, seed) = (workload.scatter_maker(&args.sizes)?, args.sizes.seed);
+            let backward = move || {
+                let inputs = make();
+                force_scatter::BackwardInputs { grad: random_cotangents(&inputs, seed), inputs }
+            };
+            let double_backward = move || {
+                let force_scatter::BackwardInputs { inputs, grad } = backward();
+                let tangent = random_tangent(&inputs, seed);
+                force_scatter::DoubleBackwardInputs { inputs, grad, tangent }
+            };
+            for order in &orders {
+                match order {
+                    0 => scatter_tasks.push(task::<ForceScatter>(workload, variant, dtype, Box::new(make))),
+                    1 => scatter_backwards.push(task(workload, variant, dtype, Box::new(backward))),
+                    _ => scatter_double_backwards.push(task(workload, variant, dtype, Box::new(double_backward))),
+                }
+            }
+        }
         for (variant, dtype) in messages.iter().flat_map(|v| dtypes.iter().map(move |d| (v, *d))) {
-            let make = workload.maker(variant, &args.sizes)?;
-            message_tasks.push(task::<FusedMessage>(workload, variant, dtype, Box::new(make)));
+            for order in &orders {
+                match order {
+                    0 => {
+                        let make = workload.maker(variant, &args.sizes)?;
+                        message_tasks.push(task::<FusedMessage>(workload, variant, dtype, Box::new(make)));
+                    }
+                    1 => {
+                        let make = workload.backward_maker(variant, &args.sizes)?;
+                        backwards.push(task(workload, variant, dtype, Box::new(make)));
+                    }
+                    _ => {
+                        let make = workload.double_backward_maker(variant, &args.sizes)?;
+                        double_backwards.push(task(workload, variant, dtype, Box::new(make)));
+                    }
+                }
+            }
         }
     }
-    let shard = deal(args.shard, &mut list_tasks, &mut message_tasks, screen)?;
-    let (of_lists, of_messages) =
-        (spaces(cell_list::OP, Spaces::cell_list)?, spaces(fused_message::OP, Spaces::fused_message)?);
+    // Lists first: what they leave of a time goes to the messages, which have more to try.
+    let mut queues: Vec<Box<dyn Searched + '_>> = vec![
+        Box::new(Queue::<CellList>::new(&of_lists, list_tasks, |runtime| runtime)),
+        Box::new(Queue::<ForceScatter>::new(&of_scatters, scatter_tasks, |runtime| runtime)),
+        Box::new(Queue::<ForceScatterBackward>::new(&of_scatters, scatter_backwards, |runtime| runtime)),
+        Box::new(Queue::<ForceScatterDoubleBackward>::new(&of_scatters, scatter_double_backwards, |runtime| runtime)),
+        Box::new(Queue::<FusedMessage> {
+            baseline: Some(baseline),
+            counted: Some(counted),
+            ..Queue::new(&of_messages, message_tasks, |runtime| runtime)
+        }),
+        Box::new(Queue::<FusedMessageBackward>::new(&of_messages, backwards, |runtime| runtime)),
+        Box::new(Queue::<FusedMessageDoubleBackward>::new(&of_messages, double_backwards, |runtime| runtime)),
+    ];
+    let shard = deal(args.shard, &mut queues, screen)?;
     if args.explain {
-        let mut explained = explain::spaces(runtime.device(), &of_lists, &list_tasks)?;
-        explained.extend(explain::spaces(runtime.device(), &of_messages, &message_tasks)?);
+        let mut explained = Vec::new();
+        for queue in &queues {
+            explained.extend(queue.explained(runtime.device())?);
+        }
         return explain::show(&explained, args.json, screen);
     }
     let budget = args.budget.unwrap_or(DEFAULT_BUDGET);
-    let (stop, unfused) = (interrupt::flag(), Unfused::new(runtime.device().runtime, interrupt::flag()));
+    let (stop, device, policy) = (interrupt::flag(), runtime.as_ref(), policy(args));
+    if let Some(op) = &args.serve {
+        let served = queues.iter().find(|queue| queue.op() == *op);
+        let served = served
+            .ok_or_else(|| Failure::input(format!("--serve {op}: expected an op that is tuned, with its order")))?;
+        return served.serve(device, &policy);
+    }
     let records = open_records(&args.out)?;
     let estimated = args.prefilter.is_some() || strategy == Some(StrategyKind::CostModel);
     let earlier = if estimated { Recorded::of(records.existing()) } else { Vec::new() };
     let mut session = Session {
         args,
+        policy,
         budget,
         strategy,
         shard,
         earlier,
         records,
-        shown: Shown::new(list_tasks.len() + message_tasks.len(), budget, screen),
+        shown: Shown::new(queues.iter().map(|queue| queue.len()).sum(), budget, screen),
         end: if let BudgetArg::Time(time) = budget { Some(Instant::now() + time) } else { None },
         outcome: Outcome::default(),
         stop,
     };
-    // Lists first: what they leave of a time goes to the messages, which have more to try.
-    let device = runtime.as_ref();
-    let searched = session.search::<CellList>(device, &of_lists, list_tasks, None).and_then(|()| {
-        let baseline: &BaselineFn<'_> = &|variant, dtype, inputs| unfused.measure(variant, dtype, inputs);
-        session.search::<FusedMessage>(device, &of_messages, message_tasks, Some(baseline))
-    });
-    let Session { records, shown, outcome, .. } = session;
+    let searched = queues.into_iter().try_for_each(|queue| queue.search(&mut session, device));
+    let Session { records, shown, mut outcome, .. } = session;
     shown.progress.end();
-    for note in unfused.notes() {
-        screen.say(format!("note: {note}"));
-    }
     searched?;
+    // Reading structures and opening a device are the tuner's own time too.
+    outcome.times = outcome.times.filled(begin.elapsed());
     if args.json {
         screen.json(&outcome)?;
     } else {
@@ -160,23 +238,88 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
     Ok(())
 }
 
+/// The tasks of an op in one order, whatever op that is.
+trait Searched {
+    /// How many.
+    fn len(&self) -> usize;
+
+    /// Keeps those of a share; `numbers` goes on from the queue before.
+    fn keep(&mut self, shard: Shard, numbers: &mut dyn Iterator<Item = usize>);
+
+    /// What the constraints leave of each space.
+    fn explained(&self, device: &DeviceId) -> Result<Vec<explain::Explained>>;
+
+    /// What a worker is asked to serve.
+    fn op(&self) -> String;
+
+    /// Measures for the process that started this one.
+    fn serve(&self, runtime: &dyn Runtime, policy: &Policy) -> Result<()>;
+
+    /// Searches for all of them.
+    fn search(self: Box<Self>, session: &mut Session<'_>, runtime: &dyn Runtime) -> Result<()>;
+}
+
+struct Queue<'a, O: Op> {
+    spaces: &'a Spaces,
+    tasks: Vec<Task<'a, O>>,
+    /// A runtime as what prepares this op.
+    prepare: for<'r> fn(&'r dyn Runtime) -> &'r dyn Prepare<O>,
+    baseline: Option<&'a BaselineFn<'a, O>>,
+    /// A cost that can be counted where nothing was measured.
+    counted: Option<&'a EstimateFn<'a, O>>,
+}
+
+impl<'a, O: Op> Queue<'a, O> {
+    fn new(
+        spaces: &'a Spaces,
+        tasks: Vec<Task<'a, O>>,
+        prepare: for<'r> fn(&'r dyn Runtime) -> &'r dyn Prepare<O>,
+    ) -> Self {
+        Self { spaces, tasks, prepare, baseline: None, counted: None }
+    }
+}
+
+impl<O: Tuned> Searched for Queue<'_, O> {
+    fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    fn keep(&mut self, shard: Shard, numbers: &mut dyn Iterator<Item = usize>) {
+        self.tasks.retain(|_| numbers.next().is_some_and(|task| shard.has(task)));
+    }
+
+    fn explained(&self, device: &DeviceId) -> Result<Vec<explain::Explained>> {
+        explain::spaces(device, self.spaces, &self.tasks)
+    }
+
+    fn op(&self) -> String {
+        worker::of::<O>()
+    }
+
+    fn serve(&self, runtime: &dyn Runtime, policy: &Policy) -> Result<()> {
+        worker::serve::<O>((self.prepare)(runtime), &self.tasks, policy, self.baseline)
+    }
+
+    fn search(self: Box<Self>, session: &mut Session<'_>, runtime: &dyn Runtime) -> Result<()> {
+        session.search((self.prepare)(runtime), self.spaces, self.tasks, self.baseline, self.counted)
+    }
+}
+
+fn policy(args: &TuneArgs) -> Policy {
+    Policy { eliminates: !args.no_eliminate, finalists: usize::from(args.finalists), ..Policy::default() }
+}
+
 /// Keeps the tasks of a share; what is returned is the share of every space where they are too few to be dealt out.
-fn deal(
-    shard: Option<Shard>,
-    lists: &mut Vec<Task<'_, CellList>>,
-    messages: &mut Vec<Task<'_, FusedMessage>>,
-    screen: &Screen,
-) -> Result<Option<Shard>> {
+fn deal(shard: Option<Shard>, queues: &mut [Box<dyn Searched + '_>], screen: &Screen) -> Result<Option<Shard>> {
     let Some(shard) = shard else { return Ok(None) };
-    let tasks = lists.len() + messages.len();
+    let tasks = queues.iter().map(|queue| queue.len()).sum();
     if !shard.deals_tasks(tasks) {
         screen.say(format!("shard: {tasks} tasks are too few to be dealt out, so configurations of each are"));
         return Ok(Some(shard));
     }
     let mut numbers = 0..tasks;
-    lists.retain(|_| numbers.next().is_some_and(|task| shard.has(task)));
-    messages.retain(|_| numbers.next().is_some_and(|task| shard.has(task)));
-    screen.say(format!("shard: {} of {tasks} tasks", lists.len() + messages.len()));
+    queues.iter_mut().for_each(|queue| queue.keep(shard, &mut numbers));
+    screen.say(format!("shard: {} of {tasks} tasks", queues.iter().map(|queue| queue.len()).sum::<usize>()));
     Ok(None)
 }
 
@@ -193,6 +336,7 @@ fn task<'a, O: Op>(
 /// What the searches of several ops share.
 struct Session<'a> {
     args: &'a TuneArgs,
+    policy: Policy,
     budget: BudgetArg,
     strategy: Option<StrategyKind>,
     /// Of every space, where tasks are not dealt out.
@@ -216,6 +360,7 @@ impl Session<'_> {
         spaces: &Spaces,
         tasks: Vec<Task<'_, O>>,
         baseline: Option<&BaselineFn<'_, O>>,
+        counted: Option<&EstimateFn<'_, O>>,
     ) -> Result<()> {
         let count = tasks.len();
         if count == 0 || self.stop.load(Ordering::Relaxed) {
@@ -232,13 +377,21 @@ impl Session<'_> {
         let slug = runtime.device().slug.clone();
         let (strategy, keep) = (self.strategy, self.args.prefilter.unwrap_or(1.0));
         if strategy == Some(StrategyKind::CostModel) || keep < 1.0 {
-            self.expect_estimates(&slug, &tasks)?;
+            self.expect_estimates(runtime, &tasks, counted)?;
         }
-        let earlier = &self.earlier;
-        let estimate = |variant: &O::Variant, dtype, problem: &Problem, config: &LaunchConfig| {
-            nearest_problem(&variant.to_string(), dtype, problem, &slug, earlier)?(config)
+        let (earlier, estimated) = (&self.earlier, strategy == Some(StrategyKind::CostModel) || keep < 1.0);
+        // What was measured of a problem like this one says more than what can be counted.
+        let estimate = |variant: &O::Variant, dtype, problem: &Problem, config: &LaunchConfig| match nearest_problem(
+            (&variant.to_string(), O::ORDER),
+            dtype,
+            problem,
+            &slug,
+            earlier,
+        ) {
+            Some(cost) => cost(config),
+            None => counted?(variant, dtype, problem, config),
         };
-        let estimate: Option<&EstimateFn<'_, O>> = if earlier.is_empty() { None } else { Some(&estimate) };
+        let estimate: Option<&EstimateFn<'_, O>> = if estimated { Some(&estimate) } else { None };
         let request = Request {
             spaces,
             tasks,
@@ -247,7 +400,7 @@ impl Session<'_> {
             estimate,
             keep,
             shard: self.shard,
-            policy: Policy::default(),
+            policy: self.policy.clone(),
             seed: self.args.sizes.seed,
             resume: self.args.resume,
             tables: self.args.out.clone(),
@@ -255,9 +408,19 @@ impl Session<'_> {
             template_hash: provenance::template_hash(O::NAME).to_owned(),
             compiler: provenance::compiler(runtime.device().runtime),
         };
-        let (shown, mut verifier) = (&mut self.shown, GateVerifier::default());
+        let shown = &mut self.shown;
         let mut on_event = |event: Event<'_>| shown.event(event);
-        let result = tune(runtime, &request, &mut verifier, baseline, &mut self.records, &mut on_event, self.stop);
+        let mut verifier = GateVerifier::default();
+        let mut here;
+        let mut child;
+        let bench: &mut dyn Workbench = if self.args.in_process {
+            here = InProcess::new(runtime, &request.tasks, &request.policy, &mut verifier, baseline, self.stop);
+            &mut here
+        } else {
+            child = worker::start::<O>(runtime, &request.tasks, self.stop);
+            &mut child
+        };
+        let result = tune(bench, &request, &mut self.records, &mut on_event, self.stop);
         let outcome = result.map_err(|error| failure(error, self.records.path()))?;
         self.shown.before += count;
         self.outcome.extend(outcome);
@@ -267,14 +430,26 @@ impl Session<'_> {
 
 impl Session<'_> {
     /// Expects that costs can be estimated for every task.
-    fn expect_estimates<O: Tuned>(&self, slug: &str, tasks: &[Task<'_, O>]) -> Result<()> {
+    fn expect_estimates<O: Tuned>(
+        &self,
+        runtime: &dyn Prepare<O>,
+        tasks: &[Task<'_, O>],
+        counted: Option<&EstimateFn<'_, O>>,
+    ) -> Result<()> {
+        let slug = &runtime.device().slug;
         for task in tasks {
             let variant = task.variant.to_string();
             let problem = O::sizes(&task.problem, &(task.inputs)());
-            if nearest_problem(&variant, task.dtype, &problem, slug, &self.earlier).is_none() {
+            let default = runtime.default_config(&task.variant, task.dtype, &problem);
+            let counted = counted.and_then(|counted| counted(&task.variant, task.dtype, &problem, &default));
+            if counted.is_none()
+                && nearest_problem((&variant, O::ORDER), task.dtype, &problem, slug, &self.earlier).is_none()
+            {
                 let (name, records) = (&problem.name, self.records.path().display());
+                let kernel = kernel_name(&variant, O::ORDER);
                 return Err(Failure::input(format!(
-                    "no estimate of {variant} in {} on `{name}`: {records} has no other problem of it on this device",
+                    "no estimate of {kernel} in {} on `{name}`: {records} has no other problem of it on this device, and it \
+                     cannot be counted (only `fused_message` is, on the host, and on CUDA with NVRTC)",
                     task.dtype
                 )));
             }
@@ -296,6 +471,9 @@ fn failure(error: TuneError, records: &Path) -> Failure {
             Failure::input(error)
         }
         TuneError::Table(ff_tables::TableError::Io { action: "write", .. }) | TuneError::Records(_) => {
+            Failure::fault(format!("{error}; what was measured before is kept in {}", records.display()))
+        }
+        TuneError::Lost(_) => {
             Failure::fault(format!("{error}; what was measured before is kept in {}", records.display()))
         }
         TuneError::Table(_) => Failure::input(error),
@@ -381,7 +559,7 @@ fn summary(outcome: &Outcome, device: &DeviceId, records: &Path, screen: &Screen
             let ratio = |r: Option<f64>| or_dash(r.map(|r| format!("{r:.2}")));
             let tried: usize = p.counts.values().sum();
             vec![
-                p.family.clone(),
+                kernel_name(&p.family, p.order),
                 p.dtype.to_string(),
                 or_dash(p.default.as_ref().map(|d| nanoseconds(d.timing.median_ns))),
                 or_dash(best.map(|b| nanoseconds(b.timing.median_ns))),
@@ -417,11 +595,26 @@ fn summary(outcome: &Outcome, device: &DeviceId, records: &Path, screen: &Screen
         let text = format!("{} is a software adapter: these times are no performance claims", device.name);
         screen.line(screen.paint(Paint::Yellow, text))?;
     }
+    screen.line(format!("time    {}", spent(&outcome.times)))?;
     screen.line(format!("records {}", records.display()))?;
     if outcome.tables.is_empty() {
         screen.line("table   none: nothing passed")?;
     }
     outcome.tables.iter().try_for_each(|table| screen.line(format!("table   {}", table.display())))
+}
+
+/// Where the time went, and which share of it the tuner took for itself.
+fn spent(times: &Times) -> String {
+    let seconds = |ns: u64| ns as f64 * 1e-9;
+    format!(
+        "{:.1} s: {:.1} s compiling, {:.1} s gating, {:.1} s running, {:.1} s of its own ({:.1} %)",
+        seconds(times.total_ns()),
+        seconds(times.compile_ns),
+        seconds(times.gate_ns),
+        seconds(times.benchmark_ns),
+        seconds(times.own_ns()),
+        100.0 * times.own_share()
+    )
 }
 
 /// A problem with its sizes. Those of lists are estimates, as tables are keyed by them.
@@ -459,7 +652,8 @@ mod tests {
             let device = DeviceId { runtime, limits, ..host.device().clone() };
             for strategy in Strategy::ALL {
                 let variant = Variant { list: List::Full, strategy };
-                let space = spaces.get(Target::of(runtime), Part::Strategy(strategy)).unwrap_or_else(|e| panic!("{e}"));
+                let space =
+                    spaces.get(Target::of(runtime), Part::Strategy(strategy), 0).unwrap_or_else(|e| panic!("{e}"));
                 let configs = space.enumerate(&device, &problem, Dtype::F32).unwrap_or_else(|e| panic!("{e}"));
                 let default = default_config(&device, &variant, Dtype::F32, &problem);
                 assert_eq!(space.defaults(), &default, "of {runtime} and {strategy:?}");
@@ -470,6 +664,71 @@ mod tests {
                         _ => cube_config(&device.limits, config).map(|_| ()),
                     };
                     assert_eq!(taken, Ok(()), "{config} on {runtime}");
+                }
+            }
+        }
+    }
+    /// The same of the ops that are differentiated, in every order.
+    #[test]
+    fn the_kernels_take_every_configuration_of_every_order() {
+        let host = runtimes::of(RuntimeKind::Host).unwrap_or_else(|e| panic!("{e}"));
+        let (messages, scatters) = (Spaces::fused_message(), Spaces::force_scatter());
+        let (messages, scatters) =
+            (messages.unwrap_or_else(|e| panic!("{e}")), scatters.unwrap_or_else(|e| panic!("{e}")));
+        let sizes = Problem {
+            name: "test".to_owned(),
+            n_atoms: 64,
+            n_systems: 1,
+            n_edges: 3200,
+            max_degree: 60,
+            features: 128,
+            n_basis: 20,
+            hidden: 0,
+        };
+        for (runtime, max_units_per_cube, plane_size) in
+            [(RuntimeKind::Host, 2, 16), (RuntimeKind::Cuda, 1024, 32), (RuntimeKind::Vulkan, 1024, 8)]
+        {
+            let limits = Limits { max_units_per_cube, plane_size, shared_memory: 32768 };
+            let device = DeviceId { runtime, limits, ..host.device().clone() };
+            let target = Target::of(runtime);
+            for order in 0..=2 {
+                for reduction in force_scatter::Reduction::ALL {
+                    let variant = force_scatter::Variant { reduction };
+                    let space = scatters.get(target, Part::Scatter(reduction), order);
+                    let space = space.unwrap_or_else(|e| panic!("{e}"));
+                    let default = ff_kernels::force_scatter::default_config(&device, &variant, Dtype::F32, &sizes);
+                    assert_eq!(space.defaults(), &default, "of {runtime} and {reduction:?}");
+                    for config in space.enumerate(&device, &sizes, Dtype::F32).unwrap_or_else(|e| panic!("{e}")) {
+                        let taken = match runtime {
+                            RuntimeKind::Host => ff_kernels::force_scatter::host_config(&config).map(|_| ()),
+                            _ => ff_kernels::force_scatter::cube_config(&limits, &config).map(|_| ()),
+                        };
+                        assert_eq!(taken, Ok(()), "{config} on {runtime}");
+                    }
+                }
+                for name in ["painn_linear_receiver", "painn_linear_edge_atomic"] {
+                    let variant = variants::representative(name).unwrap_or_else(|e| panic!("{}", e.message));
+                    let space = messages.get(target, Part::Reduction(variant.reduction), order);
+                    let space = space.unwrap_or_else(|e| panic!("{e}"));
+                    let default = match order {
+                        0 => ff_kernels::fused_message::default_config(&device, &variant, Dtype::F32, &sizes),
+                        _ => ff_kernels::fused_message::default_backward_config(
+                            &device,
+                            &variant,
+                            order,
+                            Dtype::F32,
+                            &sizes,
+                        ),
+                    };
+                    assert_eq!(space.defaults(), &default, "of {runtime}, {name} and order {order}");
+                    let configs = space.enumerate(&device, &sizes, Dtype::F32).unwrap_or_else(|e| panic!("{e}"));
+                    assert!(configs.contains(&default), "{default} on {runtime} in order {order}");
+                    if runtime == RuntimeKind::Host {
+                        for config in configs {
+                            let taken = ff_kernels::fused_message::host_config(&config).map(|_| ());
+                            assert_eq!(taken, Ok(()), "{config}");
+                        }
+                    }
                 }
             }
         }

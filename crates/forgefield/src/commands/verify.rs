@@ -58,7 +58,10 @@ pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<()> {
     if let Some(path) = &args.junit {
         write(path, &junit::xml(&summary))?;
     }
-    if let Some(path) = &args.passes {
+    // Of what was interrupted nobody knows whether all cases of it would have passed.
+    if let Some(path) = args.passes.as_deref().filter(|_| !interrupt::raised()) {
+        // Several runs, each of its own variants, may note in one file.
+        let _held = ff_tables::fs::lock_folder_of(path);
         let mut passes = Passes::read(path)?;
         passes.add(&summary, set, &runtimes.iter().map(|runtime| runtime.device()).collect::<Vec<_>>());
         write(path, &(pretty(&passes)? + "\n"))?;

@@ -1,33 +1,36 @@
-//! The static gate: every variant compiled for CUDA, its resources compared with a committed table.
+//! The static gate of an op: every variant compiled for CUDA in every order, its resources compared with a committed table.
 //!
-//! What is compiled, at 128 features, 20 basis functions and 128 hidden units, in f32 and f64, for sm_80 and sm_90:
-//! every variant at its default configuration and at the corners of its tuning space: each parameter at its least and at
-//! its greatest value with the others at their defaults, and all at their least and at their greatest, where the
-//! constraints admit it.
+//! What is compiled, at 128 features, 20 basis functions and 128 hidden units, in f32 and f64, for sm_80 and sm_90: all
+//! kernels of every variant at its default configuration and, where it has a tuning space, at the corners of that: each
+//! parameter at its least and at its greatest value with the others at their defaults, and all at their least and at their
+//! greatest, where the constraints admit it.
+//!
+//! The backwards of `fused_message` are generic over radial functions and large: of these each basis and each cutoff is compiled
+//! once. The second is compiled for `receiver` alone, whose vectors are the wider ones and fill more registers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, BufWriter, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Instant;
 
-use ff_kernels::cube::blueprint::{Blueprint, Described};
-use ff_kernels::cube::cuda::{self, CudaSource};
-use ff_kernels::fused_message::{Registered, default_config, registered};
-use ff_spec::fused_message::{FilterKind, OP, Variant};
-use ff_spec::{Dtype, LaunchConfig, Problem, SCHEMA_VERSION};
-use ff_tune::{Part, Space, Spaces, Target};
+use ff_kernels::cube::recorder::{Kernel, Recorder, Target};
+use ff_spec::fused_message::{FilterKind, Reduction};
+use ff_spec::{Dtype, LaunchConfig, LaunchError, Problem, SCHEMA_VERSION};
+use ff_tune::Space;
 use serde::{Deserialize, Serialize};
 
 use super::Footprint;
 use super::nvrtc::Nvrtc;
+use super::subject::{AllSpaces, Call, Subject};
 use crate::failure::{Failure, Result};
+use crate::options::Sizes;
 use crate::screen::{Left, Screen};
 
 /// The architectures that are judged.
-const VERSIONS: [u32; 2] = [80, 90];
+const VERSIONS: [u16; 2] = [80, 90];
 /// Lines of each kind that are shown.
 const SHOWN: usize = 20;
 
@@ -39,7 +42,7 @@ struct Table {
     op: String,
     /// Version of the NVRTC that made it: another one allocates registers in another way.
     nvrtc: String,
-    /// By variant, dtype, architecture and configuration.
+    /// By variant with its order, dtype, architecture, configuration and kernel.
     kernels: BTreeMap<String, Row>,
 }
 
@@ -85,9 +88,8 @@ impl Row {
 /// One kernel to be compiled.
 struct Job {
     key: String,
-    version: u32,
-    units: u32,
-    source: CudaSource,
+    version: u16,
+    kernel: Kernel,
 }
 
 /// What came of a run.
@@ -108,17 +110,18 @@ struct Report {
 ///
 /// # Errors
 /// What does not hold, with code 1; a table that cannot be read or written.
-pub fn run(path: &Path, update: bool, json: bool, screen: &Screen) -> Result<()> {
+pub fn run(op: &str, path: &Path, update: bool, json: bool, screen: &Screen) -> Result<()> {
     let begin = Instant::now();
-    let table = if update && !path.exists() { None } else { Some(read(path)?) };
-    let jobs = jobs()?;
+    let table = if update && !path.exists() { None } else { Some(read(op, path)?) };
+    let subjects: Vec<Subject> = Subject::all(op).into_iter().filter(is_gated).collect();
+    let variants = subjects.iter().filter(|subject| subject.order() == 0).count();
+    let jobs = jobs(&subjects)?;
     let firsts = first_jobs(&jobs);
     let mut report = Report { kernels: jobs.len(), sources: firsts.len(), ..Report::default() };
     screen.headline(format!(
-        "{} kernels of {} variants emitted as CUDA C++ in {:.1} s: at their defaults and at the corners of their tuning \
-         spaces, {} in {}",
+        "{} kernels of {variants} variants emitted as CUDA C++ in {:.1} s: in all orders, at their defaults and at the \
+         corners of their tuning spaces, in {} for {}",
         jobs.len(),
-        registered().len(),
         begin.elapsed().as_secs_f64(),
         Dtype::ALL.map(|d| d.to_string()).join(" and "),
         VERSIONS.map(|v| format!("sm_{v}")).join(" and "),
@@ -137,10 +140,10 @@ pub fn run(path: &Path, update: bool, json: bool, screen: &Screen) -> Result<()>
     }
     report.nvrtc = Some(nvrtc.version());
     screen.headline(format!("NVRTC {}, {}", nvrtc.version(), nvrtc.path.display()))?;
-    let found = compile(&jobs, &firsts, &mut report, screen)?;
+    let found = compile(op, &jobs, &firsts, &mut report, screen)?;
     report.seconds = begin.elapsed().as_secs_f64();
     if update && report.errors.is_empty() {
-        let table = Table { schema: SCHEMA_VERSION, op: OP.to_owned(), nvrtc: nvrtc.version(), kernels: found };
+        let table = Table { schema: SCHEMA_VERSION, op: op.to_owned(), nvrtc: nvrtc.version(), kernels: found };
         ff_tables::fs::replace(path, render(&table)?.as_bytes())
             .map_err(|e| Failure::fault(format!("cannot write {}: {e}", path.display())))?;
         screen.headline(format!("wrote {}", path.display()))?;
@@ -150,22 +153,32 @@ pub fn run(path: &Path, update: bool, json: bool, screen: &Screen) -> Result<()>
     end(&report, json, screen)
 }
 
-/// Every kernel that is judged, emitted.
-fn jobs() -> Result<Vec<Job>> {
-    let devices: Vec<(u32, Described)> = VERSIONS.iter().map(|v| (*v, cuda::describe(*v))).collect();
-    let spaces = Spaces::fused_message().map_err(Failure::fault)?;
+/// Radial functions that the backwards are compiled with.
+const PAIRS: [[&str; 2]; 3] = [["gaussian", "cosine"], ["bessel", "polynomial"], ["expnorm", "cosine"]];
+
+/// Whether a subject's kernels are compiled.
+fn is_gated(subject: &Subject) -> bool {
+    let Subject::Message(variant, order) = subject else { return true };
+    let radial = variant.radial.as_ref().is_none_or(|(basis, cutoff)| PAIRS.contains(&[basis, cutoff]));
+    *order == 0 || (radial && (*order == 1 || variant.reduction == Reduction::Receiver))
+}
+
+/// Every kernel of these subjects, emitted.
+fn jobs(subjects: &[Subject]) -> Result<Vec<Job>> {
+    let recorders = VERSIONS.map(|version| (version, Recorder::new(Target::Cuda(version))));
+    let spaces = AllSpaces::new()?;
     let mut jobs = Vec::new();
-    for registered in registered() {
-        let variant = registered.variant();
-        let space = spaces.get(Target::Cube, Part::Reduction(variant.reduction)).map_err(Failure::fault)?;
-        let problem = problem(&variant);
+    for subject in subjects {
+        let (problem, space, call) = (problem(subject), spaces.of(subject), subject.call(&SIZES)?);
         for dtype in Dtype::ALL {
-            for (version, device) in &devices {
-                let default = default_config(&device.device, &variant, dtype, &problem);
-                let admitted = |c: &LaunchConfig| space.refuses(c, &device.device, &problem, dtype).is_none();
-                let corners = corners(space, &default).into_iter().filter(admitted);
-                for config in std::iter::once(default.clone()).chain(corners) {
-                    jobs.extend(job(registered, (*version, device), dtype, &problem, &config)?);
+            for (version, recorder) in &recorders {
+                let default = subject.default_config(recorder.device(), dtype, &problem);
+                let corners = space.map(|space| {
+                    let admitted = |c: &LaunchConfig| space.refuses(c, recorder.device(), &problem, dtype).is_none();
+                    corners(space, &default).into_iter().filter(admitted).collect::<Vec<_>>()
+                });
+                for config in std::iter::once(default.clone()).chain(corners.into_iter().flatten()) {
+                    jobs.extend(of_config(subject, (*version, recorder), &call, dtype, &config)?);
                 }
             }
         }
@@ -173,22 +186,22 @@ fn jobs() -> Result<Vec<Job>> {
     Ok(jobs)
 }
 
-fn problem(variant: &Variant) -> Problem {
-    let (n_basis, hidden) = match variant.filter {
-        FilterKind::Linear => (20, 0),
-        FilterKind::Mlp => (20, 128),
-        FilterKind::Tabulated => (4, 0),
+/// What is compiled for.
+const SIZES: Sizes = Sizes { cutoff: 5.0, features: 128, n_basis: 20, hidden: 128, seed: 0 };
+
+/// The sizes that configurations are chosen for.
+fn problem(subject: &Subject) -> Problem {
+    let (features, n_basis, hidden) = match subject {
+        Subject::Message(variant, _) => match variant.filter {
+            FilterKind::Linear => (128, 20, 0),
+            FilterKind::Mlp => (128, 20, 128),
+            FilterKind::Tabulated => (128, 4, 0),
+        },
+        Subject::List(_) | Subject::Scatter(..) => (0, 0, 0),
     };
-    Problem {
-        name: "gate".to_owned(),
-        n_atoms: 4096,
-        n_systems: 0,
-        n_edges: 131_072,
-        max_degree: 64,
-        features: 128,
-        n_basis,
-        hidden,
-    }
+    let n_systems = if features > 0 { 0 } else { 1 };
+    let name = "gate".to_owned();
+    Problem { name, n_atoms: 4096, n_systems, n_edges: 131_072, max_degree: 64, features, n_basis, hidden }
 }
 
 /// Each parameter at its least and greatest, then all of them, without what the default is already.
@@ -213,19 +226,30 @@ fn corners(space: &Space, default: &LaunchConfig) -> Vec<LaunchConfig> {
     corners.into_iter().collect()
 }
 
-/// `None` where the launch itself would be refused: the kernels know their shared memory exactly, constraints nearly.
-fn job(
-    registered: &Registered,
-    (version, device): (u32, &Described),
+/// None where the launch itself would be refused: the kernels know their shared memory exactly, constraints nearly.
+fn of_config(
+    subject: &Subject,
+    (version, recorder): (u16, &Recorder),
+    call: &Call,
     dtype: Dtype,
-    problem: &Problem,
     config: &LaunchConfig,
-) -> Result<Option<Job>> {
-    let Ok(blueprint) = Blueprint::new(registered, device, dtype, problem, config) else { return Ok(None) };
-    let units = blueprint.units();
-    let source = cuda::emit(version, (registered.define)(&blueprint))
-        .map_err(|e| Failure::unmet(format!("{} in {dtype}, {config}: {e}", registered.id)))?;
-    Ok(Some(Job { key: format!("{} {dtype} sm_{version} {config}", registered.id), version, units, source }))
+) -> Result<Vec<Job>> {
+    let start = format!("{} {dtype} sm_{version} {config}", subject.name());
+    let kernels = match subject.record(recorder, call, dtype, config) {
+        Ok(kernels) => kernels,
+        Err(LaunchError::Constraint(_)) => return Ok(Vec::new()),
+        Err(error) => return Err(Failure::unmet(format!("{start}: {error}"))),
+    };
+    let job = |kernel: Kernel| Job { key: format!("{start}: {}", kernel.name), version, kernel };
+    Ok(kernels.into_iter().map(job).collect())
+}
+
+/// A source, as a process gives it to another.
+#[derive(Serialize, Deserialize)]
+struct Task {
+    job: usize,
+    version: u16,
+    text: String,
 }
 
 /// What NVRTC left for one source, as a process tells another.
@@ -238,78 +262,100 @@ struct Line {
 /// The first job of each different source.
 fn first_jobs(jobs: &[Job]) -> Vec<usize> {
     let mut seen = BTreeSet::new();
-    (0..jobs.len()).filter(|i| seen.insert((jobs[*i].version, &jobs[*i].source.source))).collect()
+    (0..jobs.len()).filter(|i| seen.insert((jobs[*i].version, &jobs[*i].kernel.text))).collect()
 }
 
-/// Compiles share `i` of `n` of the sources and prints a line for each.
+/// Compiles each [`Task`] of a line of standard input, and prints a [`Line`] for it.
 ///
 /// # Errors
-/// Where there is no NVRTC, or nobody to read the lines.
-pub fn share(share: (usize, usize), screen: &Screen) -> Result<()> {
-    let (nvrtc, jobs) = (Nvrtc::find().map_err(Failure::fault)?, jobs()?);
-    let (i, n) = share;
-    for job in first_jobs(&jobs).into_iter().skip(i).step_by(n) {
-        let log = nvrtc.compile(&jobs[job].source.source, jobs[job].version).map(|compiled| compiled.log);
-        let line = Line { job, log };
-        screen.line(serde_json::to_string(&line).map_err(|e| Failure::fault(format!("cannot write JSON: {e}")))?)?;
+/// Where there is no NVRTC, something else than tasks to read, or nobody to read the lines.
+pub fn compile_tasks(screen: &Screen) -> Result<()> {
+    let nvrtc = Nvrtc::find().map_err(Failure::fault)?;
+    for line in std::io::stdin().lock().lines() {
+        let line = line.map_err(|e| Failure::fault(format!("cannot read standard input: {e}")))?;
+        let Task { job, version, text } =
+            serde_json::from_str(&line).map_err(|e| Failure::input(format!("not a source to compile: {e}")))?;
+        let log = nvrtc.compile(&text, version).map(|compiled| compiled.log);
+        screen.line(json(&Line { job, log })?)?;
     }
     Ok(())
 }
 
 /// Compiles each source once, on all cores: NVRTC lets one thread of a process compile at a time, so each core has a process.
-fn compile(jobs: &[Job], firsts: &[usize], report: &mut Report, screen: &Screen) -> Result<BTreeMap<String, Row>> {
+fn compile(
+    op: &str,
+    jobs: &[Job],
+    firsts: &[usize],
+    report: &mut Report,
+    screen: &Screen,
+) -> Result<BTreeMap<String, Row>> {
     let fault = |e: std::io::Error| Failure::fault(format!("cannot compile in another process: {e}"));
     let program = std::env::current_exe().map_err(fault)?;
     let n = std::thread::available_parallelism().map_or(1, usize::from).min(firsts.len());
-    let (sender, lines) = mpsc::channel();
-    let mut children = Vec::new();
-    for i in 0..n {
-        let mut child = Command::new(&program)
-            .args(["inspect", OP, "--gate", "-", "--share", &format!("{i}/{n}")])
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(fault)?;
-        let out = child.stdout.take();
-        let sender = sender.clone();
-        std::thread::spawn(move || {
-            for line in out.into_iter().flat_map(|out| BufReader::new(out).lines()).map_while(std::result::Result::ok) {
-                // Where nobody listens any more there is nothing to do.
-                let _ = sender.send(line);
-            }
-        });
-        children.push(child);
-    }
-    drop(sender);
     let progress = screen.progress(firsts.len() as u64, Left::Estimated);
-    let mut logs = BTreeMap::new();
-    for line in lines {
-        let line: Line =
-            serde_json::from_str(&line).map_err(|e| Failure::fault(format!("unexpected `{line}`: {e}")))?;
-        logs.insert(line.job, line.log);
-        progress.step(logs.len() as u64, "");
-    }
-    progress.end();
-    for mut child in children {
-        let status = child.wait().map_err(fault)?;
-        if !status.success() {
-            return Err(Failure::fault(format!("a process that compiled ended with {status}")));
+    let logs = std::thread::scope(|scope| {
+        let (sender, lines) = mpsc::channel();
+        let mut children = Vec::new();
+        for i in 0..n {
+            let mut child = Command::new(&program)
+                .args(["inspect", op, "--gate", "-", "--compile-tasks"])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .map_err(fault)?;
+            let (input, output) = (child.stdin.take(), child.stdout.take());
+            scope.spawn(move || {
+                let mut input = BufWriter::new(input?);
+                for job in firsts.iter().skip(i).step_by(n) {
+                    let Job { version, kernel, .. } = &jobs[*job];
+                    let task = Task { job: *job, version: *version, text: kernel.text.clone() };
+                    // A process that no longer reads has ended, with a status that says why.
+                    writeln!(input, "{}", serde_json::to_string(&task).ok()?).ok()?;
+                }
+                Some(())
+            });
+            let sender = sender.clone();
+            scope.spawn(move || {
+                for line in
+                    output.into_iter().flat_map(|out| BufReader::new(out).lines()).map_while(std::result::Result::ok)
+                {
+                    // Where nobody listens any more there is nothing to do.
+                    let _ = sender.send(line);
+                }
+            });
+            children.push(child);
         }
-    }
-    let by_source: BTreeMap<(u32, &str), usize> =
-        firsts.iter().map(|i| ((jobs[*i].version, jobs[*i].source.source.as_str()), *i)).collect();
+        drop(sender);
+        let mut logs = BTreeMap::new();
+        for line in lines {
+            let line: Line =
+                serde_json::from_str(&line).map_err(|e| Failure::fault(format!("unexpected `{line}`: {e}")))?;
+            logs.insert(line.job, line.log);
+            progress.step(logs.len() as u64, "");
+        }
+        for mut child in children {
+            let status = child.wait().map_err(fault)?;
+            if !status.success() {
+                return Err(Failure::fault(format!("a process that compiled ended with {status}")));
+            }
+        }
+        Ok(logs)
+    })?;
+    progress.end();
+    let by_source: BTreeMap<(u16, &str), usize> =
+        firsts.iter().map(|i| ((jobs[*i].version, jobs[*i].kernel.text.as_str()), *i)).collect();
     let mut found = BTreeMap::new();
-    for job in jobs {
-        let log = logs.get(&by_source[&(job.version, job.source.source.as_str())]);
-        let footprint = match log {
-            Some(Ok(log)) => Footprint::new(log, &job.source, job.units, job.version),
+    for Job { key, version, kernel } in jobs {
+        let footprint = match logs.get(&by_source[&(*version, kernel.text.as_str())]) {
+            Some(Ok(log)) => Footprint::new(log, kernel, *version),
             Some(Err(log)) => Err(log.clone()),
             None => Err("not compiled".to_owned()),
         };
         match footprint {
             Ok(footprint) => {
-                found.insert(job.key.clone(), Row::new(&footprint));
+                found.insert(key.clone(), Row::new(&footprint));
             }
-            Err(log) => report.errors.push(format!("{}: {}", job.key, log.trim())),
+            Err(log) => report.errors.push(format!("{key}: {}", log.trim())),
         }
     }
     Ok(found)
@@ -382,22 +428,23 @@ fn end(report: &Report, json: bool, screen: &Screen) -> Result<()> {
     )))
 }
 
-fn read(path: &Path) -> Result<Table> {
+fn read(op: &str, path: &Path) -> Result<Table> {
     let cannot = |reason: String| Failure::input(format!("cannot read {}: {reason}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|e| cannot(e.to_string()))?;
     let table: Table = serde_json::from_str(&text).map_err(|e| cannot(e.to_string()))?;
-    if (table.schema, table.op.as_str()) != (SCHEMA_VERSION, OP) {
-        let Table { schema, op, .. } = &table;
-        return Err(cannot(format!("schema {schema} of `{op}`, expected {SCHEMA_VERSION} of `{OP}`")));
+    if (table.schema, table.op.as_str()) != (SCHEMA_VERSION, op) {
+        let Table { schema, op: found, .. } = &table;
+        return Err(cannot(format!("schema {schema} of `{found}`, expected {SCHEMA_VERSION} of `{op}`")));
     }
     Ok(table)
 }
 
+fn json(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| Failure::fault(format!("cannot write JSON: {e}")))
+}
+
 /// JSON with one kernel on a line, so that a difference reads as one.
 fn render(table: &Table) -> Result<String> {
-    fn json(value: &impl Serialize) -> Result<String> {
-        serde_json::to_string(value).map_err(|e| Failure::fault(format!("cannot write JSON: {e}")))
-    }
     let Table { schema, op, nvrtc, kernels } = table;
     let mut text = format!(
         "{{\n  \"schema\": {schema},\n  \"op\": {},\n  \"nvrtc\": {},\n  \"kernels\": {{",
@@ -423,7 +470,7 @@ mod tests {
 
     fn table(nvrtc: &str, rows: &[(&str, Row)]) -> Table {
         let kernels = rows.iter().map(|(key, row)| ((*key).to_owned(), row.clone())).collect();
-        Table { schema: SCHEMA_VERSION, op: OP.to_owned(), nvrtc: nvrtc.to_owned(), kernels }
+        Table { schema: SCHEMA_VERSION, op: "fused_message".to_owned(), nvrtc: nvrtc.to_owned(), kernels }
     }
 
     fn judged(table: &Table, found: &[(&str, Row)]) -> (usize, usize, bool) {
@@ -454,27 +501,96 @@ mod tests {
 
     #[test]
     fn corners_are_the_ends_of_each_parameter() {
-        let spaces = Spaces::fused_message().unwrap_or_else(|e| panic!("{e}"));
-        for space in spaces.iter() {
-            let found = corners(space, space.defaults());
+        let spaces = AllSpaces::new().unwrap_or_else(|e| panic!("{}", e.message));
+        let subjects = ff_spec::OPS.iter().flat_map(|op| Subject::all(op));
+        let mut seen = 0;
+        for space in subjects.filter_map(|subject| spaces.of(&subject).cloned()) {
+            let found = corners(&space, space.defaults());
             // Two for each parameter and two for all, less those that the defaults are.
             assert!(found.len() > space.parameters().len() && found.len() <= 2 * space.parameters().len() + 2);
             assert!(!found.contains(space.defaults()));
+            seen += 1;
+        }
+        assert!(seen > 52, "messages and lists have spaces");
+    }
+
+    /// Jobs of an op's subjects that satisfy a condition.
+    fn jobs_of(op: &str, of: impl Fn(&Subject) -> bool) -> Vec<Job> {
+        let subjects: Vec<Subject> = Subject::all(op).into_iter().filter(of).collect();
+        jobs(&subjects).unwrap_or_else(|e| panic!("{}", e.message))
+    }
+
+    #[test]
+    fn lists_and_scatters_are_compiled_in_every_order() {
+        for (op, expected) in [
+            ("cell_list", ["full_cells f32 sm_80 ", "half_brute f64 sm_90 ", "full_brute f64 sm_80 "]),
+            ("force_scatter", ["gather f32 sm_80 ", "gather order 1 f64 sm_90 ", "atomic order 2 f32 sm_80 "]),
+        ] {
+            let jobs = jobs_of(op, |_| true);
+            for start in expected {
+                assert!(jobs.iter().any(|job| job.key.starts_with(start)), "no {start}");
+            }
+            let keys: BTreeSet<&String> = jobs.iter().map(|job| &job.key).collect();
+            assert_eq!(keys.len(), jobs.len(), "a key for each");
+            for (a, b) in jobs.iter().zip(&jobs_of(op, |_| true)) {
+                assert_eq!((&a.key, &a.kernel), (&b.key, &b.kernel), "one definition has one text");
+            }
+        }
+        let list = jobs_of("cell_list", |subject| subject.id() == "half_cells");
+        for kernel in [
+            "place",
+            "arrange",
+            "walk",
+            "walk#2",
+            "sort_rows",
+            "count_sent",
+            "sort_sent",
+            "scan_tiles",
+            "add_sums",
+            "find_moved",
+        ] {
+            assert!(list.iter().any(|job| job.key.ends_with(&format!(": {kernel}"))), "no {kernel}");
         }
     }
 
     #[test]
-    fn every_variant_and_family_is_compiled() {
-        let jobs = jobs().unwrap_or_else(|e| panic!("{}", e.message));
-        for registered in registered() {
+    fn every_radial_function_is_in_a_backward_that_is_compiled() {
+        let names = |of: &dyn Fn(&Subject) -> bool| -> BTreeSet<String> {
+            let subjects = Subject::all("fused_message").into_iter().filter(|subject| of(subject));
+            let radial = subjects.filter_map(|subject| match subject {
+                Subject::Message(variant, _) => variant.radial,
+                Subject::List(_) | Subject::Scatter(..) => None,
+            });
+            radial.flat_map(|(basis, cutoff)| [basis, cutoff]).collect()
+        };
+        for order in 1..=2 {
+            assert_eq!(names(&|s| s.order() == order && is_gated(s)), names(&|s| s.order() == order), "order {order}");
+        }
+    }
+
+    #[test]
+    fn every_message_is_compiled_in_every_order() {
+        let jobs = jobs_of("fused_message", |subject| subject.order() == 0);
+        for subject in Subject::all("fused_message").iter().filter(|subject| subject.order() == 0) {
             for what in ["f32 sm_80", "f32 sm_90", "f64 sm_80", "f64 sm_90"] {
-                let start = format!("{} {what} ", registered.id);
+                let start = format!("{} {what} ", subject.name());
                 assert!(jobs.iter().any(|job| job.key.starts_with(&start)), "no {start}");
             }
         }
-        let again = self::jobs().unwrap_or_else(|e| panic!("{}", e.message));
-        for (a, b) in jobs.iter().zip(&again) {
-            assert_eq!((&a.key, &a.source), (&b.key, &b.source), "one definition has one text");
+        let of_one = |order: u8| {
+            let id = "painn_mlp_bessel_cosine_receiver";
+            jobs_of("fused_message", move |subject| subject.id() == id && subject.order() == order)
+        };
+        let again = of_one(0);
+        for a in &again {
+            let b = jobs.iter().find(|job| job.key == a.key).unwrap_or_else(|| panic!("no {}", a.key));
+            assert_eq!(a.kernel, b.kernel, "one definition has one text");
         }
+        let kernels = |order| -> BTreeSet<String> { of_one(order).into_iter().map(|job| job.kernel.name).collect() };
+        let (first, second) = (kernels(1), kernels(2));
+        for kernel in ["senders", "last_map", "first_map", "add_parts"] {
+            assert!(first.contains(kernel) && second.contains(kernel), "{kernel}: {first:?}, {second:?}");
+        }
+        assert!(second.contains("receivers") && !first.contains("receivers"), "{first:?}, {second:?}");
     }
 }

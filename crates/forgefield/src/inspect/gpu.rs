@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A multiprocessor, from the technical specifications in the CUDA C++ Programming Guide (compute capabilities).
 struct Multiprocessor {
-    version: u32,
+    version: u16,
     warps: u32,
     blocks: u32,
     shared: u32,
@@ -43,7 +43,7 @@ pub struct Occupancy {
 }
 
 /// The arithmetic of NVIDIA's occupancy calculator (`cuda_occupancy.h`); `None` for an architecture that is not in the table.
-pub fn occupancy(version: u32, registers: u32, shared: u32, units: u32) -> Option<Occupancy> {
+pub fn occupancy(version: u16, registers: u32, shared: u32, units: u32) -> Option<Occupancy> {
     let sm = MULTIPROCESSORS.iter().find(|sm| sm.version == version)?;
     let warps = units.div_ceil(32).max(1);
     let per_warp = (registers * 32).next_multiple_of(REGISTER_UNIT);
@@ -68,8 +68,10 @@ pub fn occupancy(version: u32, registers: u32, shared: u32, units: u32) -> Optio
 pub struct Part {
     /// Its name.
     pub name: &'static str,
+    /// What the driver calls it.
+    reported: &'static str,
     /// Compute capability.
-    pub version: u32,
+    pub version: u16,
     /// FLOP/s in f32 and f64.
     flops: [f64; 2],
     /// Bytes per second to and from its memory.
@@ -89,6 +91,7 @@ impl Part {
 pub const PARTS_KNOWN: &[Part] = &[
     Part {
         name: "A100 SXM 80 GB",
+        reported: "NVIDIA A100-SXM4-80GB",
         version: 80,
         flops: [19.5e12, 9.7e12],
         bandwidth: 2.039e12,
@@ -96,6 +99,7 @@ pub const PARTS_KNOWN: &[Part] = &[
     },
     Part {
         name: "H100 SXM",
+        reported: "NVIDIA H100 80GB HBM3",
         version: 90,
         flops: [67e12, 34e12],
         bandwidth: 3.35e12,
@@ -103,6 +107,7 @@ pub const PARTS_KNOWN: &[Part] = &[
     },
     Part {
         name: "H200 SXM",
+        reported: "NVIDIA H200",
         version: 90,
         flops: [67e12, 34e12],
         bandwidth: 4.8e12,
@@ -110,13 +115,18 @@ pub const PARTS_KNOWN: &[Part] = &[
     },
 ];
 
+/// The part that the driver calls so.
+pub fn reported_as(name: &str) -> Option<&'static Part> {
+    PARTS_KNOWN.iter().find(|part| part.reported == name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// Architecture, registers, shared bytes, units; blocks and limiter by `cudaOccMaxActiveBlocksPerMultiprocessor` of
     /// CUDA 13.2's `cuda_occupancy.h`, with shared memory preferred over L1.
-    const KNOWN: &[(u32, u32, u32, u32, u32, &str)] = &[
+    const KNOWN: &[(u16, u32, u32, u32, u32, &str)] = &[
         (80, 32, 0, 256, 8, "registers, warps"),
         (80, 128, 0, 256, 2, "registers"),
         (80, 40, 0, 32, 32, "blocks"),

@@ -4,8 +4,9 @@ pub mod gate;
 pub mod gpu;
 pub mod nvrtc;
 pub mod ptxas;
+pub mod subject;
 
-use ff_kernels::cube::cuda::CudaSource;
+use ff_kernels::cube::recorder::Kernel;
 use serde::{Deserialize, Serialize};
 
 use gpu::Occupancy;
@@ -26,14 +27,14 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    /// Reads the log that NVRTC left for a source.
+    /// Reads the log that NVRTC left for a kernel.
     ///
     /// # Errors
     /// The log, where it says nothing of registers.
-    pub fn new(log: &str, source: &CudaSource, units: u32, version: u32) -> Result<Self, String> {
+    pub fn new(log: &str, kernel: &Kernel, version: u16) -> Result<Self, String> {
         let resources = Resources::read(log).ok_or_else(|| format!("ptxas said nothing of registers: {log}"))?;
-        let shared_memory = resources.static_shared + source.shared_memory;
-        let occupancy = gpu::occupancy(version, resources.registers, shared_memory, units);
-        Ok(Self { resources, shared_memory, units, occupancy })
+        let shared_memory = resources.static_shared + kernel.shared_memory;
+        let occupancy = gpu::occupancy(version, resources.registers, shared_memory, kernel.units);
+        Ok(Self { resources, shared_memory, units: kernel.units, occupancy })
     }
 }

@@ -166,7 +166,7 @@ impl Nvrtc {
     }
 
     /// Compute capabilities that it compiles for, as `sm_…` has them.
-    pub fn archs(&self) -> Vec<u32> {
+    pub fn archs(&self) -> Vec<u16> {
         let mut count = 0;
         // SAFETY: the pointer is to a live integer.
         if unsafe { (self.api.n_archs)(&mut count) } != 0 {
@@ -177,14 +177,14 @@ impl Nvrtc {
         if unsafe { (self.api.archs)(archs.as_mut_ptr()) } != 0 {
             return Vec::new();
         }
-        archs.into_iter().filter_map(|a| u32::try_from(a).ok()).collect()
+        archs.into_iter().filter_map(|a| u16::try_from(a).ok()).collect()
     }
 
     /// Compiles with the options of CubeCL's CUDA runtime, and lets ptxas say what the machine code takes.
     ///
     /// # Errors
     /// NVRTC's log.
-    pub fn compile(&self, source: &str, version: u32) -> Result<Compiled, String> {
+    pub fn compile(&self, source: &str, version: u16) -> Result<Compiled, String> {
         // From Hopper on CubeCL asks for the architecture's own instructions.
         let own = if version >= 90 { "a" } else { "" };
         let mut options = vec![format!("--gpu-architecture=sm_{version}{own}"), "-lineinfo".to_owned()];

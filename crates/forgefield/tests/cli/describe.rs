@@ -54,13 +54,17 @@ fn ops_list_every_variant() {
     let scatters = &json["ops"][2];
     assert_eq!((&scatters["op"], &scatters["variants"][0]["variant"]), (&"force_scatter".into(), &"gather".into()));
     assert_eq!(scatters["orders_gated"], serde_json::json!([0, 1, 2]));
-    let launch = |op: &serde_json::Value, part: &str, value: &str| {
+    let launch = |op: &serde_json::Value, order: u64, part: &str, value: &str| {
         let launch = op["launch"].as_array().expect("a list");
-        let spaces = launch.iter().filter(|l| l[part] == value);
+        let of_order = |l: &&serde_json::Value| l["orders"].as_array().is_some_and(|all| all.contains(&order.into()));
+        let spaces = launch.iter().filter(of_order).filter(|l| l[part] == value);
         spaces.map(|l| l["target"].as_str().expect("text").to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(launch(op, "reduction", "receiver"), ["host", "cube"]);
-    assert_eq!(launch(lists, "strategy", "brute"), ["host", "cube"]);
+    for order in 0..=2 {
+        assert_eq!(launch(op, order, "reduction", "receiver"), ["host", "cube"]);
+        assert_eq!(launch(scatters, order, "reduction", "atomic"), ["host", "cube"]);
+    }
+    assert_eq!(launch(lists, 0, "strategy", "brute"), ["host", "cube"]);
     assert_eq!(op["orders_gated"], serde_json::json!([0, 1, 2]));
     assert_eq!(lists["orders_gated"], serde_json::json!([0]));
     let variants = op["variants"].as_array().expect("a list");

@@ -6,8 +6,11 @@ use super::*;
 
 const PAINN: &str = "inspect fused_message --variant painn_linear_bessel_cosine_receiver";
 
-/// The committed table of the static gate.
-const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../autotune/static/cuda.json");
+/// A table of the static gate with nothing in it, for an op.
+fn empty_table(dir: &Path, op: &str) {
+    let text = format!("{{\"schema\": 1, \"op\": \"{op}\", \"nvrtc\": \"13.2\", \"kernels\": {{}}}}");
+    std::fs::write(dir.join(format!("{op}.json")), text).expect("the folder is writable");
+}
 
 /// Runs where NVRTC cannot be found.
 fn without_nvrtc(dir: &Path, words: &str) -> Done {
@@ -66,6 +69,7 @@ fn resources_count_flops_and_bytes() {
 #[test]
 fn mistakes_say_what_was_expected() {
     let dir = folder();
+    empty_table(dir.path(), "force_scatter");
     for (words, said) in [
         ("inspect fused_mesage --variant x", "did you mean `fused_message`?"),
         ("inspect fused_message", "--variant"),
@@ -77,6 +81,11 @@ fn mistakes_say_what_was_expected() {
         (&format!("{PAINN} --target host --emit ptx"), "target `host` has no `ptx`"),
         (&format!("{PAINN} --problem watr-64"), "did you mean `water-64`?"),
         ("inspect fused_message --gate missing.json", "cannot read missing.json"),
+        ("inspect cell_list --variant full_cels", "did you mean `full_cells`?"),
+        ("inspect cell_list --variant full_cells --order 1", "`cell_list` has no derivatives"),
+        ("inspect force_scatter --variant gather --order 3", "3 is not in 0..=2"),
+        ("inspect force_scatter --variant gather --config units_per_cube=48 --emit source", "expected a power of two"),
+        ("inspect cell_list --gate force_scatter.json", "of `force_scatter`, expected 1 of `cell_list`"),
     ] {
         without_nvrtc(dir.path(), words).expect(2, &[said]);
     }
@@ -95,9 +104,76 @@ fn a_missing_nvrtc_is_a_fault_that_says_where_it_looked() {
 #[test]
 fn the_gate_without_nvrtc_still_emits_and_says_that_it_skipped() {
     let dir = folder();
-    let done = without_nvrtc(dir.path(), &format!("inspect fused_message --gate {TABLE}"));
-    let done = done.expect(0, &["kernels of 52 variants emitted as CUDA C++", "skipped: ", "no NVRTC here"]);
-    assert!(!done.out.contains("0 errors"), "{}", done.out);
+    for (op, variants) in [("cell_list", 4), ("force_scatter", 2)] {
+        empty_table(dir.path(), op);
+        let done = without_nvrtc(dir.path(), &format!("inspect {op} --gate {op}.json"));
+        let emitted = format!("kernels of {variants} variants emitted as CUDA C++");
+        let done = done.expect(0, &[&emitted, "skipped: ", "no NVRTC here"]);
+        assert!(!done.out.contains("0 errors"), "{}", done.out);
+    }
+}
+
+#[test]
+fn an_op_of_several_kernels_prints_all_of_them() {
+    let dir = folder();
+    let kernels = |words: &str| -> Vec<String> {
+        let json = without_nvrtc(dir.path(), &format!("inspect {words} --arch sm_90 --emit source --json"))
+            .expect(0, &[])
+            .json();
+        let code = json["code"].as_array().expect("a list");
+        for part in code {
+            assert!(part["text"].as_str().is_some_and(|text| text.contains("extern \"C\" __global__")), "{part}");
+        }
+        code.iter().map(|part| part["kernel"].as_str().expect("a name").to_owned()).collect()
+    };
+    let has = |found: &[String], expected: &[&str]| {
+        for name in expected {
+            assert!(found.iter().any(|kernel| kernel == name), "no {name} in {found:?}");
+        }
+    };
+    // A count and a write of the same walk; then what keeps a list of moving atoms.
+    has(
+        &kernels("cell_list --variant full_cells"),
+        &["place", "arrange", "walk", "walk#2", "row_starts", "sort_rows", "reverse", "find_moved", "copy_kept"],
+    );
+    let linear = "fused_message --variant painn_linear_bessel_cosine_receiver";
+    assert_eq!(kernels(linear), ["kernel"]);
+    let first = kernels(&format!("{linear} --order 1"));
+    has(&first, &["senders", "last_map", "add_parts"]);
+    assert!(!first.iter().any(|kernel| kernel == "receivers" || kernel == "first_map"), "{first:?}");
+    has(&kernels(&format!("{linear} --order 2")), &["receivers", "senders", "last_map", "add_parts"]);
+    let gather = "force_scatter --variant gather";
+    assert_eq!(kernels(gather), ["gather_forces", "strain_parts", "sum_parts"]);
+    assert_eq!(kernels(&format!("{gather} --order 1")), ["spread"]);
+    assert_eq!(
+        kernels("force_scatter --variant atomic --order 2"),
+        ["fill_words", "scatter_forces", "add_strain_parts", "spread"]
+    );
+    let spirv = run(dir.path(), "inspect cell_list --variant half_brute --target vulkan --emit spirv --dtype f64");
+    spirv.expect(0, &["; half_brute in f64 for vulkan1.3, kernel `walk`", "; SPIR-V", "kernel `sort_sent`"]);
+}
+
+#[test]
+fn backwards_scatters_and_lists_are_counted() {
+    let dir = folder();
+    let json = |words: &str| {
+        run(dir.path(), &format!("inspect {words} --target host --problem h2 --features 8 --n-basis 4 --json"))
+            .expect(0, &[])
+            .json()
+    };
+    // Two edges: 9 of geometry, 2 · 5 values of 16, 2 · 4 × 24 FMAs, 4 per channel.
+    let backward = json("fused_message --variant painn_linear_bessel_cosine_receiver --order 1");
+    assert_eq!(
+        (&backward["order"], &backward["cost"]["filter_flops"]),
+        (&1.into(), &(2 * (9 + 160 + 384 + 96)).into())
+    );
+    assert_eq!(backward["cost"]["weight_flops"], 2 * (2 * 4 * 24 + 2 * 24));
+    assert_eq!(json("force_scatter --variant gather --order 2")["cost"]["flops"], 2 * 72);
+    let list = json("cell_list --variant full_cells");
+    assert!(list["cost"].is_null(), "{list}");
+    // Two atoms and two edges in one system, as in `ff_spec::list_bytes`.
+    assert_eq!(list["compulsory_bytes"], 24 + 8 + 39 + 4 + 12 + 2 * 32);
+    run(dir.path(), "inspect cell_list --variant full_cells --target host").expect(0, &["FLOPs are not counted"]);
 }
 
 #[test]

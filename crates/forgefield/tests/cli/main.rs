@@ -6,6 +6,8 @@ mod describe;
 mod eval;
 mod inspect;
 mod neighbors;
+mod report;
+mod sweep;
 mod tune;
 mod verify;
 

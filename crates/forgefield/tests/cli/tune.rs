@@ -1,5 +1,7 @@
 //! `tune` and what it leaves behind.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 const SMALL: &str = "--runtime host --features 16 --n-basis 8 --hidden 16 --out out";
@@ -15,7 +17,8 @@ fn a_search_leaves_records_and_a_table_that_is_used() {
     let dir = folder();
     let words =
         format!("tune {SMALL} --problem molecules --variant cfconv_mlp_receiver,painn_tabulated_receiver --budget 4");
-    let done = run(dir.path(), &words).expect(0, &["molecules: 40 atoms", "DEFAULT", "UNFUSED", "records ", "table "]);
+    let done = run(dir.path(), &words)
+        .expect(0, &["molecules: 40 atoms", "DEFAULT", "UNFUSED", "time    ", " of its own (", "records ", "table "]);
     assert!(done.out.starts_with("runtime host: "), "{}", done.out);
     assert!(records(dir.path()).iter().all(|r| r["schema"] == 1 && r["device"]["runtime"] == "host"));
     run(dir.path(), "tables check --dir out").expect(0, &["2 entries, each with a numerical pass"]);
@@ -34,6 +37,41 @@ fn a_search_leaves_records_and_a_table_that_is_used() {
     run(dir.path(), &format!("tables merge {table} {table}"))
         .expect(0, &["0 added, 0 faster and replaced, 2 not faster"]);
     run(dir.path(), &format!("tables diff {table} {table}")).expect(0, &["2 of 2 entries have the same configuration"]);
+}
+
+#[test]
+fn every_order_is_tuned_on_its_own() {
+    let dir = folder();
+    let dir = dir.path();
+    let words = format!(
+        "tune {SMALL} --problem h2o --variant gather,painn_linear_receiver,painn_tabulated_receiver --order 0,1,2 --budget 2"
+    );
+    run(dir, &words).expect(0, &["gather_backward", "painn_linear_receiver_double_backward", "force_scatter.json"]);
+    let searches: BTreeSet<(String, u64)> = records(dir)
+        .iter()
+        .map(|r| (r["op"].as_str().expect("an op").to_owned(), r["order"].as_u64().expect("an order")))
+        .collect();
+    let all = ["force_scatter", "fused_message"].map(|op| [0, 1, 2].map(|order| (op.to_owned(), order)));
+    assert_eq!(searches, all.into_iter().flatten().collect());
+    run(dir, "tables check --dir out").expect(0, &["3 entries, each with a numerical pass", "6 entries, each"]);
+    run(dir, "tables show --dir out").expect(0, &["painn_tabulated_receiver_backward"]);
+    let sizes = "--runtime host --features 16 --n-basis 8 --hidden 16 --dir out --problem h2o";
+    let select = format!("tables select {sizes} --variant painn_linear_receiver");
+    for order in 0..=2 {
+        let call =
+            if order > 0 { format!("painn_linear_receiver order={order} f32") } else { "receiver f32".to_owned() };
+        run(dir, &format!("{select} --order {order}")).expect(0, &["step    exact device", &call]);
+    }
+    run(dir, &format!("tables select {sizes} --op force_scatter --order 2 --dtype f64"))
+        .expect(0, &["step    default", "no entry for gather of order 2 in f64"]);
+    run(dir, &format!("tables select {sizes} --op cell_list --order 1")).expect(2, &["has no derivatives"]);
+    run(dir, "tune --op cell_list --order 1 --out out").expect(2, &["has no derivatives, expected --order 0"]);
+    run(dir, "tune --order 3 --out out").expect(2, &["3 is not in 0..=2"]);
+    // Resuming takes each order from its own records.
+    let before = records(dir).len();
+    run(dir, &format!("{words} --resume")).expect(0, &["2 of them from records"]);
+    let again = records(dir);
+    assert!(again[before..].iter().all(|r| r["stage"] != "screen"), "nothing is screened twice");
 }
 
 #[test]
@@ -114,6 +152,121 @@ fn an_outcome_can_be_had_as_json() {
     assert!(json["problems"][0]["best"]["timing"]["median_ns"].as_f64().is_some_and(|ns| ns > 0.0), "{json}");
     assert!(json["problems"][0]["unfused"]["median_ns"].as_f64().is_some_and(|ns| ns > 0.0), "{json}");
     assert!(done.err.is_empty(), "{}", done.err);
+    // The parts of the time are those of the clock, and every record says what it took.
+    let times = |json: &serde_json::Value| -> u64 {
+        json.as_object().expect("times").values().filter_map(serde_json::Value::as_u64).sum()
+    };
+    assert!(times(&json["problems"][0]["times"]) <= times(&json["times"]), "{json}");
+    assert!(records(dir.path()).iter().all(|r| times(&r["times"]) > 0 && r["times"]["compile_ns"].is_u64()));
+    // The same without a worker.
+    let here = run(dir.path(), &format!("{words} --in-process --finalists 1 --no-eliminate")).expect(0, &[]).json();
+    assert_eq!(here["problems"][0]["counts"]["correct"], 1, "{here}");
+}
+
+/// Processes that this one has started.
+#[cfg(target_os = "linux")]
+fn children(id: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").expect("Linux").flatten();
+    let parent = |process: u32| -> Option<u32> {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        // A state, then the parent, after a name in parentheses that may hold anything.
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    };
+    let ids = processes.filter_map(|entry| entry.file_name().to_string_lossy().parse::<u32>().ok());
+    ids.filter(|process| parent(*process) == Some(id)).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_worker_that_dies_costs_one_row_at_most() {
+    use std::process::Stdio;
+    use std::time::{Duration, Instant};
+
+    let dir = folder();
+    let dir = dir.path();
+    let words =
+        format!("tune {SMALL} --problem water-64 --variant painn_linear_receiver --budget all --strategy random");
+    let child = forgefield(dir)
+        .args(words.split_whitespace())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let begin = Instant::now();
+    let lines = || std::fs::read_to_string(dir.join("out/records.jsonl")).unwrap_or_default().lines().count();
+    while lines() < 3 {
+        assert!(begin.elapsed() < Duration::from_secs(60), "nothing was recorded in a minute");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let workers = children(child.id());
+    assert_eq!(workers.len(), 1, "one worker");
+    let kill = Command::new("sh").arg("-c").arg(format!("kill -SEGV {}", workers[0])).status().expect("a shell");
+    assert!(kill.success());
+    let done: Done = child.wait_with_output().expect("ends").into();
+    done.expect(0, &["17 configurations", "records "]);
+    let screened: Vec<_> = records(dir).into_iter().filter(|r| r["stage"] == "screen").collect();
+    assert_eq!(screened.len(), 17, "every configuration of the space has its row, and the default");
+    let failed: Vec<_> =
+        screened.iter().filter(|r| r["verdict"] != "correct" && r["verdict"] != "eliminated").collect();
+    assert!(failed.len() <= 1, "{failed:?}");
+    assert!(failed.iter().all(|r| r["reason"].as_str().is_some_and(|why| why.contains("signal 11"))), "{failed:?}");
+    run(dir, "tables check --dir out").expect(0, &["1 entries, each with a numerical pass"]);
+}
+
+#[test]
+fn records_of_another_schema_are_left_alone() {
+    let dir = folder();
+    let path = dir.path().join("out/records.jsonl");
+    std::fs::create_dir_all(path.parent().expect("has one")).expect("made");
+    std::fs::write(&path, "{\"schema\":9}\n").expect("written");
+    run(dir.path(), &format!("tune {SMALL} --problem h2o --variant painn_linear_receiver --budget 1"))
+        .expect(2, &["records.jsonl, line 1: schema version 9, expected 1"]);
+    assert_eq!(std::fs::read_to_string(&path).expect("there"), "{\"schema\":9}\n");
+}
+
+/// A disk of so many kB for as long as it lives; `None` where this user may not mount one.
+#[cfg(target_os = "linux")]
+struct SmallDisk(std::path::PathBuf);
+
+#[cfg(target_os = "linux")]
+impl SmallDisk {
+    fn new(path: &Path, kb: u32) -> Option<Self> {
+        std::fs::create_dir_all(path).expect("made");
+        let size = format!("size={kb}k");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "forgefield-test"]).arg(path).output();
+        mount.is_ok_and(|done| done.status.success()).then(|| Self(path.to_owned()))
+    }
+
+    fn mounted(&self, how: &str) {
+        let done = Command::new("mount").args(["-o", how]).arg(&self.0).status().expect("it mounts");
+        assert!(done.success(), "{how}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_or_read_only_disk_loses_nothing_that_was_written() {
+    let dir = folder();
+    let Some(disk) = SmallDisk::new(&dir.path().join("out"), 16) else {
+        eprintln!("SKIPPED: this user may not mount a small disk to fill");
+        return;
+    };
+    let words = format!("tune {SMALL} --problem water-64 --variant painn_linear_receiver --budget all");
+    run(dir.path(), &words).expect(3, &["what was measured before is kept", "out/records.jsonl"]);
+    let kept = records(dir.path());
+    assert!(kept.iter().any(|r| r["verdict"] == "correct"), "a few lines fit");
+    disk.mounted("remount,ro");
+    run(dir.path(), &format!("{words} --resume")).expect(2, &["--out out: cannot write there"]);
+    disk.mounted("remount,rw,size=4m");
+    run(dir.path(), &format!("{words} --resume")).expect(0, &["of them from records"]);
+    assert_eq!(records(dir.path())[..kept.len()], kept);
 }
 
 #[test]

@@ -118,8 +118,6 @@ fn neighbour_lists_are_an_op_of_their_own() {
         .expect(0, &["cell_list full_cells", "passed: 42 passed, 0 failed, 0 skipped, 0 unsupported"]);
     run(dir, "verify --op cell_list --runtime host").expect(0, &["half_brute", "passed: 336 passed, 0 failed"]);
     run(dir, "verify --op cell_list --variant painn_tabulated_receiver").expect(2, &["is of op cell_list"]);
-    run(dir, "inspect cell_list --variant full_cells")
-        .expect(2, &["does not know op `cell_list` yet", "fused_message"]);
     run(dir, "eval cell_list --variant full_cells --inputs a --outputs b")
         .expect(2, &["`eval` runs kernels on tensors", "`forgefield neighbors FILE`"]);
 }
@@ -132,6 +130,4 @@ fn force_scatter_is_gated_in_three_orders() {
     run(dir, "verify --op force_scatter --order 0,1,2 --runtime host")
         .expect(0, &["force_scatter gather order 2", "passed: 252 passed, 0 failed, 0 skipped, 0 unsupported"]);
     run(dir, "verify --variant atomic --runtime host --dtype f32").expect(0, &["passed: 21 passed, 0 failed"]);
-    run(dir, "tune --op force_scatter --out out").expect(2, &["`tune` does not know op `force_scatter` yet"]);
-    run(dir, "tune --variant gather --out out").expect(2, &["`tune` does not know the variants gather"]);
 }

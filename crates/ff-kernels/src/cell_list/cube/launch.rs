@@ -12,7 +12,7 @@ use super::fold::Grids;
 use super::kernels::{self, GridsLaunch, PLACE, REPORT, Real};
 use super::scan::Scan;
 use crate::cell_list::{HostElement, Registered, cube_config};
-use crate::cube::buffers::{Buffer, cubes, empty, fault, fill, upload};
+use crate::cube::buffers::{Buffer, cubes, empty, fault, fill, timed, upload};
 use crate::digest::digest;
 
 /// Units of a cube in kernels that give each atom or edge one unit.
@@ -676,16 +676,12 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> ff_spec::Launch<CellList>
     fn time(&mut self) -> Result<Duration, LaunchError> {
         // Room for the edges first: what is timed is all kernels in one go.
         self.run()?;
-        let client = self.client.clone();
-        let this = &*self;
-        let submit = || {
-            this.submit_count(None);
-            this.submit_write(None);
-        };
-        let (_, duration) = client.profile(submit, "cell_list").map_err(fault)?;
-        let ticks = cubecl::future::block_on(duration.resolve());
+        let duration = timed(&self.client, "cell_list", || {
+            self.submit_count(None);
+            self.submit_write(None);
+        })?;
         self.finish()?;
-        Ok(ticks.duration())
+        Ok(duration)
     }
 
     fn outputs(&mut self) -> Result<NeighborList<f64>, LaunchError> {

@@ -78,12 +78,10 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeSkinList<R, T> {
         skin: T,
         config: &LaunchConfig,
     ) -> Result<Self, LaunchError> {
-        let found = ff_spec::Scalar::to_f64(skin);
-        if found.is_nan() || found < 0.0 {
-            return Err(InputError::Cutoff { found }.into());
-        }
+        Inputs::check_skin(skin)?;
         inputs.cutoff += skin;
-        let launch = CubeLaunch::with_skin(client, device, registered, &inputs, config, Some(found))?;
+        let width = ff_spec::Scalar::to_f64(skin);
+        let launch = CubeLaunch::with_skin(client, device, registered, &inputs, config, Some(width))?;
         let (built_at, rebuilds) = (upload(client, &inputs.positions), upload(client, &vec![0; inputs.n_systems()]));
         let (device, config) = (device.clone(), config.clone());
         let mut list = Self { launch, device, registered, config, inputs, skin, built_at, rebuilds };
@@ -161,11 +159,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeSkinList<R, T> {
         }
         let repair = self.finish()?;
         let positions = self.launch.read::<T>(&self.launch.tensors.positions, self.inputs.positions.len())?;
-        // Bits, since open rows may hold anything.
-        let bits = |cell: &[T], system: usize| {
-            cell[9 * system..][..9].iter().map(|x| ff_spec::Scalar::to_f64(*x).to_bits()).collect::<Vec<_>>()
-        };
-        let moved = (0..self.inputs.n_systems()).map(|s| u32::from(bits(cell, s) != bits(&self.inputs.cell, s)));
+        let moved = (0..self.inputs.n_systems()).map(|system| u32::from(self.inputs.cell_differs(system, cell)));
         let moved: Vec<u32> = moved.collect();
         let inputs = Inputs { positions, cell: cell.to_vec(), ..self.inputs.clone() };
         self.remake(inputs, &moved)?;

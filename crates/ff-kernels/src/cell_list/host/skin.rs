@@ -34,9 +34,7 @@ impl<T: Real> SkinList<T> {
     /// # Errors
     /// As [`build`]; a skin that is negative or not finite is an [`InputError::Cutoff`].
     pub fn new(mut inputs: Inputs<T>, skin: T, variant: Variant, config: HostConfig) -> Result<Self, InputError> {
-        if skin.to_f64().is_nan() || skin.to_f64() < 0.0 {
-            return Err(InputError::Cutoff { found: skin.to_f64() });
-        }
+        Inputs::check_skin(skin)?;
         inputs.cutoff += skin;
         let mut list = NeighborList::default();
         build(&inputs, variant.list, variant.strategy, &config, &mut list)?;
@@ -134,9 +132,7 @@ impl<T: Real> SkinList<T> {
         let inputs = &self.inputs;
         let half = self.skin.to_f64() / 2.0;
         let has_moved = |system: &usize| {
-            // Bits, since open rows may hold anything.
-            let bits = |cell: &[T]| cell[9 * system..][..9].iter().map(|x| x.to_f64().to_bits()).collect::<Vec<_>>();
-            if old_cell.is_some_and(|old| bits(old) != bits(&inputs.cell)) {
+            if old_cell.is_some_and(|old| inputs.cell_differs(*system, old)) {
                 return true;
             }
             let coordinates = 3 * inputs.atoms(*system).start..3 * inputs.atoms(*system).end;

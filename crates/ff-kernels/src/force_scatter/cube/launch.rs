@@ -12,7 +12,7 @@ use ff_spec::{DeviceId, LaunchConfig, LaunchError, Op};
 use super::CubeConfig;
 use super::kernels::{self, ProductsLaunch, Real, SYMMETRIC};
 use crate::SenderList;
-use crate::cube::buffers::{Buffer, cubes, empty, fault, fill, upload};
+use crate::cube::buffers::{Buffer, cubes, empty, fault, fill, timed, upload};
 use crate::digest::digest;
 use crate::force_scatter::{HostElement, OrderInputs, Registered, cube_config};
 
@@ -83,7 +83,8 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: OrderInputs<T>> CubeLa
     /// Takes tensors that lie in the device's memory already: the list as `row_ptr`, `sender`, `system_ptr`, `sender_ptr`,
     /// `transpose` (the last two are read by `gather` alone), then `edge_vec`, `edge_grad`; for the backwards `forces` and
     /// `strain` of the cotangents; for the second the direction's `edge_vec` and `edge_grad`. `None` stands for one without
-    /// elements or that is not read.
+    /// elements or that is not read. Of a list with room for more, arrays of edges go on behind the edges that `row_ptr`
+    /// counts, and `sizes` counts that room: what lies there is not read, and its gradients are zero.
     ///
     /// # Errors
     /// [`LaunchError::Constraint`].
@@ -306,12 +307,9 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: OrderInputs<T>> ff_spe
 
     fn time(&mut self) -> Result<Duration, LaunchError> {
         self.wait()?;
-        let client = self.client.clone();
-        let this = &*self;
-        let (_, duration) = client.profile(|| this.submit(), "force_scatter").map_err(fault)?;
-        let ticks = cubecl::future::block_on(duration.resolve());
+        let duration = timed(&self.client, "force_scatter", || self.submit())?;
         self.wait()?;
-        Ok(ticks.duration())
+        Ok(duration)
     }
 
     fn outputs(&mut self) -> Result<<I::Op as Op>::Outputs, LaunchError> {

@@ -4,13 +4,17 @@
 //! [`senders`] walks the list by sender as the forward walks it by receiver: the units of one sender share a tile of its
 //! edges and hold its sums in registers. What an edge vector is owed is summed over the units of the tile in shared memory,
 //! and over blocks of channels by the row's own units, one block after another. [`last_map`] and [`first_map`] cut the
-//! edges into parts whose sums [`add_parts`] adds in their order. [`receivers`] is the forward's walk with rates. There are
-//! no atomics: the same bits on every run.
+//! edges into parts whose sums [`add_groups`] and [`add_parts`] add in their order. [`receivers`] is the forward's walk with
+//! rates. There are no atomics in these: the same bits on every run.
+//!
+//! [`edges`] is the first backward's walk for variants that add atomically: tiles of edges as they lie, whose units add what
+//! each edge owes its sender. It reads no list by sender.
 //!
 //! | kernel | cube x | cube y | count x | count y | count z |
 //! | --- | --- | --- | --- | --- | --- |
 //! | `senders` | channels_per_cube / vector_width | rows_per_cube | rows / rows_per_cube | 1 | what exceeds x |
-//! | `receivers` | as above | as above | as above | F / channels_per_cube | what exceeds x |
+//! | `edges` | channels_per_cube | tiles_per_cube | tiles / tiles_per_cube | 1 | what exceeds x |
+//! | `receivers` | as `senders` | as `senders` | as `senders` | F / channels_per_cube | what exceeds x |
 //! | `last_map` | as above | parts of a cube | parts | F / channels_per_cube | rows of the gradient |
 //! | `first_map` | as above | parts of a cube | parts | 1 | 1 |
 
@@ -19,7 +23,7 @@ use cubecl::prelude::*;
 use super::radial::Radial;
 use super::{
     CubeConfig, Inputs, Sums, Tile, basis_at, channel, clear, global_group, has_channel, hermite_weights, hidden_at,
-    load_edge, longest_row, slot, start_filter, store_row, tiles_of_cube, turns,
+    load_edge, longest_row, receiver_of, slot, start_filter, store_row, tiles_of_cube, turns,
 };
 use crate::cube::maths;
 
@@ -28,6 +32,8 @@ use crate::cube::maths;
 pub enum Kernel {
     /// [`senders`].
     Senders,
+    /// [`edges`].
+    Edges,
     /// [`receivers`].
     Receivers,
     /// [`last_map`].
@@ -47,10 +53,12 @@ pub struct BackwardConfig {
     pub parts: usize,
     /// Parameters of the cutoff function.
     pub cutoff_parameters: usize,
-    /// `senders` computes gradients in node features.
+    /// `senders` or `edges` computes gradients in node features.
     pub nodes: bool,
-    /// `senders` computes gradients in edge vectors: the tile holds slopes.
+    /// `senders` or `edges` computes gradients in edge vectors: the tile holds slopes.
     pub edges: bool,
+    /// There is no list by sender: receivers are searched in `row_ptr`.
+    pub searched: bool,
     /// The second backward: rates of what the first computes. The tile holds rates.
     pub rates: bool,
     /// The direction is in the weights too.
@@ -89,6 +97,11 @@ impl BackwardConfig {
     /// Floats of one derivative of a tile's values: of f_c, basis values or Hermite weights, and hidden layer.
     pub fn derivative(&self) -> usize {
         self.tile.floats() - self.before_derivatives()
+    }
+
+    /// Whether places in the list are edges, whose receivers the tile holds.
+    pub fn reads_receivers(&self) -> bool {
+        matches!(self.kernel, Kernel::LastMap | Kernel::FirstMap | Kernel::Edges)
     }
 
     /// Where rates begin, after slopes.
@@ -164,12 +177,15 @@ impl BackwardConfig {
         let shared = |count: usize| count.div_ceil(units);
         let blocks = features.div_ceil(units);
         let passes = edges_per_tile / unroll;
-        let fill = self.tile.turns_to_fill();
+        let search = if self.searched { turns(shared(edges_per_tile), turns(u32::BITS as usize, 0)) } else { 0 };
+        let fill = self.tile.turns_to_fill() + search;
+        let walk = || {
+            let sums = turns(shared(unroll * self.edge_sums()), turns(units / self.stride_of_sum(), 0));
+            turns(passes, turns(depth, 0) + sums) + turns(shared(edges_per_tile), 0)
+        };
         let of_tile = match self.kernel {
-            Kernel::Senders => {
-                let sums = turns(shared(unroll * self.edge_sums()), turns(units / self.stride_of_sum(), 0));
-                fill + turns(passes, turns(depth, 0) + sums) + turns(shared(edges_per_tile), 0)
-            }
+            Kernel::Senders => fill + walk(),
+            Kernel::Edges => fill + turns(blocks, walk()),
             Kernel::Receivers => fill + turns(passes, turns(depth, 0)),
             Kernel::LastMap => fill + turns(edges_per_tile, 0),
             Kernel::FirstMap => {
@@ -665,13 +681,7 @@ pub fn senders<F: Float, N: Size, R: Radial>(
                     }
                     if comptime!(config.edges) {
                         sum_channels::<F, N>(&edge, &filters, &mut by_edge, i, config);
-                        #[unroll]
-                        for q in 0..config.edge_sums() {
-                            let sum = sum_of_lanes::<F, N>(by_edge[q]);
-                            tile.unit_sums
-                                [unit_row(comptime!(i * config.edge_sums() + q), config) + UNIT_POS_X as usize] =
-                                select(has_own, sum, F::new(0.0));
-                        }
+                        store_sums_of_unit::<F, N>(&by_edge, &mut tile, has_own, i, config);
                     }
                 }
                 if comptime!(config.edges) {
@@ -688,6 +698,125 @@ pub fn senders<F: Float, N: Size, R: Radial>(
         }
         if owned && has_own {
             store_sender::<F, N>(&sums, out_nodes, out_vectors, row, c, features, config);
+        }
+    }
+}
+
+/// The first backward's gradients in what the senders send, added atomically, and in the edge vectors; one group of units per
+/// tile of edges.
+#[cube(launch_unchecked, explicit_define)]
+pub fn edges<F: Float, N: Size, R: Radial>(
+    inputs: &Inputs<F, N>,
+    grad: &Cotangents<F, N>,
+    direction: &Along<F, N>,
+    out_nodes: &mut Array<Atomic<Vector<F, N>>>,
+    out_vectors: &mut Array<Atomic<Vector<F, N>>>,
+    out_edges: &mut Array<F>,
+    #[comptime] config: BackwardConfig,
+    #[define(F)] _real: cubecl::ir::StorageType,
+    #[define(N)] _lanes: usize,
+) {
+    let layout = comptime!(config.tile);
+    let features = inputs.features as usize;
+    let n_edges = inputs.row_ptr[inputs.n_atoms as usize] as usize;
+    let group = global_group(layout);
+    let first = group * layout.edges_per_tile;
+    let mut tile = SlopeTile::<F>::new(config);
+    let mut edge = Edge::<F, N>::new(config);
+    let mut filters = Filters::<F, N>::new(config);
+    let mut by_edge = Array::<Vector<F, N>>::new(comptime!(config.edge_sums()));
+    fill_tile::<F, N, R>(inputs, direction, &inputs.sender, &mut tile, first, n_edges, config);
+    // Of the first group of the cube, which has the most: alike for all units, as they synchronise.
+    let first_of_cube = (group - UNIT_POS_Y as usize) * layout.edges_per_tile;
+    let left = min(max(n_edges, first_of_cube) - first_of_cube, layout.edges_per_tile);
+    let blocks = (features + comptime!(layout.units - 1)) / layout.units;
+    for block in 0..blocks {
+        let own = block * layout.units + UNIT_POS_X as usize;
+        let has_own = own < features;
+        // A unit without channels of its own computes another's and adds nothing.
+        let c = own % features;
+        for e in range_stepped(0usize, left, layout.unroll) {
+            filters.apply(inputs, direction, &tile, e, c, config);
+            #[unroll]
+            for i in 0..layout.unroll {
+                let at = slot(e + i, layout);
+                edge.load_sender(inputs, direction, tile.values.indices[at] as usize, c, config);
+                edge.load_receiver(grad, &tile, at, c, 1usize, config);
+                if comptime!(config.nodes) {
+                    add_to_atom::<F, N>(
+                        inputs,
+                        &edge,
+                        &filters,
+                        &tile,
+                        out_nodes,
+                        out_vectors,
+                        at,
+                        c,
+                        has_own,
+                        i,
+                        config,
+                    );
+                }
+                if comptime!(config.edges) {
+                    sum_channels::<F, N>(&edge, &filters, &mut by_edge, i, config);
+                    store_sums_of_unit::<F, N>(&by_edge, &mut tile, has_own, i, config);
+                }
+            }
+            if comptime!(config.edges) {
+                sync_cube();
+                sum_units::<F>(&mut tile, e, config);
+                sync_cube();
+            }
+        }
+        if comptime!(config.edges) {
+            store_edges::<F>(&tile, &inputs.sender, out_edges, first, n_edges, block, config);
+        }
+        // The next block overwrites what is being read here.
+        sync_cube();
+    }
+}
+
+/// Adds what the edge in slot `at` owes its sender for the vector of channels `c`, or zero for a unit without channels of its own.
+///
+/// A slot without an edge has f_c = 0 and adds nothing. Mesa's software Vulkan (22.3) loses the atomics of a whole cube one of
+/// whose planes is idle, so where groups share a cube such a slot adds zero instead, each group to another atom.
+#[cube]
+#[allow(clippy::too_many_arguments, reason = "what a unit holds")]
+fn add_to_atom<F: Float, N: Size>(
+    inputs: &Inputs<F, N>,
+    edge: &Edge<F, N>,
+    filters: &Filters<F, N>,
+    tile: &SlopeTile<F>,
+    out_nodes: &mut Array<Atomic<Vector<F, N>>>,
+    out_vectors: &mut Array<Atomic<Vector<F, N>>>,
+    at: usize,
+    c: usize,
+    has_own: bool,
+    #[comptime] i: usize,
+    #[comptime] config: BackwardConfig,
+) {
+    let layout = comptime!(config.tile);
+    let features = inputs.features as usize;
+    let zero = Vector::<F, N>::new(F::new(0.0));
+    let mut sender = tile.values.indices[at] as usize;
+    let mut adds = true;
+    if tile.values.floats[comptime!(layout.f_c()) + at] == F::new(0.0) {
+        sender = global_group(layout) % inputs.n_atoms as usize;
+        adds = comptime!(layout.groups > 1).runtime();
+    }
+    if adds {
+        let mut sums = Sums::<F, N> { value: Array::new(comptime!(config.sender_vectors())) };
+        clear::<F, N>(&mut sums, comptime!(config.sender_vectors()));
+        add_to_sender::<F, N>(edge, filters, &mut sums, i, config);
+        #[unroll]
+        for p in 0..config.parts {
+            let to = (sender * config.parts + p) * features + c;
+            out_nodes[to].fetch_add(select(has_own, sums.value[p], zero));
+        }
+        #[unroll]
+        for p in config.parts..config.sender_vectors() {
+            let to = (sender * 3 + comptime!(p - config.parts)) * features + c;
+            out_vectors[to].fetch_add(select(has_own, sums.value[p], zero));
         }
     }
 }
@@ -768,7 +897,7 @@ pub fn receivers<F: Float, N: Size, R: Radial>(
 /// linear map and what derivatives the kernel has; synchronises.
 ///
 /// What `list` names by place is the edge for `senders`; for the maps, whose places are edges, it is the receiver, which is
-/// loaded too.
+/// loaded too, and is searched where there is no such list.
 #[cube]
 fn fill_tile<F: Float, N: Size, R: Radial>(
     inputs: &Inputs<F, N>,
@@ -787,13 +916,18 @@ fn fill_tile<F: Float, N: Size, R: Radial>(
         let mut listed = 0u32;
         if exists {
             edge = first + e;
-            listed = list[edge];
+            if comptime!(!config.searched) {
+                listed = list[edge];
+            }
         }
         if comptime!(config.kernel == Kernel::Senders) {
             edge = listed as usize;
         }
         load_edge::<F, N>(inputs, &mut tile.values, at, edge, exists, layout);
-        if comptime!(config.kernel == Kernel::LastMap || config.kernel == Kernel::FirstMap) {
+        if comptime!(config.reads_receivers()) {
+            if comptime!(config.searched) {
+                listed = receiver_of(&inputs.row_ptr, inputs.n_atoms as usize, edge);
+            }
             tile.values.indices[comptime!(layout.plane()) + at] = listed;
         }
         if comptime!(config.rates) {
@@ -1078,6 +1212,23 @@ fn sum_channels<F: Float, N: Size>(
     }
 }
 
+/// Writes what this unit's channels add for edge `i` of `unroll`, nothing for a unit without channels of its own.
+#[cube]
+fn store_sums_of_unit<F: Float, N: Size>(
+    by_edge: &Array<Vector<F, N>>,
+    tile: &mut SlopeTile<F>,
+    has_own: bool,
+    #[comptime] i: usize,
+    #[comptime] config: BackwardConfig,
+) {
+    #[unroll]
+    for q in 0..config.edge_sums() {
+        let sum = sum_of_lanes::<F, N>(by_edge[q]);
+        tile.unit_sums[unit_row(comptime!(i * config.edge_sums() + q), config) + UNIT_POS_X as usize] =
+            select(has_own, sum, F::new(0.0));
+    }
+}
+
 /// The sum over the lanes of a vector.
 #[cube]
 fn sum_of_lanes<F: Float, N: Size>(vector: Vector<F, N>) -> F {
@@ -1117,11 +1268,11 @@ fn sum_units<F: Float>(tile: &mut SlopeTile<F>, e: usize, #[comptime] config: Ba
 }
 
 /// Gradients in edge vectors, or their rates, from what the channels of each edge have summed; every block but the first adds
-/// its own.
+/// its own. `list` names the edges for `senders`; for `edges` places are edges.
 #[cube]
 fn store_edges<F: Float>(
     tile: &SlopeTile<F>,
-    transpose: &Array<u32>,
+    list: &Array<u32>,
     out_edges: &mut Array<F>,
     first: usize,
     end: usize,
@@ -1135,7 +1286,10 @@ fn store_edges<F: Float>(
         if first + e < end {
             let at = slot(e, layout);
             let sums = at * comptime!(config.edge_sums());
-            let to = transpose[first + e] as usize * 3;
+            let mut to = (first + e) * 3;
+            if comptime!(config.kernel == Kernel::Senders) {
+                to = list[first + e] as usize * 3;
+            }
             let by_d = tile.edge_sums[sums];
             let mut along = F::new(0.0);
             let mut along_rate = F::new(0.0);
@@ -1482,12 +1636,31 @@ fn outer_at(
         * config.tile.units
 }
 
-/// Adds up `n_parts` parts of `len` elements in their order: the first `split` of them into `weights`, the rest into `bias`.
+/// Adds up `n_parts` parts of `len` elements in groups of `of_group`, each in its order; the sums go behind the parts.
+#[cube(launch_unchecked)]
+pub fn add_groups<F: Float>(partials: &mut Array<F>, n_parts: u32, of_group: u32, len: u32) {
+    let at = ABSOLUTE_POS;
+    let groups = (n_parts + of_group - 1) / of_group;
+    if at < (groups * len) as usize {
+        let i = at % len as usize;
+        let first = (at / len as usize) * of_group as usize;
+        let end = min(first + of_group as usize, n_parts as usize);
+        let mut sum = F::new(0.0);
+        for part in first..end {
+            sum += partials[part * len as usize + i];
+        }
+        partials[(n_parts * len) as usize + at] = sum;
+    }
+}
+
+/// Adds up `n_parts` parts of `len` elements from part `first_part` on in their order: the first `split` elements into
+/// `weights`, the rest into `bias`.
 #[cube(launch_unchecked)]
 pub fn add_parts<F: Float>(
     partials: &Array<F>,
     weights: &mut Array<F>,
     bias: &mut Array<F>,
+    first_part: u32,
     n_parts: u32,
     split: u32,
     len: u32,
@@ -1496,7 +1669,7 @@ pub fn add_parts<F: Float>(
     if i < len as usize {
         let mut sum = F::new(0.0);
         for part in 0..n_parts as usize {
-            sum += partials[part * len as usize + i];
+            sum += partials[(first_part as usize + part) * len as usize + i];
         }
         if i < split as usize {
             weights[i] = sum;

@@ -8,14 +8,14 @@ use ff_spec::fused_message::{Filter, Gradients, Wanted};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::gradient::{EDGE_SUMS, GradientStage, Pass};
+use super::gradient::{GradientStage, Pass};
 use super::outer::{Accumulator, Outer, WeightSums};
 use super::radial::Radial;
 use super::sweep::{Owned, Rows, Sweep, Task};
 use super::tile::Tile;
 use super::weights::{Layout, Weights};
 use super::{Call, HostConfig, ReceiverOrder};
-use crate::host::{Element, MAX_LANES};
+use crate::host::{Element, Lane, MAX_LANES};
 
 /// What the backward reads besides its call.
 #[derive(Clone, Copy)]
@@ -37,6 +37,8 @@ pub struct Backward<'a, T> {
 /// What a variant composes for its backward.
 pub struct BackwardStages<T: Element> {
     parts: usize,
+    /// What the channels of an edge sum.
+    edge_sums: usize,
     /// Radial functions with their slopes.
     radial: fn(&Call<T>, &mut Tile<T>),
     gradients: for<'a> fn(Pass<'a, T>),
@@ -45,7 +47,7 @@ pub struct BackwardStages<T: Element> {
 impl<T: Element> BackwardStages<T> {
     /// The stages of radial functions `R` and message `M`.
     pub fn new<R: Radial, M: GradientStage>() -> Self {
-        Self { parts: M::PARTS, radial: R::fill::<T, 1>, gradients: M::gradients_of_tile }
+        Self { parts: M::PARTS, edge_sums: M::EDGE_SUMS, radial: R::fill::<T, 1>, gradients: M::gradients_of_tile }
     }
 }
 
@@ -62,7 +64,7 @@ struct Prepared<'a, T: Element> {
 
 /// One task's memory.
 struct Scratch<T> {
-    /// [capacity, EDGE_SUMS, lanes].
+    /// [capacity, edge_sums, lanes].
     edge_sums: Vec<T>,
     /// Gradients in the last linear map's outputs, [capacity, channels of a pass].
     outer: Vec<T>,
@@ -88,7 +90,7 @@ pub fn backward<T: Element>(
         out.filter = out.filter.as_ref().map(|filter| filter.map(|_| T::default()));
         return;
     }
-    let layout = Layout::new::<T>(stages.parts, f, config, if stages.parts == 1 { 2 } else { 1 });
+    let layout = Layout::new::<T>(stages.parts, f, config, 2);
     let columns = match call.filter {
         Filter::Mlp { a2, .. } if wanted.filter => layout.columns(a2),
         _ => Vec::new(),
@@ -122,7 +124,7 @@ impl<T: Element> Prepared<'_, T> {
         let capacity = Tile::<T>::capacity(config);
         let zeros = |n: usize| vec![T::default(); n * capacity];
         Scratch {
-            edge_sums: zeros(EDGE_SUMS * MAX_LANES),
+            edge_sums: zeros(self.stages.edge_sums * MAX_LANES),
             outer: zeros(if wanted { parts * registers * MAX_LANES } else { 0 }),
             hidden: zeros(if wanted { self.call.hidden() } else { 0 }),
         }
@@ -157,7 +159,6 @@ impl<T: Element> Prepared<'_, T> {
     ) {
         let Self { call, backward, .. } = self;
         call.coefficients::<1>(self.stages.radial, None, tile);
-        scratch.edge_sums.fill(T::default());
         scratch.hidden.fill(T::default());
         (self.stages.gradients)(Pass {
             call,
@@ -173,7 +174,8 @@ impl<T: Element> Prepared<'_, T> {
             outputs,
         });
         if backward.wanted.edge_vec {
-            Arch::new().dispatch(EdgeVectors { tile, sums: &mut scratch.edge_sums, outputs });
+            let (sums, count) = (&scratch.edge_sums, self.stages.edge_sums);
+            Arch::new().dispatch(EdgeVectors { tile, sums, count, outputs });
         }
         if let (Some(sums), 1..) = (sums, call.hidden()) {
             self.first_layer(tile, &mut scratch.hidden, &mut sums.first);
@@ -200,10 +202,13 @@ impl<T: Element> Prepared<'_, T> {
     }
 }
 
-/// Gradients in edge vectors from what the channels of each edge have summed: of d and of the three axes of u.
+/// Gradients in edge vectors from what the channels of each edge have summed: of d and, where there are any, of the three axes
+/// of u.
 struct EdgeVectors<'a, 'b, T> {
     tile: &'a Tile<T>,
-    sums: &'a mut [T],
+    /// [edges, count, lanes].
+    sums: &'a [T],
+    count: usize,
     outputs: &'a mut Owned<'b, T>,
 }
 
@@ -211,29 +216,46 @@ impl<T: Element> WithSimd for EdgeVectors<'_, '_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
+        // Loops over arrays of constant length, which the compiler turns into registers of this SIMD level.
+        const N: usize = MAX_LANES;
+        let Self { tile, sums, count, outputs } = self;
         let lanes = T::lanes::<S>();
-        for (e, sums) in self.sums.chunks_exact_mut(EDGE_SUMS * lanes).take(self.tile.len).enumerate() {
-            let mut totals = [0.0; EDGE_SUMS];
-            for (total, sums) in totals.iter_mut().zip(sums.chunks_exact_mut(lanes)) {
-                let mut width = lanes / 2;
-                while width > 0 {
-                    for l in 0..width {
-                        let other = sums[l + width];
-                        sums[l] += other;
-                    }
-                    width /= 2;
+        let of_edge = count * lanes;
+        for (chunk, sums) in sums[..tile.len * of_edge].chunks(N * of_edge).enumerate() {
+            let mut totals = [[0.0; N]; 4];
+            for (e, sums) in sums.chunks_exact(of_edge).enumerate() {
+                for (totals, sums) in totals.iter_mut().zip(sums.chunks_exact(lanes)) {
+                    totals[e] = Lane::<S, T>::load_full(simd, sums).sum().to_f64();
                 }
-                *total = sums[0].to_f64();
             }
             let [by_d, by_u @ ..] = totals;
-            let d = self.tile.d[e].to_f64();
-            let u: [f64; 3] = std::array::from_fn(|axis| self.tile.u[axis][e].to_f64());
-            let along = u[0] * by_u[0] + u[1] * by_u[1] + u[2] * by_u[2];
-            let inverse = if d > 0.0 { 1.0 / d } else { 0.0 };
-            let Some(out) = self.outputs.edge(self.tile.edge[e]) else { return };
-            for axis in 0..3 {
-                out[axis] = T::from_f64(u[axis] * by_d + (by_u[axis] - u[axis] * along) * inverse);
+            let first = chunk * N;
+            let [mut along, mut inverse] = [[0.0; N]; 2];
+            let mut u = [[0.0; N]; 3];
+            for (axis, u) in u.iter_mut().enumerate() {
+                let from: &[T] = &tile.u[axis][first..first + N];
+                for e in 0..N {
+                    u[e] = from[e].to_f64();
+                    along[e] += u[e] * by_u[axis][e];
+                }
+            }
+            let d = &tile.d[first..first + N];
+            for e in 0..N {
+                let d = d[e].to_f64();
+                inverse[e] = if d > 0.0 { 1.0 / d } else { 0.0 };
+            }
+            let mut gradient = [[T::default(); N]; 3];
+            for (axis, gradient) in gradient.iter_mut().enumerate() {
+                for e in 0..N {
+                    let across = (by_u[axis][e] - u[axis][e] * along[e]) * inverse[e];
+                    gradient[e] = T::from_f64(u[axis][e] * by_d[e] + across);
+                }
+            }
+            let [x, y, z] = gradient;
+            for (e, edge) in tile.edge[first..tile.len.min(first + N)].iter().enumerate() {
+                let Some(out) = outputs.edge(*edge) else { return };
+                out.copy_from_slice(&[x[e], y[e], z[e]]);
             }
         }
     }

@@ -15,11 +15,11 @@ use super::tile::Tile;
 use super::weights::passes;
 use crate::host::{Element, Lane, unroll};
 
-/// What the channels of an edge sum: the gradients in d and in the three axes of u.
-pub(super) const EDGE_SUMS: usize = 4;
-
 /// How gradients in the outputs of a message become those in what it is made of.
 pub trait GradientStage: MessageStage {
+    /// What the channels of an edge sum: the gradient in d, and in the three axes of u where the message has u.
+    const EDGE_SUMS: usize;
+
     #[doc(hidden)]
     #[expect(private_interfaces, reason = "sealed: implemented by the messages of this module only")]
     fn channels<S: Simd, T: Element>(simd: S, pass: &mut Pass<T>, first: usize, registers: usize);
@@ -39,7 +39,7 @@ pub(super) struct Pass<'a, T: Element> {
     pub filter: Map<'a, T>,
     /// Registers of channels of one pass.
     pub registers: usize,
-    /// [capacity, EDGE_SUMS, lanes].
+    /// [capacity, EDGE_SUMS, lanes]; the first pass writes what it finds there.
     pub edge_sums: &'a mut [T],
     /// Gradients in the outputs of the filter's last map, [capacity, parts · channels of a pass]; only where weights' are wanted.
     pub outer: &'a mut [T],
@@ -70,21 +70,28 @@ impl<T: Element, M: GradientStage> WithSimd for Tagged<'_, T, M> {
 }
 
 impl GradientStage for Cfconv {
+    const EDGE_SUMS: usize = 1;
+
     #[expect(private_interfaces, reason = "as in the trait")]
     #[inline(always)]
     fn channels<S: Simd, T: Element>(simd: S, pass: &mut Pass<T>, first: usize, registers: usize) {
         match registers {
-            2 => pass.channels::<S, Self, 4, 1, 2>(simd, first),
-            _ => pass.channels::<S, Self, 4, 1, 1>(simd, first),
+            2 => pass.channels::<S, Self, 4, 1, 2, 1>(simd, first),
+            _ => pass.channels::<S, Self, 4, 1, 1, 1>(simd, first),
         }
     }
 }
 
 impl GradientStage for Painn {
+    const EDGE_SUMS: usize = 4;
+
     #[expect(private_interfaces, reason = "as in the trait")]
     #[inline(always)]
-    fn channels<S: Simd, T: Element>(simd: S, pass: &mut Pass<T>, first: usize, _: usize) {
-        pass.channels::<S, Self, 2, 3, 1>(simd, first);
+    fn channels<S: Simd, T: Element>(simd: S, pass: &mut Pass<T>, first: usize, registers: usize) {
+        match registers {
+            2 => pass.channels::<S, Self, 1, 3, 2, 4>(simd, first),
+            _ => pass.channels::<S, Self, 2, 3, 1, 4>(simd, first),
+        }
     }
 }
 
@@ -97,8 +104,8 @@ struct Filter<'a, S: Simd, T: Element, const P: usize, const V: usize> {
     slope: &'a [[Lane<S, T>; V]; P],
 }
 
-/// Gradients of one edge's message.
-trait AddGradients<const P: usize> {
+/// Gradients of one edge's message, of whose channels `Q` sums are taken.
+trait AddGradients<const P: usize, const Q: usize> {
     /// Sums that go to features, and to vectors.
     const SUMS: [usize; 2];
 
@@ -110,11 +117,11 @@ trait AddGradients<const P: usize> {
         channels: Channels,
         filter: Filter<S, T, P, V>,
         sums: &mut Sums<S, T, V>,
-        edge: &mut [Lane<S, T>; EDGE_SUMS],
+        edge: &mut [Lane<S, T>; Q],
     ) -> [[Lane<S, T>; V]; P];
 }
 
-impl AddGradients<1> for Cfconv {
+impl AddGradients<1, 1> for Cfconv {
     const SUMS: [usize; 2] = [1, 0];
 
     #[inline(always)]
@@ -125,7 +132,7 @@ impl AddGradients<1> for Cfconv {
         channels: Channels,
         Filter { value: [w], slope: [slope] }: Filter<S, T, 1, V>,
         [sum, ..]: &mut Sums<S, T, V>,
-        [by_d, ..]: &mut [Lane<S, T>; EDGE_SUMS],
+        [by_d]: &mut [Lane<S, T>; 1],
     ) -> [[Lane<S, T>; V]; 1] {
         let features = pass.call.features;
         let g = &pass.backward.nodes[pass.tile.sender[e] as usize * features..][..features];
@@ -141,7 +148,7 @@ impl AddGradients<1> for Cfconv {
     }
 }
 
-impl AddGradients<3> for Painn {
+impl AddGradients<3, 4> for Painn {
     const SUMS: [usize; 2] = [3, 3];
 
     #[inline(always)]
@@ -152,7 +159,7 @@ impl AddGradients<3> for Painn {
         channels: Channels,
         Filter { value: w, slope }: Filter<S, T, 3, V>,
         sums: &mut Sums<S, T, V>,
-        edge: &mut [Lane<S, T>; EDGE_SUMS],
+        edge: &mut [Lane<S, T>; 4],
     ) -> [[Lane<S, T>; V]; 3] {
         let features = pass.call.features;
         let (i, j) = (pass.tile.sender[e] as usize, pass.tile.receiver[e] as usize);
@@ -193,7 +200,7 @@ impl AddGradients<3> for Painn {
 impl<T: Element> Pass<'_, T> {
     /// One pass over the edges of the tile: `E` edges × `P` filters × `V` registers at a time.
     #[inline(always)]
-    fn channels<S: Simd, M: AddGradients<P>, const E: usize, const P: usize, const V: usize>(
+    fn channels<S: Simd, M: AddGradients<P, Q>, const E: usize, const P: usize, const V: usize, const Q: usize>(
         &mut self,
         simd: S,
         first: usize,
@@ -203,18 +210,26 @@ impl<T: Element> Pass<'_, T> {
         let full = Channels { first, width: V * lanes };
         let rest = Channels { first, width };
         match (self.filter.bias, self.filter.depth) {
-            (Some(_), _) if width == full.width => self.edges::<S, M, 0, E, P, V>(simd, full),
-            (Some(_), _) => self.edges::<S, M, 0, E, P, V>(simd, rest),
-            (None, 4) if width == full.width => self.edges::<S, M, 4, 1, P, V>(simd, full),
-            (None, 4) => self.edges::<S, M, 4, 1, P, V>(simd, rest),
-            (None, 6) if width == full.width => self.edges::<S, M, 6, 1, P, V>(simd, full),
-            (None, 6) => self.edges::<S, M, 6, 1, P, V>(simd, rest),
+            (Some(_), _) if width == full.width => self.edges::<S, M, 0, E, P, V, Q>(simd, full),
+            (Some(_), _) => self.edges::<S, M, 0, E, P, V, Q>(simd, rest),
+            (None, 4) if width == full.width => self.edges::<S, M, 4, 1, P, V, Q>(simd, full),
+            (None, 4) => self.edges::<S, M, 4, 1, P, V, Q>(simd, rest),
+            (None, 6) if width == full.width => self.edges::<S, M, 6, 1, P, V, Q>(simd, full),
+            (None, 6) => self.edges::<S, M, 6, 1, P, V, Q>(simd, rest),
             (None, depth) => unreachable!("a table of {depth} rows per segment passes no check of inputs"),
         }
     }
 
     #[inline(always)]
-    fn edges<S: Simd, M: AddGradients<P>, const D: usize, const E: usize, const P: usize, const V: usize>(
+    fn edges<
+        S: Simd,
+        M: AddGradients<P, Q>,
+        const D: usize,
+        const E: usize,
+        const P: usize,
+        const V: usize,
+        const Q: usize,
+    >(
         &mut self,
         simd: S,
         channels: Channels,
@@ -233,16 +248,18 @@ impl<T: Element> Pass<'_, T> {
             let own = &own[group..group + E];
             unroll!(i in 0..E => {
                 if own[i] != row {
-                    self.flush::<S, M, P, V>(row, channels, sums);
+                    self.flush::<S, M, P, V, Q>(row, channels, sums);
                     (sums, row) = (zero, own[i]);
                 }
                 let e = group + i;
-                let at = EDGE_SUMS * lanes * e;
-                let mut edge = [Lane::splat(simd, T::default()); EDGE_SUMS];
-                unroll!(q in 0..EDGE_SUMS => { edge[q] = Lane::load_full(simd, &self.edge_sums[at + q * lanes..]); });
+                let at = Q * lanes * e;
+                let mut edge = [Lane::splat(simd, T::default()); Q];
+                if channels.first > 0 {
+                    unroll!(q in 0..Q => { edge[q] = Lane::load_full(simd, &self.edge_sums[at + q * lanes..]); });
+                }
                 let filter = Filter { value: &values[i], slope: &slopes[i] };
                 let by_w = M::add(simd, self, e, channels, filter, &mut sums, &mut edge);
-                unroll!(q in 0..EDGE_SUMS => { edge[q].store_full(&mut self.edge_sums[at + q * lanes..]); });
+                unroll!(q in 0..Q => { edge[q].store_full(&mut self.edge_sums[at + q * lanes..]); });
                 if !self.outer.is_empty() {
                     // A table has no weights, and no f_c of its own.
                     let f_c = Lane::splat(simd, self.tile.f_c[e]);
@@ -253,7 +270,7 @@ impl<T: Element> Pass<'_, T> {
                 }
             });
         }
-        self.flush::<S, M, P, V>(row, channels, sums);
+        self.flush::<S, M, P, V, Q>(row, channels, sums);
     }
 
     /// Gradients in the weights and inputs of the filter's last map, from those in its outputs in one pass.
@@ -288,7 +305,7 @@ impl<T: Element> Pass<'_, T> {
 
     /// Adds the sums of a sender to the outputs.
     #[inline(always)]
-    fn flush<S: Simd, M: AddGradients<P>, const P: usize, const V: usize>(
+    fn flush<S: Simd, M: AddGradients<P, Q>, const P: usize, const V: usize, const Q: usize>(
         &mut self,
         row: u32,
         channels: Channels,

@@ -9,7 +9,7 @@ use ff_spec::{FusedMessageBackward, FusedMessageDoubleBackward, Prepare, Runtime
 use ff_testkit::gradients::{random_cotangents, random_tangent};
 use ff_testkit::tensors::ByTensors;
 
-use super::{Chosen, Row, check, checked_step, export, mask, peak_of, prepare, some_receivers, time};
+use super::{Chosen, Row, check, checked_step, choose, export, mask, peak_of, prepare, some_receivers, tables, time};
 use crate::failure::{Failure, Result};
 use crate::options::BenchArgs;
 use crate::screen::Screen;
@@ -51,30 +51,33 @@ pub fn suite() -> Vec<Case> {
 ///
 /// # Errors
 /// Gradients that are wrong, and whatever stops the runtime.
-pub fn measure(case: &Case, runtime: &(dyn Runtime + 'static), args: &BenchArgs, screen: &Screen) -> Result<Row> {
+pub(super) fn measure(
+    case: &Case,
+    runtime: &(dyn Runtime + 'static),
+    args: &BenchArgs,
+    screen: &Screen,
+) -> Result<Row> {
     let forward: &dyn Prepare = runtime;
     let chosen = prepare(&case.forward, forward, args, screen)?;
     let (inputs, dtype) = (&chosen.inputs, case.forward.dtype);
     let step = checked_step(inputs);
     let mut grad = random_cotangents(inputs, 0);
     mask(&mut grad, inputs.n_atoms, step);
-    let places = places(inputs, step);
     match case.kind {
         Kind::First(wanted) => {
             let all = BackwardInputs { inputs: inputs.clone(), grad, wanted };
             let all = FusedMessageBackward::rounded(&all, dtype);
-            let part = BackwardInputs { inputs: some_receivers(&all.inputs, step), ..all.clone() };
-            let mut oracle = backward(&chosen.variant, &part).map_err(Failure::fault)?;
-            spread(&mut oracle.outputs, &places, inputs);
-            spread(&mut oracle.magnitude, &places, inputs);
+            // The oracle passes over what has no cotangents.
+            let oracle = backward(&chosen.variant, &all).map_err(Failure::fault)?;
             let known = |_: &mut Gradients<f64>| ();
             let timed = Timed::<FusedMessageBackward, _> { inputs: &all, oracle, mask: known, read: &all.tensors() };
-            timed.measure(case, &chosen, runtime, args)
+            timed.measure(case, &chosen, runtime, args, screen)
         }
         Kind::Second => {
             let tangent = random_tangent(inputs, false, 0);
             let all = DoubleBackwardInputs { inputs: inputs.clone(), grad, tangent };
             let all = FusedMessageDoubleBackward::rounded(&all, dtype);
+            let places = places(inputs, step);
             let mut part = DoubleBackwardInputs { inputs: some_receivers(&all.inputs, step), ..all.clone() };
             part.tangent.edge_vec = places.iter().map(|at| all.tangent.edge_vec[*at]).collect();
             let mut oracle = double_backward(&chosen.variant, &part).map_err(Failure::fault)?;
@@ -84,13 +87,13 @@ pub fn measure(case: &Case, runtime: &(dyn Runtime + 'static), args: &BenchArgs,
             let known = |outputs: &mut DoubleGradients<f64>| mask(&mut outputs.grad, inputs.n_atoms, step);
             let read = &all.tensors();
             let timed = Timed::<FusedMessageDoubleBackward, _> { inputs: &all, oracle, mask: known, read };
-            timed.measure(case, &chosen, runtime, args)
+            timed.measure(case, &chosen, runtime, args, screen)
         }
     }
 }
 
 /// Where the elements of the edge vectors of [`some_receivers`] are among all.
-fn places(inputs: &Inputs<f64>, step: usize) -> Vec<usize> {
+pub(in crate::commands) fn places(inputs: &Inputs<f64>, step: usize) -> Vec<usize> {
     (0..inputs.n_atoms)
         .step_by(step)
         .flat_map(|row| 3 * inputs.row_ptr[row] as usize..3 * inputs.row_ptr[row + 1] as usize)
@@ -98,7 +101,7 @@ fn places(inputs: &Inputs<f64>, step: usize) -> Vec<usize> {
 }
 
 /// Puts gradients in the edge vectors of some receivers where they are among all; those of the others are zero.
-fn spread(part: &mut Gradients<f64>, places: &[usize], inputs: &Inputs<f64>) {
+pub(in crate::commands) fn spread(part: &mut Gradients<f64>, places: &[usize], inputs: &Inputs<f64>) {
     let mut edge_vec = vec![0.0; inputs.edge_vec.len()];
     for (at, value) in places.iter().zip(&part.edge_vec) {
         edge_vec[*at] = *value;
@@ -115,20 +118,19 @@ struct Timed<'a, O: ByTensors, M> {
     read: &'a [(String, Vec<usize>, &'a [f64])],
 }
 
-impl<O: ByTensors<Variant = Variant>, M: Fn(&mut O::Outputs)> Timed<'_, O, M>
-where
-    dyn Runtime: Prepare<O>,
-{
+impl<O: ByTensors<Variant = Variant>, M: Fn(&mut O::Outputs)> Timed<'_, O, M> {
     fn measure(
         &self,
         case: &Case,
         chosen: &Chosen,
-        runtime: &(dyn Runtime + 'static),
+        runtime: &dyn Prepare<O>,
         args: &BenchArgs,
+        screen: &Screen,
     ) -> Result<Row> {
-        let Chosen { exact, variant, problem, config, .. } = chosen;
+        let Chosen { exact, variant, problem, .. } = chosen;
         let dtype = case.forward.dtype;
-        let mut launch = Prepare::<O>::prepare(runtime, variant, dtype, self.inputs, config)?;
+        let (_, config) = choose(runtime, &tables(O::NAME, args, screen), variant, dtype, self.inputs, problem);
+        let mut launch = runtime.prepare(variant, dtype, self.inputs, &config)?;
         let before = check(launch.as_mut(), &self.oracle, dtype, &self.mask)?;
         if let Some(dir) = &args.export {
             let more = self.read.iter().filter(|(name, ..)| name.contains("grad.") || name.contains("tangent."));
@@ -151,7 +153,7 @@ where
             dtype,
             ns_per_edge: samples.timing.median_ns / problem.n_edges.max(1) as f64,
             problem: problem.clone(),
-            config: config.clone(),
+            config,
             samples,
             floor: None,
             floor_ns: None,

@@ -72,13 +72,17 @@ pub fn suite() -> Vec<Case> {
         liquid(30_000),
         liquid(100_000),
         liquid(1_000_000),
+        // What a list costs apart from fresh pages, by size.
+        Case { calls: Calls::Repeated, ..list("30000-atoms-repeated", 30_000) },
         Case { calls: Calls::Repeated, ..list("100000-atoms-repeated", 100_000) },
+        Case { calls: Calls::Repeated, ..list("1000000-atoms-repeated", 1_000_000) },
         Case { calls: Calls::Update, ..list("100000-atoms-update", 100_000) },
         Case { dtype: Dtype::F32, ..list("100000-atoms-f32", 100_000) },
         Case { variant: half, ..list("100000-atoms-half", 100_000) },
         list("64-atoms", 64),
         Case { variant: brute, ..list("64-atoms-brute", 64) },
         Case { n_systems: 512, ..list("512-systems-of-64", 64) },
+        Case { n_systems: 512, calls: Calls::Repeated, ..list("512-systems-of-64-repeated", 64) },
         Case { n_systems: 512, calls: Calls::OneByOne, ..list("512-systems-of-64-one-by-one", 64) },
     ]
 }

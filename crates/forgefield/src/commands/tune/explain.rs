@@ -1,4 +1,4 @@
-use ff_spec::{DeviceId, Dtype, Problem, SCHEMA_VERSION};
+use ff_spec::{DeviceId, Dtype, Problem, SCHEMA_VERSION, kernel_name};
 use ff_tune::{Explanation, SpaceError, Spaces, Target, Task, Tuned};
 use serde::Serialize;
 
@@ -32,13 +32,13 @@ struct Document<'a> {
 pub fn spaces<O: Tuned>(device: &DeviceId, spaces: &Spaces, tasks: &[Task<'_, O>]) -> Result<Vec<Explained>> {
     let explained = tasks.iter().map(|task| {
         let problem = O::sizes(&task.problem, &(task.inputs)());
-        let space = spaces.get(Target::of(device.runtime), O::part(&task.variant))?;
+        let space = spaces.get(Target::of(device.runtime), O::part(&task.variant), O::ORDER)?;
         let (points, explanation) = space.open(device, &problem, task.dtype)?;
         let alone = space.alone(device, &problem, task.dtype)?;
         let error = points.is_empty().then(|| space.empty(device, &problem, task.dtype)).transpose()?;
         let conflict =
             if let Some(SpaceError::Empty { conflict, .. }) = &error { conflict.clone() } else { Vec::new() };
-        let (variant, dtype) = (task.variant.to_string(), task.dtype);
+        let (variant, dtype) = (kernel_name(&task.variant.to_string(), O::ORDER), task.dtype);
         Ok(Explained { op: O::NAME, variant, dtype, problem, explanation, alone, conflict, error })
     });
     explained.collect::<std::result::Result<_, SpaceError>>().map_err(Failure::input)

@@ -1,8 +1,9 @@
-use ff_spec::{Dtype, Problem, SCHEMA_VERSION};
-use ff_tune::replay::{CostFn, Course, Quartiles, Replay, Replayed, replay, transferred};
+use ff_spec::{Dtype, LaunchConfig, Problem, SCHEMA_VERSION, fused_message, kernel_name};
+use ff_tune::replay::{CostFn, Course, Quartiles, Replay, Replayed, rank_correlation, replay, transferred};
 use ff_tune::{Recorded, records};
 use serde::Serialize;
 
+use crate::estimate::Estimator;
 use crate::failure::{Failure, Result};
 use crate::options::{BudgetArg, StrategyArg, TuneArgs};
 use crate::screen::{Paint, Screen, columns, nanoseconds};
@@ -23,8 +24,17 @@ struct Document {
     repeats: usize,
     seed: u64,
     batch: usize,
-    replays: Vec<Replayed>,
+    replays: Vec<Shown>,
     skipped: Vec<Skipped>,
+}
+
+/// A search with what its costs were estimated by.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    replayed: Replayed,
+    /// How the recorded times go with the counted costs, from -1 to 1; absent where costs cannot be counted.
+    counted_rank_correlation: Option<f64>,
 }
 
 /// Searches records again, without a device.
@@ -66,12 +76,15 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
     };
     let (mut replays, mut skipped) = (Vec::new(), Vec::new());
     for search in searches.iter().filter(asked) {
-        let cost = transferred(search, &searches);
-        let cost = cost.as_ref().map(|cost| cost as &CostFn<'_>);
+        let (near, counted) = (transferred(search, &searches), counted(search));
+        let cost = near.as_ref().map(|cost| cost as &CostFn<'_>).or(counted.as_ref().map(|cost| cost as &CostFn<'_>));
         match replay(search, &options, cost) {
-            Ok(replayed) => replays.push(replayed),
+            Ok(replayed) => {
+                let counted_rank_correlation = counted.as_ref().and_then(|cost| rank_correlation(search, cost));
+                replays.push(Shown { replayed, counted_rank_correlation });
+            }
             Err(reason) => skipped.push(Skipped {
-                variant: search.variant.clone(),
+                variant: search.kernel(),
                 dtype: search.dtype,
                 problem: search.problem.clone(),
                 device: search.device.slug.clone(),
@@ -94,13 +107,25 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
     if replays.is_empty() { Err(nothing()) } else { Ok(()) }
 }
 
+/// What a configuration of a search may cost by counting.
+fn counted(search: &Recorded) -> Option<impl Fn(&LaunchConfig) -> Option<f64>> {
+    let Recorded { op, variant, dtype, problem, device, .. } = search;
+    let variant = variant.parse().ok().filter(|_| op == fused_message::OP)?;
+    let estimator = Estimator::new(device);
+    estimator.message(&variant, *dtype, problem, &search.default)?;
+    Some(move |config: &LaunchConfig| estimator.message(&variant, *dtype, problem, config))
+}
+
 fn nothing() -> Failure {
     Failure::unmet("nothing was replayed: no search of these records has enough configurations")
 }
 
-fn show(replayed: &Replayed, repeats: usize, screen: &Screen) -> Result<()> {
-    let Replayed { variant, dtype, problem, device, configs, failed, coverage, best, best_ns, courses, .. } = replayed;
-    screen.line(screen.paint(Paint::Bold, format!("{variant} {dtype} on {} ({device})", problem.name)))?;
+fn show(shown: &Shown, repeats: usize, screen: &Screen) -> Result<()> {
+    let Shown { replayed, counted_rank_correlation } = shown;
+    let Replayed { variant, order, dtype, problem, device, configs, failed, coverage, best, best_ns, courses, .. } =
+        replayed;
+    let kernel = kernel_name(variant, *order);
+    screen.line(screen.paint(Paint::Bold, format!("{kernel} {dtype} on {} ({device})", problem.name)))?;
     let covered = match coverage {
         Some(c) if c.outside > 0 => format!(
             "{} of the {} configurations of the space are recorded, and {} that it does not have",
@@ -111,6 +136,9 @@ fn show(replayed: &Replayed, repeats: usize, screen: &Screen) -> Result<()> {
     };
     screen.line(format!("  {configs} configurations, {failed} failed; {covered}"))?;
     screen.line(format!("  best {}: {best}", nanoseconds(*best_ns)))?;
+    if let Some(correlation) = counted_rank_correlation {
+        screen.line(format!("  counted costs: rank correlation {correlation:.2} with the recorded times"))?;
+    }
     let evaluations = courses.iter().map(|c| c.best_so_far.len()).max().unwrap_or(0);
     let mut marks: Vec<usize> = (0..).map(|power| 1 << power).take_while(|mark| *mark < evaluations).collect();
     marks.push(evaluations);
