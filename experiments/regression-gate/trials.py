@@ -94,7 +94,7 @@ def main():
     parser.add_argument("--mode", choices=["paired", "stored"], default="paired")
     parser.add_argument("--trials", type=int, default=40, help="of each kind")
     parser.add_argument("--case", default="painn-linear-999-atoms")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--fail-over", default="5%")
     parser.add_argument("--every", type=int, default=10, help="trials of each kind to one stored baseline")
     args = parser.parse_args()

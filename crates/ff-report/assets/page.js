@@ -412,7 +412,7 @@
     byId("roof-note").textContent = "";
     if (found.length === 0) {
       return empty("roof-chart", data.points.length > 0 ? "No point is left by these filters."
-        : "No point: FLOPs and bytes are counted for fused_message, in records of hardware and in results of “forgefield bench --json”.");
+        : "No point: FLOPs and bytes are counted for fused_message, in records of hardware and in results of “forgefield bench --save”.");
     }
     const points = found.filter((point) => point.dtype === wanted);
     const devices = [...new Set(points.map((point) => point.device))];
@@ -465,7 +465,7 @@
     byId("roof-note").textContent = [
       "FLOPs and compulsory bytes (every input read once, every output written once) are counted from sizes. A point above the slope had data in its caches.",
       sources.length > 0 ? `Roofs: ${sources.join("; ")}.` : "",
-      roofless.length > 0 ? `No roof is known of ${roofless.join("; ")}: “forgefield bench --json bench.json” measures the host's, and --bench brings it here.` : "",
+      roofless.length > 0 ? `No roof is known of ${roofless.join("; ")}: “forgefield bench --save bench.json” measures the host's, and --bench brings it here.` : "",
     ].filter(Boolean).join(" ");
   };
 

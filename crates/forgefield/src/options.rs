@@ -844,7 +844,7 @@ pub struct ReportArgs {
     /// Where the page goes [default: report.html, and no page with --figure].
     #[arg(long, short, value_name = "OUT")]
     pub out: Option<PathBuf>,
-    /// Results of `bench --json`.
+    /// Results of `bench --save`.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub bench: Vec<PathBuf>,
     /// Results of `verify --json`.

@@ -20,6 +20,9 @@ const CHAPTERS: &[(&str, bool)] = &[
     ("add-a-variant", false),
     ("burn", true),
     ("gate", false),
+    ("notebook", false),
+    ("report", false),
+    ("sweep", false),
     ("tune-a-gpu", false),
 ];
 
@@ -214,6 +217,9 @@ chapters! {
     add_a_variant add_a_variant_slow "add-a-variant";
     burn burn_slow "burn";
     gate gate_slow "gate";
+    notebook notebook_slow "notebook";
+    report report_slow "report";
+    sweep sweep_slow "sweep";
     tune_a_gpu tune_a_gpu_slow "tune-a-gpu";
 }
 

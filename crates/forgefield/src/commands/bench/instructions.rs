@@ -321,7 +321,7 @@ fn count(jobs: &[Job], screen: &Screen) -> Result<(String, BTreeMap<String, u64>
         // Calls are dumped as they end, numbered from 1.
         let path = folder.path().join(format!("counts.{}", counts.len() + 1));
         let dump =
-            fs::read_to_string(&path).map_err(|e| Failure::fault(format!("callgrind left no count of {line}: {e}")))?;
+            fs::read_to_string(&path).map_err(|e| Failure::fault(format!("callgrind left no count of {line} ({e}); it finds kernels by name, which a stripped binary does not have")))?;
         let count = dump.lines().find_map(|line| line.strip_prefix("summary: ")?.trim().parse::<u64>().ok());
         let count = count.filter(|count| *count > 0);
         counts
