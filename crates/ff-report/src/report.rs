@@ -169,8 +169,8 @@ impl Report {
         let searches: Vec<Search> = recorded
             .iter()
             .map(|search| {
-                let subject =
-                    subject(&search.op, &search.variant, &search.problem, search.dtype, known.place(&search.device));
+                let (kernel, device) = ((search.variant.as_str(), search.order), known.place(&search.device));
+                let subject = subject(&search.op, kernel, &search.problem, search.dtype, device);
                 Search::new(subject, search, &records)
             })
             .collect();
