@@ -137,9 +137,11 @@ pub struct Outcome {
 impl Outcome {
     /// Adds what came of another op.
     pub fn extend(&mut self, other: Outcome) {
+        let known = self.tables.clone();
         self.problems.extend(other.problems);
         self.stopped |= other.stopped;
-        self.tables.extend(other.tables);
+        // The orders of an op share a table.
+        self.tables.extend(other.tables.into_iter().filter(|table| !known.contains(table)).collect::<Vec<_>>());
         self.times += other.times;
     }
 }

@@ -1,6 +1,8 @@
 //! What the first and the second backward of `fused_message` are judged by: the forward's cases with random cotangents,
 //! comparison of every gradient, faults on purpose.
 
+use std::collections::BTreeSet;
+
 use ff_reference::Oracle;
 use ff_reference::fused_message::{ReferenceError, backward, double_backward};
 use ff_spec::fused_message::{
@@ -53,14 +55,17 @@ pub fn random_cotangents(inputs: &Inputs<f64>, seed: u64) -> Outputs<f64> {
     inputs.poisoned_outputs().map(|_| next())
 }
 
-/// As [`random_cotangents`], but zero for all but about `receivers` of the atoms, spread over all: of so few the oracle knows
-/// every gradient of a problem of any size, as gradients depend on the edges of these alone.
+/// As [`random_cotangents`], but zero for all but about `receivers` of the atoms that receive anything, spread over all: of so
+/// few the oracle knows every gradient of a problem of any size, as gradients depend on the edges of these alone.
 pub fn sparse_cotangents(inputs: &Inputs<f64>, seed: u64, receivers: usize) -> Outputs<f64> {
     let mut grad = random_cotangents(inputs, seed);
-    let step = inputs.n_atoms.div_ceil(receivers.max(1)).max(1);
+    // Cotangents of rows without edges would make every gradient zero, and a kernel that does nothing right.
+    let owned = |row: &usize| inputs.row_ptr[*row] < inputs.row_ptr[row + 1];
+    let rows: Vec<usize> = (0..inputs.n_atoms).filter(owned).collect();
+    let kept: BTreeSet<usize> = rows.iter().copied().step_by(rows.len().div_ceil(receivers.max(1)).max(1)).collect();
     for values in [&mut grad.nodes, &mut grad.vectors] {
         let width = (values.len() / inputs.n_atoms.max(1)).max(1);
-        let rows = values.chunks_exact_mut(width).enumerate().filter(|(row, _)| row % step != 0);
+        let rows = values.chunks_exact_mut(width).enumerate().filter(|(row, _)| !kept.contains(row));
         rows.for_each(|(_, values)| values.fill(0.0));
     }
     grad
