@@ -367,9 +367,9 @@ fn differences(then: &BTreeMap<String, u64>, now: &BTreeMap<String, u64>) -> Vec
     let keys: BTreeSet<&String> = then.keys().chain(now.keys()).collect();
     let difference = |key: &String| match (then.get(key), now.get(key)) {
         (Some(then), Some(now)) => {
-            let (change, before) = (*now as f64 - *then as f64, (*then).max(1) as f64);
-            (change.abs() > MOST_CHANGE * before)
-                .then(|| format!("{key}: {then} → {now} instructions, {:+.1} %", 100.0 * change / before))
+            let change = 100.0 * (*now as f64 / (*then).max(1) as f64 - 1.0);
+            let differs = now.abs_diff(*then) as f64 > MOST_CHANGE * *then as f64;
+            differs.then(|| format!("{key}: {then} → {now} instructions, {change:+.1} %"))
         }
         (None, Some(now)) => Some(format!("{key}: not in the table, {now} instructions")),
         (Some(then), None) => Some(format!("{key}: {then} instructions, and there is no such kernel any more")),
