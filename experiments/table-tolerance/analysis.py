@@ -14,11 +14,11 @@ rows = pd.concat([lines.drop(columns=["row", "metrics"]), words, pd.json_normali
 rows["runtime"] = [device["runtime"] for device in rows["device"]]
 # The time of a software adapter says nothing about speed.
 rows = rows[[not device["software"] for device in rows["device"]]]
-rows = rows.drop_duplicates(["variant", "order", "table_tolerance", "table_order", "repeat", "runtime"], keep="last")
+rows = rows.drop_duplicates(["variant", "table_tolerance", "table_order", "repeat", "runtime"], keep="last")
 rows["median_ms"] = [pd.Series(samples, dtype=float).median() / 1e6 for samples in rows["samples_ns"]]
-exact = rows[rows["table_tolerance"].isna()].set_index(["runtime", "order"])["median_ms"]
+exact = rows[rows["table_tolerance"].isna()].set_index("runtime")["median_ms"]
 tables = rows[rows["table_tolerance"].notna()].copy()
-tables["speed_up"] = [exact[runtime, order] / ms for runtime, order, ms in tables[["runtime", "order", "median_ms"]].itertuples(index=False)]
+tables["speed_up"] = [exact[runtime] / ms for runtime, ms in tables[["runtime", "median_ms"]].itertuples(index=False)]
 tables["segments"] = tables["table_order"].map({2: "cubic", 3: "quintic"})
 
 # %% [markdown]
@@ -28,14 +28,13 @@ tables["segments"] = tables["table_order"].map({2: "cubic", 3: "quintic"})
 # %% figure="tolerance"
 figure, (errors, times) = plt.subplots(1, 2, figsize=(9.6, 3.9), layout="constrained")
 for (segments, colour) in [("cubic", "C0"), ("quintic", "C1")]:
-    part = tables[(tables["segments"] == segments) & (tables["order"] == 0)].sort_values("table_tolerance")
-    part = part.drop_duplicates("table_tolerance")
+    part = tables[tables["segments"] == segments].sort_values("table_tolerance").drop_duplicates("table_tolerance")
     errors.plot(part["table_tolerance"], part["force_rel_error"], color=colour, marker="o", ms=4, label=f"forces, {segments}")
     errors.plot(part["table_tolerance"], part["energy_rel_error"], color=colour, marker="s", ms=4, ls="--", label=f"energies, {segments}")
-    for (order, runtime), part in tables[tables["segments"] == segments].groupby(["order", "runtime"]):
+    for runtime, part in tables[tables["segments"] == segments].groupby("runtime"):
         part = part.sort_values("table_tolerance")
-        label = f"{'forward' if order == 0 else 'backward'}, {segments}" + ("" if runtime == "host" else f" ({runtime})")
-        times.plot(part["table_bytes"] / 1024, part["speed_up"], color=colour, marker="os"[order], ms=4, ls=["-", "--"][order], label=label)
+        label = segments if runtime == "host" else f"{segments} ({runtime})"
+        times.plot(part["table_bytes"] / 1024, part["speed_up"], color=colour, marker={"host": "o", "cuda": "s"}.get(runtime, "^"), ms=4, label=label)
 bound = sorted(tables["table_tolerance"].unique())
 errors.plot(bound, bound, color="grey", lw=0.8, label="the tolerance itself")
 errors.set(xscale="log", yscale="log", xlabel="tolerance of the filter", ylabel="relative error, ‖Δ‖/‖reference‖")
@@ -47,21 +46,19 @@ for axes in (errors, times):
     axes.legend(fontsize=8)
 
 # %% table="tolerances"
-forward = tables[tables["order"] == 0].sort_values(["runtime", "segments", "table_tolerance"], ascending=[True, True, False])
-backward = tables[tables["order"] == 1].set_index(["runtime", "segments", "table_tolerance"])["speed_up"]
+shown = tables.sort_values(["runtime", "segments", "table_tolerance"], ascending=[True, True, False])
 number = lambda x: f"{x:.0e}"
 table = pd.DataFrame(
     {
-        "runtime": forward["runtime"],
-        "segments": forward["segments"],
-        "tolerance": forward["table_tolerance"].map(number),
-        "nodes": forward["table_nodes"].astype(int),
-        "KiB": (forward["table_bytes"] / 1024).map(lambda x: f"{x:.0f}"),
-        "energy error": forward["energy_rel_error"].map(number),
-        "force error": forward["force_rel_error"].map(number),
-        "forward ms": forward["median_ms"].map(lambda x: f"{x:.2f}"),
-        "× exact": forward["speed_up"].map(lambda x: f"{x:.1f}"),
-        "backward × exact": [f"{backward[key]:.1f}" for key in forward[["runtime", "segments", "table_tolerance"]].itertuples(index=False, name=None)],
+        "runtime": shown["runtime"],
+        "segments": shown["segments"],
+        "tolerance": shown["table_tolerance"].map(number),
+        "nodes": shown["table_nodes"].astype(int),
+        "KiB": (shown["table_bytes"] / 1024).map(lambda x: f"{x:.0f}"),
+        "energy error": shown["energy_rel_error"].map(number),
+        "force error": shown["force_rel_error"].map(number),
+        "ms": shown["median_ms"].map(lambda x: f"{x:.2f}"),
+        "× exact": shown["speed_up"].map(lambda x: f"{x:.1f}"),
     }
 ).set_index("runtime")
 table
