@@ -602,6 +602,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float, I: CubeBackwardInputs<T>>
                     CubeDim::new_1d(UNITS as u32),
                     array(&buffers.partials[map], 1),
                     n_parts as u32,
+                    groups as u32,
                     ADDED_AT_ONCE as u32,
                     (split + rest) as u32,
                 );

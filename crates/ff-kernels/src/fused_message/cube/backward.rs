@@ -1636,11 +1636,10 @@ fn outer_at(
         * config.tile.units
 }
 
-/// Adds up `n_parts` parts of `len` elements in groups of `of_group`, each in its order; the sums go behind the parts.
+/// Adds up `n_parts` parts of `len` elements in `groups` groups of `of_group`, each in its order; the sums go behind the parts.
 #[cube(launch_unchecked)]
-pub fn add_groups<F: Float>(partials: &mut Array<F>, n_parts: u32, of_group: u32, len: u32) {
+pub fn add_groups<F: Float>(partials: &mut Array<F>, n_parts: u32, groups: u32, of_group: u32, len: u32) {
     let at = ABSOLUTE_POS;
-    let groups = (n_parts + of_group - 1) / of_group;
     if at < (groups * len) as usize {
         let i = at % len as usize;
         let first = (at / len as usize) * of_group as usize;
