@@ -60,9 +60,11 @@ def check_kernel_tuner(cache, results):
             continue
         assert len(found) == len(results), f"{len(found)} of {len(results)} configurations"
         best = util.get_best_config(found, "time")
-        ours = min((r for r in results.values() if timed(r)), key=milliseconds)
-        assert {name: best[name] for name in names} == ours["config"], f"{best} is not {ours['config']}"
-        assert abs(best["time"] - milliseconds(ours)) < 1e-9
+        least = min(milliseconds(r) for r in results.values() if timed(r))
+        # On calls of microseconds several may share the least median, and each of them is the best.
+        ours = [r["config"] for r in results.values() if timed(r) and milliseconds(r) == least]
+        assert {name: best[name] for name in names} in ours, f"{best} is none of {ours}"
+        assert abs(best["time"] - least) < 1e-9
         failed = sum("__error__" in r for r in found)
         assert failed == sum(not timed(r) for r in results.values())
 
