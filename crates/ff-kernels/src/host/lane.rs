@@ -13,6 +13,12 @@ pub struct Lane<S: Simd, T: Element> {
     pub v: T::V<S>,
 }
 
+/// Whether a SIMD level has 32 registers, as AVX-512 and NEON do, and not 16.
+#[inline(always)]
+pub fn has_many_registers<S: Simd>() -> bool {
+    S::REGISTER_COUNT >= 32
+}
+
 /// The widest vector in elements, for padding: AVX-512 in f32.
 pub const MAX_LANES: usize = 16;
 

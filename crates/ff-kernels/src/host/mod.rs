@@ -8,5 +8,5 @@ mod runtime;
 
 pub use aligned::Aligned;
 pub(crate) use lane::unroll;
-pub use lane::{Element, Lane, MAX_LANES, Terms};
+pub use lane::{Element, Lane, MAX_LANES, Terms, has_many_registers};
 pub use runtime::HostRuntime;

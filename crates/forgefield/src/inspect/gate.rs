@@ -5,8 +5,9 @@
 //! parameter at its least and at its greatest value with the others at their defaults, and all at their least and at their
 //! greatest, where the constraints admit it.
 //!
-//! The backwards of `fused_message` are generic over radial functions and large: of these each basis and each cutoff is compiled
-//! once. The second is compiled for `receiver` alone, whose vectors are the wider ones and fill more registers.
+//! The kernels of `fused_message` are generic over radial functions, and many: their corners are compiled in f32 with each
+//! basis and each cutoff once, and so are their large backwards, in both dtypes. The second backward is compiled for
+//! `receiver` alone, whose vectors are the wider ones and fill more registers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -17,7 +18,7 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use ff_kernels::cube::recorder::{Kernel, Recorder, Target};
-use ff_spec::fused_message::{FilterKind, Reduction};
+use ff_spec::fused_message::{FilterKind, Reduction, Variant};
 use ff_spec::{Dtype, LaunchConfig, LaunchError, Problem, SCHEMA_VERSION};
 use ff_tune::Space;
 use serde::{Deserialize, Serialize};
@@ -119,7 +120,7 @@ pub fn run(op: &str, path: &Path, update: bool, json: bool, screen: &Screen) -> 
     let firsts = first_jobs(&jobs);
     let mut report = Report { kernels: jobs.len(), sources: firsts.len(), ..Report::default() };
     screen.headline(format!(
-        "{} kernels of {variants} variants emitted as CUDA C++ in {:.1} s: in all orders, at their defaults and at the \
+        "{} kernels of {variants} variants emitted as CUDA C++ in {:.1} s: in all orders, at their defaults and at \
          corners of their tuning spaces, in {} for {}",
         jobs.len(),
         begin.elapsed().as_secs_f64(),
@@ -153,14 +154,23 @@ pub fn run(op: &str, path: &Path, update: bool, json: bool, screen: &Screen) -> 
     end(&report, json, screen)
 }
 
-/// Radial functions that the backwards are compiled with.
+/// Radial functions that the backwards and the corners are compiled with.
 const PAIRS: [[&str; 2]; 3] = [["gaussian", "cosine"], ["bessel", "polynomial"], ["expnorm", "cosine"]];
 
 /// Whether a subject's kernels are compiled.
 fn is_gated(subject: &Subject) -> bool {
     let Subject::Message(variant, order) = subject else { return true };
-    let radial = variant.radial.as_ref().is_none_or(|(basis, cutoff)| PAIRS.contains(&[basis, cutoff]));
-    *order == 0 || (radial && (*order == 1 || variant.reduction == Reduction::Receiver))
+    *order == 0 || (is_paired(variant) && (*order == 1 || variant.reduction == Reduction::Receiver))
+}
+
+/// Whether they are compiled at the corners of its space too.
+fn has_corners(subject: &Subject, dtype: Dtype) -> bool {
+    let Subject::Message(variant, _) = subject else { return true };
+    dtype == Dtype::F32 && is_paired(variant)
+}
+
+fn is_paired(variant: &Variant) -> bool {
+    variant.radial.as_ref().is_none_or(|(basis, cutoff)| PAIRS.contains(&[basis, cutoff]))
 }
 
 /// Every kernel of these subjects, emitted.
@@ -173,7 +183,7 @@ fn jobs(subjects: &[Subject]) -> Result<Vec<Job>> {
         for dtype in Dtype::ALL {
             for (version, recorder) in &recorders {
                 let default = subject.default_config(recorder.device(), dtype, &problem);
-                let corners = space.map(|space| {
+                let corners = space.filter(|_| has_corners(subject, dtype)).map(|space| {
                     let admitted = |c: &LaunchConfig| space.refuses(c, recorder.device(), &problem, dtype).is_none();
                     corners(space, &default).into_iter().filter(admitted).collect::<Vec<_>>()
                 });
@@ -566,6 +576,20 @@ mod tests {
         for order in 1..=2 {
             assert_eq!(names(&|s| s.order() == order && is_gated(s)), names(&|s| s.order() == order), "order {order}");
         }
+    }
+
+    #[test]
+    fn every_radial_function_is_compiled_at_corners() {
+        let of = |dtype| -> BTreeSet<String> {
+            let subjects = Subject::all("fused_message").into_iter().filter(|subject| has_corners(subject, dtype));
+            let radial = subjects.filter_map(|subject| match subject {
+                Subject::Message(variant, _) => variant.radial,
+                Subject::List(_) | Subject::Scatter(..) => None,
+            });
+            radial.flat_map(|(basis, cutoff)| [basis, cutoff]).collect()
+        };
+        let all = ["bessel", "cosine", "expnorm", "gaussian", "polynomial"].map(str::to_owned);
+        assert_eq!((of(Dtype::F32), of(Dtype::F64)), (BTreeSet::from(all), BTreeSet::new()));
     }
 
     #[test]

@@ -231,7 +231,12 @@ fn files_and_arguments_that_cannot_be_used() {
     eval(dir.path(), id, Dtype::F32).expect(0, &[]);
     let words = format!("eval fused_message --variant {id} --inputs in.safetensors --outputs o --runtime host");
     run(dir.path(), &format!("{words} --grad g.safetensors")).expect(2, &["cannot read g.safetensors"]);
-    let bad = [("z", f32s(&[1], &[1.0]), "unknown tensor `z`"), ("y", f32s(&[2], &[1.0, 2.0]), "`y` has shape [2]")];
+    let shape = [inputs.n_atoms, inputs.features];
+    let bad = [
+        ("z", f32s(&[1], &[1.0]), "unknown tensor `z`"),
+        ("y", f32s(&[2], &[1.0, 2.0]), "`y` has shape [2]"),
+        ("y", f64s(&shape, &vec![1.0; shape[0] * shape[1]]), "`y` has dtype f64, expected f32"),
+    ];
     for (name, tensor, reason) in bad {
         save(dir.path().join("g.safetensors"), &HashMap::from([(name.to_owned(), tensor)]), &[]);
         run(dir.path(), &format!("{words} --grad g.safetensors")).expect(2, &["g.safetensors: ", reason]);

@@ -13,7 +13,7 @@ use super::outer::{Accumulator, Inputs, Outer};
 use super::sweep::Sink;
 use super::tile::Tile;
 use super::weights::passes;
-use crate::host::{Element, Lane, unroll};
+use crate::host::{Element, Lane, has_many_registers, unroll};
 
 /// How gradients in the outputs of a message become those in what it is made of.
 pub trait GradientStage: MessageStage {
@@ -76,7 +76,8 @@ impl GradientStage for Cfconv {
     #[inline(always)]
     fn channels<S: Simd, T: Element>(simd: S, pass: &mut Pass<T>, first: usize, registers: usize) {
         match registers {
-            2 => pass.channels::<S, Self, 4, 1, 2, 1>(simd, first),
+            2 if has_many_registers::<S>() => pass.channels::<S, Self, 4, 1, 2, 1>(simd, first),
+            2 => pass.channels::<S, Self, 2, 1, 2, 1>(simd, first),
             _ => pass.channels::<S, Self, 4, 1, 1, 1>(simd, first),
         }
     }

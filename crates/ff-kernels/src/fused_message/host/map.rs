@@ -5,7 +5,7 @@ use pulp::{Simd, WithSimd};
 
 use super::tile::Tile;
 use super::weights::Packed;
-use crate::host::{Element, Lane, maths, unroll};
+use crate::host::{Element, Lane, has_many_registers, maths, unroll};
 
 /// The filter's last linear map, from the coefficients of a tile to channels.
 pub(super) struct Map<'a, T> {
@@ -61,12 +61,17 @@ impl<T: Element> Piece<'_, T> {
         simd: S,
         group: usize,
     ) -> Values<S, T, E, P, V> {
-        let row = P * V * T::lanes::<S>();
+        let (lanes, row) = (T::lanes::<S>(), P * V * T::lanes::<S>());
         let mut values = [load::<S, T, P, V>(simd, self.bias); E];
         for (weights, coefficients) in self.weights.chunks_exact(row).zip(self.coefficients.chunks_exact(self.stride)) {
-            let weights = load::<S, T, P, V>(simd, weights);
-            let coefficients = &coefficients[group..group + E];
-            unroll!(e in 0..E => { add_scaled(&mut values[e], Lane::splat(simd, coefficients[e]), &weights); });
+            let coefficients = splats::<S, T, E>(simd, &coefficients[group..]);
+            // One register of weights at a time: beside all values, those of a row would fill more than 16.
+            unroll!(p in 0..P => {
+                unroll!(v in 0..V => {
+                    let weight = Lane::load_full(simd, &weights[(p * V + v) * lanes..]);
+                    unroll!(e in 0..E => { values[e][p][v] = coefficients[e].mul_add(weight, values[e][p][v]); });
+                });
+            });
         }
         let scale = &self.tile.f_c[group..group + E];
         unroll!(e in 0..E => {
@@ -83,16 +88,21 @@ impl<T: Element> Piece<'_, T> {
         simd: S,
         group: usize,
     ) -> [Values<S, T, E, P, V>; 2] {
-        let row = P * V * T::lanes::<S>();
+        let (lanes, row) = (T::lanes::<S>(), P * V * T::lanes::<S>());
         let mut values = [load::<S, T, P, V>(simd, self.bias); E];
         let mut slopes = [[[Lane::splat(simd, T::default()); V]; P]; E];
         let columns = self.coefficients.chunks_exact(self.stride).zip(self.slopes.chunks_exact(self.stride));
         for (weights, (coefficients, derivatives)) in self.weights.chunks_exact(row).zip(columns) {
-            let weights = load::<S, T, P, V>(simd, weights);
-            let (coefficients, derivatives) = (&coefficients[group..group + E], &derivatives[group..group + E]);
-            unroll!(e in 0..E => {
-                add_scaled(&mut values[e], Lane::splat(simd, coefficients[e]), &weights);
-                add_scaled(&mut slopes[e], Lane::splat(simd, derivatives[e]), &weights);
+            let coefficients = splats::<S, T, E>(simd, &coefficients[group..]);
+            let derivatives = splats::<S, T, E>(simd, &derivatives[group..]);
+            unroll!(p in 0..P => {
+                unroll!(v in 0..V => {
+                    let weight = Lane::load_full(simd, &weights[(p * V + v) * lanes..]);
+                    unroll!(e in 0..E => {
+                        values[e][p][v] = coefficients[e].mul_add(weight, values[e][p][v]);
+                        slopes[e][p][v] = derivatives[e].mul_add(weight, slopes[e][p][v]);
+                    });
+                });
             });
         }
         let (scale, slope) = (&self.tile.f_c[group..group + E], &self.tile.f_c_slope[group..group + E]);
@@ -248,6 +258,15 @@ fn add_scaled<S: Simd, T: Element, const P: usize, const V: usize>(
     });
 }
 
+/// The coefficients of `E` edges.
+#[inline(always)]
+fn splats<S: Simd, T: Element, const E: usize>(simd: S, coefficients: &[T]) -> [Lane<S, T>; E] {
+    let coefficients = &coefficients[..E];
+    let mut splats = [Lane::splat(simd, T::default()); E];
+    unroll!(e in 0..E => { splats[e] = Lane::splat(simd, coefficients[e]); });
+    splats
+}
+
 /// One row [P, V registers] of a piece.
 #[inline(always)]
 fn load<S: Simd, T: Element, const P: usize, const V: usize>(simd: S, row: &[T]) -> [[Lane<S, T>; V]; P] {
@@ -275,11 +294,12 @@ impl<T: Element, const ORDER: u8> WithSimd for HiddenLayer<'_, T, ORDER> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        // Two registers of edges hide the latency of the activation of each other.
+        // Two registers of edges hide the latency of the activation of each other, where they and their slopes stay in registers.
         let (lanes, padded) = (T::lanes::<S>(), self.tile.padded());
+        let two = ORDER == 0 || has_many_registers::<S>();
         let mut e = 0;
         while e < padded {
-            if e + 2 * lanes <= padded {
+            if two && e + 2 * lanes <= padded {
                 self.edges::<S, 2>(simd, e);
                 e += 2 * lanes;
             } else {

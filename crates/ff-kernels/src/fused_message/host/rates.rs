@@ -14,7 +14,7 @@ use super::outer::{Accumulator, Inputs, Outer};
 use super::sweep::Sink;
 use super::tile::Tile;
 use super::weights::passes;
-use crate::host::{Element, Lane, unroll};
+use crate::host::{Element, Lane, has_many_registers, unroll};
 
 /// What the channels of an edge sum: the gradients in d and in the three axes of u, then the rates of the four.
 pub(super) const EDGE_SUMS: usize = 8;
@@ -87,7 +87,11 @@ impl RateStage for Cfconv {
     #[expect(private_interfaces, reason = "as in the trait")]
     #[inline(always)]
     fn channels<S: Simd, T: Element>(simd: S, pass: &mut Pass<T>, first: usize) {
-        pass.channels::<S, Self, 4, 1>(simd, first);
+        if has_many_registers::<S>() {
+            pass.channels::<S, Self, 4, 1>(simd, first);
+        } else {
+            pass.channels::<S, Self, 2, 1>(simd, first);
+        }
     }
 }
 
@@ -95,7 +99,11 @@ impl RateStage for Painn {
     #[expect(private_interfaces, reason = "as in the trait")]
     #[inline(always)]
     fn channels<S: Simd, T: Element>(simd: S, pass: &mut Pass<T>, first: usize) {
-        pass.channels::<S, Self, 2, 3>(simd, first);
+        if has_many_registers::<S>() {
+            pass.channels::<S, Self, 2, 3>(simd, first);
+        } else {
+            pass.channels::<S, Self, 1, 3>(simd, first);
+        }
     }
 }
 
