@@ -22,6 +22,8 @@ pub struct SkinList<T> {
     inputs: Inputs<T>,
     /// Positions each system had when its list was built.
     built_at: Vec<T>,
+    /// Positions before the last update, whose memory the next one uses.
+    before: Vec<T>,
     skin: T,
     variant: Variant,
     config: HostConfig,
@@ -40,7 +42,7 @@ impl<T: Real> SkinList<T> {
         let mut list = NeighborList::default();
         build(&inputs, variant.list, variant.strategy, &config, &mut list)?;
         let (built_at, rebuilds) = (inputs.positions.clone(), vec![0; inputs.n_systems()]);
-        Ok(Self { inputs, built_at, skin, variant, config, list, rebuilds })
+        Ok(Self { inputs, built_at, before: Vec::new(), skin, variant, config, list, rebuilds })
     }
 
     /// The list, with edge vectors of the latest positions.
@@ -67,11 +69,13 @@ impl<T: Real> SkinList<T> {
         if let Some((tensor, shape, expected, found)) = shapes.into_iter().find(|(_, _, e, f)| e != f) {
             return Err(InputError::Shape { tensor, shape, expected, found });
         }
-        let old_positions = std::mem::replace(&mut self.inputs.positions, positions.to_vec());
+        std::mem::swap(&mut self.inputs.positions, &mut self.before);
+        self.inputs.positions.clear();
+        self.inputs.positions.extend_from_slice(positions);
         let old_cell = cell.map(|cell| std::mem::replace(&mut self.inputs.cell, cell.to_vec()));
         let built = self.rebuild(old_cell.as_deref());
         if built.is_err() {
-            self.inputs.positions = old_positions;
+            std::mem::swap(&mut self.inputs.positions, &mut self.before);
             self.inputs.cell = old_cell.unwrap_or_else(|| std::mem::take(&mut self.inputs.cell));
         }
         built
@@ -191,28 +195,32 @@ fn refresh<T: Real>(inputs: &Inputs<T>, list: &mut NeighborList<T>) {
     if sender.is_empty() {
         return;
     }
-    let mut positions = vec![[T::default(); 4]; inputs.n_atoms()];
-    positions.par_iter_mut().zip(inputs.positions.par_chunks(3)).with_min_len(PART).for_each(|(four, three)| {
-        four[..3].copy_from_slice(three);
-    });
-    let vectors = Vectors { inputs, positions, row_ptr, sender, shift, edge_vec: Shared::new(edge_vec) };
+    let vectors = Vectors { inputs, row_ptr, sender, shift, edge_vec: Shared::new(edge_vec) };
     for_each_part(inputs.n_atoms(), PART, || (), |(), atoms| Arch::new().dispatch(vectors.of(atoms)));
 }
 
 /// The edge vectors of a list.
 struct Vectors<'a, T> {
     inputs: &'a Inputs<T>,
-    /// Positions, four wide as registers are.
-    positions: Vec<[T; 4]>,
     row_ptr: &'a [u32],
     sender: &'a [u32],
     shift: &'a [[i32; 3]],
     edge_vec: Shared<'a, [T; 3]>,
 }
 
-impl<T> Vectors<'_, T> {
+impl<T: Real> Vectors<'_, T> {
     fn of(&self, atoms: Range<usize>) -> Part<'_, T> {
         Part { vectors: self, atoms }
+    }
+
+    /// The position of an atom, four wide as registers are; the fourth is of no meaning.
+    #[inline(always)]
+    fn position(&self, atom: usize) -> [T; 4] {
+        let positions = &self.inputs.positions;
+        match positions.get(3 * atom..).and_then(|from| from.first_chunk::<4>()) {
+            Some(four) => *four,
+            None => [positions[3 * atom], positions[3 * atom + 1], positions[3 * atom + 2], T::default()],
+        }
     }
 }
 
@@ -227,7 +235,7 @@ impl<T: Real> WithSimd for Part<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Vectors { inputs, positions, row_ptr, sender, shift, edge_vec } = self.vectors;
+        let Vectors { inputs, row_ptr, sender, shift, edge_vec } = self.vectors;
         let mut system = inputs.system_ptr.partition_point(|start| *start as usize <= self.atoms.start) - 1;
         let mut cell = basis(inputs, system);
         for atom in self.atoms {
@@ -236,9 +244,10 @@ impl<T: Real> WithSimd for Part<'_, T> {
                 cell = basis(inputs, system);
             }
             let row = row_ptr[atom] as usize..row_ptr[atom + 1] as usize;
-            let x = positions[atom];
+            let x = self.vectors.position(atom);
             let vector = |(sender, shift): (&u32, &[i32; 3])| -> [T; 4] {
-                let (other, [s, t, u]) = (positions[*sender as usize], shift.map(|s| T::from_f64(f64::from(s))));
+                let other = self.vectors.position(*sender as usize);
+                let [s, t, u] = shift.map(|s| T::from_f64(f64::from(s)));
                 let [a, b, c] = cell;
                 // The order of operations of the kernel.
                 std::array::from_fn(|k| (other[k] - x[k]) + (s * a[k] + t * b[k] + u * c[k]))
