@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use ff_spec::cell_list::{InputError, Inputs, NeighborList, Variant};
-use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{HostConfig, Real, Shared, build, for_each_part, within_limit};
@@ -195,83 +194,39 @@ fn refresh<T: Real>(inputs: &Inputs<T>, list: &mut NeighborList<T>) {
     if sender.is_empty() {
         return;
     }
-    let vectors = Vectors { inputs, row_ptr, sender, shift, edge_vec: Shared::new(edge_vec) };
-    for_each_part(inputs.n_atoms(), PART, || (), |(), atoms| Arch::new().dispatch(vectors.of(atoms)));
-}
-
-/// The edge vectors of a list.
-struct Vectors<'a, T> {
-    inputs: &'a Inputs<T>,
-    row_ptr: &'a [u32],
-    sender: &'a [u32],
-    shift: &'a [[i32; 3]],
-    edge_vec: Shared<'a, [T; 3]>,
-}
-
-impl<T: Real> Vectors<'_, T> {
-    fn of(&self, atoms: Range<usize>) -> Part<'_, T> {
-        Part { vectors: self, atoms }
-    }
-
-    /// The position of an atom, four wide as registers are; the fourth is of no meaning.
-    #[inline(always)]
-    fn position(&self, atom: usize) -> [T; 4] {
-        let positions = &self.inputs.positions;
-        match positions.get(3 * atom..).and_then(|from| from.first_chunk::<4>()) {
-            Some(four) => *four,
-            None => [positions[3 * atom], positions[3 * atom + 1], positions[3 * atom + 2], T::default()],
-        }
-    }
-}
-
-/// The edge vectors of the rows of some atoms, which are in one part only.
-struct Part<'a, T> {
-    vectors: &'a Vectors<'a, T>,
-    atoms: Range<usize>,
-}
-
-impl<T: Real> WithSimd for Part<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let Vectors { inputs, row_ptr, sender, shift, edge_vec } = self.vectors;
-        let mut system = inputs.system_ptr.partition_point(|start| *start as usize <= self.atoms.start) - 1;
-        let mut cell = basis(inputs, system);
-        for atom in self.atoms {
-            while inputs.system_ptr[system + 1] as usize <= atom {
-                system += 1;
-                cell = basis(inputs, system);
+    let (row_ptr, sender, shift) = (&*row_ptr, &*sender, &*shift);
+    let rows = Shared::new(edge_vec);
+    let system_of = |atom: usize| inputs.system_ptr.partition_point(|start| *start as usize <= atom) - 1;
+    for_each_part(
+        inputs.n_atoms(),
+        PART,
+        || (),
+        |(), atoms| {
+            let mut system = system_of(atoms.start);
+            let mut cell = basis(inputs, system);
+            for atom in atoms {
+                while inputs.system_ptr[system + 1] as usize <= atom {
+                    system += 1;
+                    cell = basis(inputs, system);
+                }
+                let row = row_ptr[atom] as usize..row_ptr[atom + 1] as usize;
+                let x = inputs.position(atom);
+                // SAFETY: the row of an atom is in one part only.
+                let out = unsafe { rows.get(row.clone()) };
+                for (out, edge) in out.iter_mut().zip(row) {
+                    let (other, [s, t, u]) =
+                        (inputs.position(sender[edge] as usize), shift[edge].map(|s| T::from_f64(f64::from(s))));
+                    let [a, b, c] = cell;
+                    // The order of operations of the kernel.
+                    *out = std::array::from_fn(|k| (other[k] - x[k]) + (s * a[k] + t * b[k] + u * c[k]));
+                }
             }
-            let row = row_ptr[atom] as usize..row_ptr[atom + 1] as usize;
-            let x = self.vectors.position(atom);
-            let vector = |(sender, shift): (&u32, &[i32; 3])| -> [T; 4] {
-                let other = self.vectors.position(*sender as usize);
-                let [s, t, u] = shift.map(|s| T::from_f64(f64::from(s)));
-                let [a, b, c] = cell;
-                // The order of operations of the kernel.
-                std::array::from_fn(|k| (other[k] - x[k]) + (s * a[k] + t * b[k] + u * c[k]))
-            };
-            let mut edges = sender[row.clone()].iter().zip(&shift[row.clone()]);
-            let Some(last) = edges.next_back() else { continue };
-            // SAFETY: the row of an atom is in one part only.
-            let out = unsafe { edge_vec.get(row) }.as_flattened_mut();
-            let mut at = 0;
-            for edge in edges {
-                // The fourth is written over by the next edge.
-                out[at..at + 4].copy_from_slice(&vector(edge));
-                at += 3;
-            }
-            out[at..].copy_from_slice(&vector(last)[..3]);
-        }
-    }
+        },
+    );
 }
 
-/// Lattice vectors of a system, four wide, with zeros in open directions, whose rows may hold anything.
-fn basis<T: Real>(inputs: &Inputs<T>, system: usize) -> [[T; 4]; 3] {
+/// Lattice vectors of a system with zeros in open directions, whose rows may hold anything.
+fn basis<T: Real>(inputs: &Inputs<T>, system: usize) -> [[T; 3]; 3] {
     let (cell, pbc) = (inputs.cell(system), inputs.pbc[system]);
-    std::array::from_fn(|k| match (pbc[k], cell[k]) {
-        (true, [x, y, z]) => [x, y, z, T::default()],
-        (false, _) => [T::default(); 4],
-    })
+    std::array::from_fn(|k| if pbc[k] { cell[k] } else { [T::from_f64(0.0); 3] })
 }
