@@ -145,7 +145,7 @@ Ctrl-C ends cleanly and keeps what was measured; --resume goes on from there.")]
 Every output is compared with the f64 reference before and after it is timed. FLOOR is the larger of counted FLOPs over
 the measured rate of fused multiply-adds and of compulsory bytes over the measured rate of a copy.
 --compare judges by ranks what processes take now and took when FILE was saved, on this very machine: code 2 elsewhere.
---baseline-binary runs both binaries in turns, 8 to 24 pairs of processes a case: the sharper of the two.
+--baseline-binary runs both binaries in turns, 8 to 96 pairs of processes a case: the sharper of the two.
 --fail-over P is the slow-down that has to be caught: code 1 where a case is slower with confidence and by more than
 half of P, from where a slow-down by P and no change at all are equally far.")]
     Bench(BenchArgs),
