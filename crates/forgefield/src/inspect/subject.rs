@@ -1,7 +1,5 @@
 //! What is inspected: a variant of an op in one of its orders, and what stands for the tensors of its calls.
 
-use std::sync::{Mutex, PoisonError};
-
 use ff_kernels::cube::recorder::{Kernel, Recorder};
 use ff_kernels::{cell_list as lists, force_scatter as scatters, fused_message as messages};
 use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, FilterKind, Inputs, Wanted};
@@ -232,9 +230,6 @@ impl Subject {
         dtype: Dtype,
         config: &LaunchConfig,
     ) -> std::result::Result<Vec<Kernel>, LaunchError> {
-        // What one thread prepares would be recorded with what another launches: a target has one server in a process.
-        static ONE: Mutex<()> = Mutex::new(());
-        let _one_at_a_time = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         match (self, call) {
             (Self::Message(v, _), Call::Message(i)) => recorder.record::<FusedMessage>(v, dtype, i, config),
             (Self::Message(v, _), Call::Backward(i)) => recorder.record::<FusedMessageBackward>(v, dtype, i, config),
@@ -281,5 +276,38 @@ impl AllSpaces {
             Subject::Message(..) | Subject::Scatter(..) => return None,
         };
         found.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ff_kernels::cube::recorder::Target;
+
+    #[test]
+    fn recordings_of_many_threads_do_not_mix() {
+        const SIZES: Sizes = Sizes { cutoff: 5.0, features: 32, n_basis: 4, hidden: 8, seed: 0 };
+        let recorded = |order| {
+            let subject = Subject::find(force_scatter::OP, "gather", order).unwrap();
+            let call = subject.call(&SIZES).unwrap();
+            let recorder = Recorder::new(Target::Cuda(90));
+            let problem = subject.problem("h2", &SIZES).unwrap();
+            let config = subject.default_config(recorder.device(), Dtype::F32, &problem);
+            subject.record(&recorder, &call, Dtype::F32, &config).unwrap()
+        };
+        let alone: Vec<_> = (0..3).map(recorded).collect();
+        assert!(alone.iter().all(|kernels| !kernels.is_empty()));
+        assert_ne!(alone[0], alone[1]);
+        std::thread::scope(|scope| {
+            for thread in 0..6_u8 {
+                let (alone, recorded) = (&alone, &recorded);
+                scope.spawn(move || {
+                    for turn in 0..8 {
+                        let order = (thread + turn) % 3;
+                        assert_eq!(recorded(order), alone[usize::from(order)], "order {order}");
+                    }
+                });
+            }
+        });
     }
 }
