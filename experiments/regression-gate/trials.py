@@ -2,7 +2,7 @@
 """How often the regression gate catches a planted slow-down, and how often it sees one where nothing has changed.
 
     experiments/regression-gate/build FOLDER
-    experiments/regression-gate/trials.py FOLDER OUT.json [--mode paired|stored] [--trials 40]
+    experiments/regression-gate/trials.py FOLDER OUT.json [--mode paired|stored] [--kind both|planted|unchanged] [--trials 40]
 
 A trial is one run of `forgefield bench` as a CI job would do it. Unchanged: the binary against itself, another file of the same
 bytes. Planted: `slower` against it. The two take turns. OUT.json is rewritten after every trial.
@@ -92,6 +92,7 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--mode", choices=["paired", "stored"], default="paired")
+    parser.add_argument("--kind", choices=["both", "planted", "unchanged"], default="both")
     parser.add_argument("--trials", type=int, default=40, help="of each kind")
     parser.add_argument("--case", default="painn-linear-999-atoms")
     parser.add_argument("--threads", type=int, default=1)
@@ -110,6 +111,8 @@ def main():
         earlier = ("--baseline-binary", baseline) if args.mode == "paired" else ("--compare", stored)
         # Which comes first changes from trial to trial.
         for planted in (True, False) if number % 2 else (False, True):
+            if args.kind not in ("both", "planted" if planted else "unchanged"):
+                continue
             trials.append(trial(slower if planted else same, planted, args, *earlier))
             args.out.write_text(json.dumps(summary(trials, args, machine), indent=1) + "\n")
             print(json.dumps(trials[-1]), flush=True)
