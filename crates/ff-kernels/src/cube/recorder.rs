@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cubecl::bytes::Bytes;
 use cubecl::client::ComputeClient;
@@ -74,17 +74,6 @@ pub struct Kernel {
     pub shared_memory: u32,
 }
 
-/// One recording at a time, preparation included: the server of a target is the process's, and what one thread prepares would
-/// be recorded with what another launches.
-struct Turn(#[expect(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
-
-impl Turn {
-    fn wait() -> Self {
-        static ONE: Mutex<()> = Mutex::new(());
-        Self(ONE.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
 /// The kernels of one recording, in the order of their first launches.
 #[derive(Default)]
 struct Log {
@@ -147,9 +136,8 @@ impl Recorder {
     where
         CubeRuntime<Paper>: Prepare<O>,
     {
-        let turn = Turn::wait();
         let mut launch = self.runtime.prepare(variant, dtype, inputs, config)?;
-        self.log(&turn, || launch.run())
+        self.log(|| launch.run())
     }
 
     /// The kernels that build a list, then those that keep one of moving atoms up to date besides.
@@ -179,14 +167,14 @@ impl Recorder {
         const SKIN: f64 = 1.0;
         let registered =
             crate::cell_list::find(variant).ok_or_else(|| LaunchError::UnknownVariant(variant.to_string()))?;
-        let (client, device, turn) = (&self.client, self.device(), Turn::wait());
+        let (client, device) = (&self.client, self.device());
         let mut list = CubeLaunch::<Paper, T>::new(client, device, registered, inputs, config)?;
         // No count comes back that room would be made for.
         list.set_capacity(1)?;
         let skin = <T as ff_spec::Scalar>::from_f64(SKIN);
         let mut moving = CubeSkinList::<Paper, T>::new(client, device, registered, inputs.clone(), skin, config)?;
         let positions = crate::cube::buffers::upload(client, &inputs.positions).0;
-        self.log(&turn, || {
+        self.log(|| {
             ff_spec::Launch::run(&mut list)?;
             // SAFETY: these are positions of as many atoms.
             unsafe { moving.update(positions) };
@@ -194,8 +182,10 @@ impl Recorder {
         })
     }
 
-    /// What `launch` launches.
-    fn log(&self, _: &Turn, launch: impl FnOnce() -> Result<(), LaunchError>) -> Result<Vec<Kernel>, LaunchError> {
+    /// What `launch` launches. One recording at a time: the server of a target is the process's.
+    fn log(&self, launch: impl FnOnce() -> Result<(), LaunchError>) -> Result<Vec<Kernel>, LaunchError> {
+        static ONE: Mutex<()> = Mutex::new(());
+        let _one_at_a_time = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let wait = || cubecl::future::block_on(self.client.sync()).map_err(super::buffers::fault);
         wait()?;
         self.client.info().take();

@@ -1,5 +1,7 @@
 //! What is inspected: a variant of an op in one of its orders, and what stands for the tensors of its calls.
 
+use std::sync::{Mutex, PoisonError};
+
 use ff_kernels::cube::recorder::{Kernel, Recorder};
 use ff_kernels::{cell_list as lists, force_scatter as scatters, fused_message as messages};
 use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, FilterKind, Inputs, Wanted};
@@ -230,6 +232,9 @@ impl Subject {
         dtype: Dtype,
         config: &LaunchConfig,
     ) -> std::result::Result<Vec<Kernel>, LaunchError> {
+        // What one thread prepares would be recorded with what another launches: a target has one server in a process.
+        static ONE: Mutex<()> = Mutex::new(());
+        let _one_at_a_time = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         match (self, call) {
             (Self::Message(v, _), Call::Message(i)) => recorder.record::<FusedMessage>(v, dtype, i, config),
             (Self::Message(v, _), Call::Backward(i)) => recorder.record::<FusedMessageBackward>(v, dtype, i, config),
