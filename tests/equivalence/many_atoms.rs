@@ -2,11 +2,13 @@
 
 use ff_kernels::fused_message::host::{Call, ReceiverOrder};
 use ff_kernels::fused_message::{find, host_config};
-use ff_reference::fused_message::forward;
-use ff_spec::fused_message::{Activation, Inputs, Variant};
-use ff_spec::{Dtype, FusedMessage, Prepare, RuntimeKind};
+use ff_reference::fused_message::{backward, forward};
+use ff_spec::fused_message::{Activation, BackwardInputs, DoubleBackwardInputs, Inputs, Variant, Wanted};
+use ff_spec::{Dtype, FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward, Prepare, Problem, RuntimeKind};
 use ff_testkit::gate::check;
 use ff_testkit::generators::{CaseSpec, Degrees, Distances, random_inputs, rounded};
+use ff_testkit::gradients::{random_cotangents, random_tangent};
+use ff_testkit::tensors::ByTensors;
 
 fn specs() -> Vec<CaseSpec> {
     let base = CaseSpec {
@@ -69,6 +71,91 @@ fn the_number_of_threads_changes_no_bit() {
         let one = run(1);
         assert!(one.iter().any(|bits| *bits != 0));
         assert!(run(2) == one && run(5) == one, "{} atoms", spec.n_atoms);
+    }
+}
+
+/// The same of both backwards, whose weight gradients are sums over all edges.
+#[test]
+fn the_number_of_threads_changes_no_bit_of_gradients() {
+    fn same_bits<O: ByTensors<Variant = Variant>>(
+        host: fn() -> Box<dyn Prepare<O>>,
+        variant: &Variant,
+        inputs: &O::Inputs,
+        problem: &Problem,
+    ) where
+        O::Inputs: Sync,
+    {
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            pool.install(|| {
+                let config = host().default_config(variant, Dtype::F32, problem);
+                let mut launch = host().prepare(variant, Dtype::F32, inputs, &config).expect("prepares");
+                launch.run().expect("runs");
+                let outputs = launch.outputs().expect("outputs");
+                let all = O::tensors(&outputs).into_iter();
+                all.flat_map(|(_, values)| values.iter().map(|x| x.to_bits()).collect::<Vec<u64>>()).collect::<Vec<_>>()
+            })
+        };
+        let one = run(1);
+        assert!(one.iter().any(|bits| *bits != 0));
+        assert!(run(2) == one && run(5) == one, "order {} of {variant}", O::ORDER);
+    }
+    fn opened() -> Box<dyn Prepare<FusedMessageBackward>> {
+        ff_kernels::open(RuntimeKind::Host).expect("the host is always there")
+    }
+    fn opened_twice() -> Box<dyn Prepare<FusedMessageDoubleBackward>> {
+        ff_kernels::open(RuntimeKind::Host).expect("the host is always there")
+    }
+    for id in ["painn_linear_gaussian_cosine_receiver", "cfconv_mlp_bessel_cosine_receiver"] {
+        let variant: Variant = id.parse().expect("an id");
+        // Many tasks for every thread.
+        let spec =
+            CaseSpec { n_atoms: 600, degrees: Degrees::PowerLaw { max: 300, exponent: 0.7 }, ..specs().remove(0) };
+        let inputs = random_inputs(&spec, &variant, 3).expect("valid sizes");
+        let problem = inputs.problem("threads");
+        let (grad, tangent) = (random_cotangents(&inputs, 3), random_tangent(&inputs, true, 3));
+        let first = BackwardInputs { inputs: inputs.clone(), grad: grad.clone(), wanted: Wanted::ALL };
+        let first = FusedMessageBackward::rounded(&first, Dtype::F32);
+        same_bits::<FusedMessageBackward>(opened, &variant, &first, &problem);
+        let second = FusedMessageDoubleBackward::rounded(&DoubleBackwardInputs { inputs, grad, tangent }, Dtype::F32);
+        same_bits::<FusedMessageDoubleBackward>(opened_twice, &variant, &second, &problem);
+    }
+}
+
+/// Every choice of gradients passes the gate by itself: what nobody asked for is no part of another's computation.
+#[test]
+fn gradients_that_are_wanted_alone_are_right() {
+    let spec = CaseSpec { n_atoms: 40, degrees: Degrees::EmptyRows(9), ..specs().remove(0) };
+    let choices = (1..8_u8).map(|bits| Wanted { nodes: bits & 1 != 0, edge_vec: bits & 2 != 0, filter: bits & 4 != 0 });
+    let judge = |runtime: &dyn Prepare<FusedMessageBackward>, variant: &Variant, dtype: Dtype, wanted: Wanted| {
+        let inputs = random_inputs(&spec, variant, 5).expect("valid sizes");
+        let grad = random_cotangents(&inputs, 5);
+        let all = FusedMessageBackward::rounded(&BackwardInputs { inputs, grad, wanted }, dtype);
+        let oracle = backward(variant, &all).expect("valid inputs");
+        let config = runtime.default_config(variant, dtype, &all.inputs.problem("wanted"));
+        let verdict = check::<FusedMessageBackward>(runtime, variant, dtype, &config, &all, &oracle);
+        assert!(verdict.passed(), "{variant} {dtype} {wanted:?}: {verdict:?}");
+    };
+    let host: Box<dyn Prepare<FusedMessageBackward>> = ff_kernels::open(RuntimeKind::Host).expect("always there");
+    for id in [
+        "painn_linear_gaussian_cosine_receiver",
+        "painn_mlp_bessel_cosine_edge_atomic",
+        "cfconv_mlp_expnorm_polynomial_receiver",
+    ] {
+        let variant: Variant = id.parse().expect("an id");
+        for wanted in choices.clone() {
+            Dtype::ALL.into_iter().for_each(|dtype| judge(host.as_ref(), &variant, dtype, wanted));
+        }
+    }
+    match ff_kernels::open(RuntimeKind::Vulkan) {
+        Ok(runtime) => {
+            let vulkan: Box<dyn Prepare<FusedMessageBackward>> = runtime;
+            let variant: Variant = "cfconv_linear_gaussian_cosine_receiver".parse().expect("an id");
+            for wanted in choices {
+                judge(vulkan.as_ref(), &variant, Dtype::F32, wanted);
+            }
+        }
+        Err(error) => println!("not tested on a GPU: {error}"),
     }
 }
 

@@ -147,7 +147,7 @@ impl<B: CellListBackend> Neighbors<B> {
             found: format!("{:?}", positions.dtype()),
             expected: "f32 or f64".to_owned(),
         })?;
-        let context = Context { device: positions.device(), dtype };
+        let context = Context { of: "positions", device: positions.device(), dtype };
         let n_atoms: usize = batch.n_atoms.iter().sum();
         context.float("positions", &positions, [n_atoms, 3], "n_atoms, 3")?;
         let data = positions
@@ -253,7 +253,7 @@ impl<B: CellListBackend> Neighbors<B> {
     /// The systems of the list, as [`force_scatter`](crate::force_scatter::force_scatter) takes them.
     pub fn systems(&self) -> Systems<B> {
         let sender = Tensor::<B, 1, Int>::from_primitive(B::tensors(&self.list).sender);
-        Systems::of_list(self.system_ptr.clone(), self.of_atoms.clone().select(0, sender))
+        Systems::of_list(self.n_atoms, self.system_ptr.clone(), self.of_atoms.clone().select(0, sender))
     }
 
     /// How often the list of each system was built again, [n_systems]. Waits for the device.

@@ -24,7 +24,9 @@ use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, Problem, RuntimeKind, 
 use ff_tables::{Query, Table, select};
 
 use crate::dtype::spec_dtype;
-use crate::fused_message::{Context, FusedMessageBackend, Graph, OpError, by_sender, primitive, tensor};
+use crate::fused_message::{
+    Context, FusedMessageBackend, Graph, OpError, by_sender, check_indices, check_support, primitive, tensor,
+};
 
 /// A backend that carries the kernels of `force_scatter`.
 pub trait ForceScatterBackend: FusedMessageBackend {
@@ -178,6 +180,7 @@ pub struct ScatterOptions<'a> {
 /// The atoms of a system follow one another, in the order of the systems. It is checked when it is made.
 #[derive(Clone, Debug)]
 pub struct Systems<B: FusedMessageBackend> {
+    n_atoms: usize,
     system_ptr: Tensor<B, 1, Int>,
     /// The system of each edge, [n_edges].
     of_edges: Tensor<B, 1, Int>,
@@ -217,12 +220,27 @@ impl<B: FusedMessageBackend> Systems<B> {
         }
         let device = graph.edge_vec().device();
         let indices = |values: Vec<i64>| Tensor::<B, 1, Int>::from_data(&values[..], &device);
-        Ok(Self { system_ptr: indices(system_ptr.into_iter().map(i64::from).collect()), of_edges: indices(of_edges) })
+        let system_ptr = indices(system_ptr.into_iter().map(i64::from).collect());
+        Ok(Self { n_atoms: total, system_ptr, of_edges: indices(of_edges) })
     }
 
     /// Those of a list that a kernel built.
-    pub(crate) fn of_list(system_ptr: Tensor<B, 1, Int>, of_edges: Tensor<B, 1, Int>) -> Self {
-        Self { system_ptr, of_edges }
+    pub(crate) fn of_list(n_atoms: usize, system_ptr: Tensor<B, 1, Int>, of_edges: Tensor<B, 1, Int>) -> Self {
+        Self { n_atoms, system_ptr, of_edges }
+    }
+
+    /// Checks that they are of as many atoms and edges as `graph`, and on the device of a call: kernels index with them.
+    fn check(&self, graph: &Graph<B>, context: &Context<B::Device>) -> Result<(), OpError> {
+        context.device("system_ptr", &self.system_ptr.device())?;
+        let n_edges = self.of_edges.dims()[0];
+        let sizes = [("systems' atoms", self.n_atoms, graph.n_atoms()), ("systems' edges", n_edges, graph.n_edges())];
+        match sizes.into_iter().find(|(_, found, expected)| found != expected) {
+            Some((tensor, found, expected)) => {
+                let expected = format!("[{expected}] as the graph: they were made for another list");
+                Err(OpError::Shape { tensor, found: vec![found], expected })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Systems.
@@ -276,6 +294,7 @@ pub fn strained<B: FusedMessageBackend>(
     let n_edges = systems.of_edges.dims()[0];
     context.float("edge_vec", &edge_vec, [n_edges, 3], "n_edges, 3")?;
     context.float("strain", &strain, [systems.n_systems(), 3, 3], "n_systems, 3, 3")?;
+    context.device("system of each edge", &systems.of_edges.device())?;
     let of_edges = strain.select(0, systems.of_edges.clone());
     let change = edge_vec.clone().unsqueeze_dim::<3>(1).matmul(of_edges).squeeze_dim::<2>(1);
     Ok(edge_vec + change)
@@ -305,6 +324,7 @@ pub fn force_scatter<B: ForceScatterBackend>(
     let shape = [graph.n_edges(), 3];
     context.float("edge_grad", &edge_grad, shape, "n_edges, 3")?;
     context.float("edge_vec", graph.edge_vec(), shape, "n_edges, 3")?;
+    systems.check(graph, &context)?;
     let (list, plan) = call::<B>(graph, systems.system_ptr.clone(), options, context.dtype)?;
     let edges = EdgePrimitives { edge_vec: primitive(graph.edge_vec().clone()), edge_grad: primitive(edge_grad) };
     let SumPrimitives { forces, strain } = B::force_scatter(&list, edges, &plan)?;
@@ -320,7 +340,7 @@ fn context<B: FusedMessageBackend, const D: usize>(
         found: format!("{:?}", tensor.dtype()),
         expected: "f32 or f64".to_owned(),
     })?;
-    Ok(Context { device: tensor.device(), dtype })
+    Ok(Context { of: name, device: tensor.device(), dtype })
 }
 
 fn call<B: FusedMessageBackend>(
@@ -330,7 +350,9 @@ fn call<B: FusedMessageBackend>(
     dtype: Dtype,
 ) -> Result<(ListPrimitives<B>, Arc<ScatterPlan>), OpError> {
     let (n_atoms, n_edges, n_systems) = (graph.n_atoms(), graph.n_edges(), system_ptr.dims()[0] - 1);
+    check_indices("3 × n_edges", n_edges.saturating_mul(3))?;
     let device = B::device_id(&system_ptr.device());
+    check_support(&device, dtype, variant.reduction == Reduction::Atomic)?;
     let problem = Problem {
         name: String::new(),
         n_atoms: n_atoms as u64,
@@ -343,8 +365,8 @@ fn call<B: FusedMessageBackend>(
         hidden: 0,
     };
     let (row_ptr, sender) = (graph.row_ptr().clone().into_primitive(), graph.sender().clone().into_primitive());
-    let by_sender = match device.runtime {
-        RuntimeKind::Host => None,
+    let by_sender = match (device.runtime, variant.reduction) {
+        (RuntimeKind::Host, _) | (_, Reduction::Atomic) => None,
         _ => Some(by_sender::<B>(graph.by_sender(), &row_ptr, &sender)?),
     };
     let list = ListPrimitives {

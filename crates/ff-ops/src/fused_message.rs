@@ -207,14 +207,14 @@ pub enum OpError {
         /// What it should be.
         expected: String,
     },
-    /// A tensor lies on another device than `nodes`.
-    #[error("`{tensor}` is on {found}, expected {expected} as for `nodes`")]
+    /// A tensor lies on another device than the one that the call follows.
+    #[error("`{tensor}` is on {found}, expected {expected}")]
     Device {
         /// Its name.
         tensor: &'static str,
         /// Its device.
         found: String,
-        /// The device of `nodes`.
+        /// What it should be, and of which tensor that is the device.
         expected: String,
     },
     /// `mu` is missing or not wanted.
@@ -312,14 +312,9 @@ pub fn fused_message<B: FusedMessageBackend>(
         return Err(OpError::Shape { tensor: "nodes", found: vec![found_atoms, width], expected });
     }
     let features = width / parts;
-    for (what, found) in
-        [("n_atoms × 3F", n_atoms.saturating_mul(3 * features)), ("3 × n_edges", n_edges.saturating_mul(3))]
-    {
-        if found > u32::MAX as usize {
-            return Err(InputError::TooLarge { what, found: found as u64 }.into());
-        }
-    }
-    let context = Context { device: nodes.device(), dtype };
+    check_indices("n_atoms × 3F", n_atoms.saturating_mul(3 * features))?;
+    check_indices("3 × n_edges", n_edges.saturating_mul(3))?;
+    let context = Context { of: "nodes", device: nodes.device(), dtype };
     graph.check(&context)?;
     match (&vectors, variant.message) {
         (None, MessageKind::Cfconv) => {}
@@ -339,7 +334,7 @@ pub fn fused_message<B: FusedMessageBackend>(
     sizes.filter = filter.sizes(hidden);
 
     let device = B::device_id(&context.device);
-    check_support(&device, dtype, variant)?;
+    check_support(&device, dtype, variant.reduction == Reduction::EdgeAtomic)?;
     let problem = Problem { n_edges: n_edges as u64, ..sizes.problem("") };
     let chosen = |order: u8| {
         let query = Query {
@@ -462,7 +457,16 @@ impl<B: Backend> PrimitiveGradients<B> {
     }
 }
 
-fn check_support(device: &DeviceId, dtype: Dtype, variant: &Variant) -> Result<(), LaunchError> {
+/// Kernels index with u32.
+pub(crate) fn check_indices(what: &'static str, found: usize) -> Result<(), OpError> {
+    if found > u32::MAX as usize {
+        return Err(InputError::TooLarge { what, found: found as u64 }.into());
+    }
+    Ok(())
+}
+
+/// Whether a device computes in `dtype` and, where sums are `atomic`, adds in it.
+pub(crate) fn check_support(device: &DeviceId, dtype: Dtype, atomic: bool) -> Result<(), LaunchError> {
     if dtype == Dtype::F64 && !device.f64 {
         return Err(LaunchError::Unsupported(format!("{} does not compute in f64", device.name)));
     }
@@ -470,7 +474,7 @@ fn check_support(device: &DeviceId, dtype: Dtype, variant: &Variant) -> Result<(
         Dtype::F32 => device.atomics.f32_add,
         Dtype::F64 => device.atomics.f64_add,
     };
-    if variant.reduction == Reduction::EdgeAtomic && !adds {
+    if atomic && !adds {
         return Err(LaunchError::Unsupported(format!("{} does not add {dtype} atomically", device.name)));
     }
     Ok(())
@@ -479,6 +483,8 @@ fn check_support(device: &DeviceId, dtype: Dtype, variant: &Variant) -> Result<(
 /// What every tensor of a call must share.
 #[derive(Debug)]
 pub(crate) struct Context<D> {
+    /// The tensor that has these.
+    pub of: &'static str,
     pub device: D,
     pub dtype: Dtype,
 }
@@ -493,7 +499,7 @@ impl<D: PartialEq + std::fmt::Debug> Context<D> {
         names: &str,
     ) -> Result<(), OpError> {
         if found.dtype() != burn_dtype(self.dtype) {
-            let (found, expected) = (format!("{:?}", found.dtype()), format!("{} as `nodes`", self.dtype));
+            let (found, expected) = (format!("{:?}", found.dtype()), format!("{} as `{}`", self.dtype, self.of));
             return Err(OpError::Dtype { tensor, found, expected });
         }
         self.device(tensor, &found.device())?;
@@ -508,7 +514,8 @@ impl<D: PartialEq + std::fmt::Debug> Context<D> {
         if *found == self.device {
             return Ok(());
         }
-        Err(OpError::Device { tensor, found: format!("{found:?}"), expected: format!("{:?}", self.device) })
+        let expected = format!("{:?} as for `{}`", self.device, self.of);
+        Err(OpError::Device { tensor, found: format!("{found:?}"), expected })
     }
 }
 

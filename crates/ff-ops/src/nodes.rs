@@ -8,8 +8,11 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::ops::{Backward, OpsKind};
 use ff_spec::LaunchError;
 
+/// Orders of derivatives that every backend without a graph of its own has kernels for.
+const REGISTERED: u8 = 2;
+
 /// Computes what `state` holds and, where anything it is made of is tracked, records it with the state. There are kernels
-/// for `have` orders of derivatives of `op`, and tracking takes `need`.
+/// for `have` orders of derivatives of `op` beneath this graph, and tracking takes `need`.
 pub(crate) fn record<B: Backend, C: CheckpointStrategy, G, S, const N: usize>(
     prep: OpsKind<G, B, S, C, N>,
     (have, need): (u8, u8),
@@ -23,8 +26,8 @@ where
 {
     match prep {
         OpsKind::Tracked(_) if have < need => Err(LaunchError::Unsupported(format!(
-            "a gradient of order {need} through `{op}` is not registered for {}",
-            B::name(&Default::default())
+            "a gradient of order {} through `{op}` is not registered, expected at most {REGISTERED}",
+            REGISTERED.saturating_sub(have) + need
         ))),
         OpsKind::Tracked(prep) => {
             let output = compute(state.clone())?;

@@ -15,8 +15,6 @@ use burn::tensor::activation::{softplus, tanh};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData};
 use burn_cubecl::cubecl::Runtime;
-#[cfg(test)]
-use ff_spec::fused_message::Gradients;
 use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Message, Outputs, Radial, Variant};
 use ff_spec::{Dtype, Launch, LaunchError, RuntimeKind};
 
@@ -511,61 +509,6 @@ impl<B: Backend> Launch for Composition<B> {
             read(vectors)?.as_bytes().hash(&mut hash);
         }
         Ok(hash.finish())
-    }
-}
-
-/// Gradients of ⟨grad, outputs⟩ in f64 through Burn's own autodiff of the composition.
-#[cfg(test)]
-pub(crate) fn gradients(variant: &Variant, inputs: &Inputs<f64>, grad: &Outputs<f64>) -> Gradients<f64> {
-    type B = burn_autodiff::Autodiff<Flex>;
-    let radial = RadialFunctions::of(variant).unwrap();
-    let mut composition = Composition::<B>::new(inputs, radial, Dtype::F64, Default::default(), u64::MAX).unwrap();
-    composition.edge_vec = composition.edge_vec.require_grad();
-    composition.nodes = composition.nodes.require_grad();
-    composition.vectors = composition.vectors.map(Tensor::require_grad);
-    composition.weights = match composition.weights {
-        Weights::Linear { a, b } => Weights::Linear { a: a.require_grad(), b: b.require_grad() },
-        Weights::Mlp { a1, b1, a2, b2, activation } => Weights::Mlp {
-            a1: a1.require_grad(),
-            b1: b1.require_grad(),
-            a2: a2.require_grad(),
-            b2: b2.require_grad(),
-            activation,
-        },
-    };
-    let up = Uploader::<B> { device: &composition.device, dtype: composition.dtype };
-    let (nodes, vectors) = composition.forward();
-    let (n, f) = (inputs.n_atoms, inputs.features);
-    let mut loss = (nodes * up.floats(&grad.nodes, [n, f])).sum();
-    if let Some(vectors) = vectors {
-        loss = loss + (vectors * up.floats(&grad.vectors, [n, 3, f])).sum();
-    }
-    let found = loss.backward();
-    fn read<const D: usize>(
-        found: &<B as burn::tensor::backend::AutodiffBackend>::Gradients,
-        of: &Tensor<B, D>,
-    ) -> Vec<f64> {
-        of.grad(found).unwrap().into_data().iter::<f64>().collect()
-    }
-    let hidden = match &inputs.filter {
-        Filter::Mlp { hidden, .. } => *hidden,
-        _ => 0,
-    };
-    Gradients {
-        nodes: read(&found, &composition.nodes),
-        vectors: composition.vectors.as_ref().map(|vectors| read(&found, vectors)).unwrap_or_default(),
-        edge_vec: read(&found, &composition.edge_vec),
-        filter: Some(match &composition.weights {
-            Weights::Linear { a, b } => Filter::Linear { a: read(&found, a), b: read(&found, b) },
-            Weights::Mlp { a1, b1, a2, b2, activation } => Filter::Mlp {
-                hidden,
-                a1: read(&found, a1),
-                b1: read(&found, b1),
-                a2: read(&found, a2),
-                b2: read(&found, b2),
-                activation: *activation,
-            },
-        }),
     }
 }
 

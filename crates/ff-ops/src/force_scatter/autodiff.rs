@@ -10,6 +10,7 @@ use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops};
 use burn_autodiff::{Autodiff, NodeId};
 use ff_spec::LaunchError;
+use ff_spec::force_scatter::OP;
 
 use super::{EdgePrimitives, ForceScatterBackend, ListPrimitives, ScatterPlan, SumPrimitives};
 use crate::nodes::{Joined, join, record};
@@ -26,7 +27,7 @@ impl<B: ForceScatterBackend, C: CheckpointStrategy> ForceScatterBackend for Auto
         let prep = Differences.prepare::<C>([positions.node]).compute_bound().stateful();
         let state = (list.clone().map(|int| int), plan.clone());
         let positions = positions.primitive;
-        record::<B, C, _, _, 1>(prep, (B::SCATTER_ORDER, 1), "force_scatter", state, |(list, plan)| {
+        record::<B, C, _, _, 1>(prep, (B::SCATTER_ORDER, 1), "edge_vec", state, |(list, plan)| {
             B::edge_differences(&list, positions, &plan)
         })
     }
@@ -40,7 +41,7 @@ impl<B: ForceScatterBackend, C: CheckpointStrategy> ForceScatterBackend for Auto
         let prep = Sums.prepare::<C>(nodes).compute_bound().stateful();
         let state =
             State { list: list.clone().map(|int| int), edges: edges.map(|float| float.primitive), plan: plan.clone() };
-        let joined = record::<B, C, _, _, 2>(prep, (B::SCATTER_ORDER, 1), "force_scatter", state, |state| {
+        let joined = record::<B, C, _, _, 2>(prep, (B::SCATTER_ORDER, 1), OP, state, |state| {
             B::force_scatter(&state.list, state.edges, &state.plan).map(SumPrimitives::join)
         })?;
         Ok(SumPrimitives::split(joined, plan))
@@ -58,7 +59,7 @@ impl<B: ForceScatterBackend, C: CheckpointStrategy> ForceScatterBackend for Auto
             State { list: list.clone().map(|int| int), edges: edges.map(|float| float.primitive), plan: plan.clone() },
             grad.map(|float| float.primitive),
         );
-        let joined = record::<B, C, _, _, 4>(prep, (B::SCATTER_ORDER, 2), "force_scatter", state, |(state, grad)| {
+        let joined = record::<B, C, _, _, 4>(prep, (B::SCATTER_ORDER, 2), OP, state, |(state, grad)| {
             B::force_scatter_backward(&state.list, state.edges, grad, &state.plan).map(EdgePrimitives::join)
         })?;
         Ok(EdgePrimitives::split(joined, plan))
@@ -106,7 +107,8 @@ struct State<B: ForceScatterBackend> {
     plan: Arc<ScatterPlan>,
 }
 
-/// Burn's backward has no way to fail but this; the forward has refused whatever could be known.
+/// Burn's backward has no way to fail but this. The forward has refused what it knows; what the device refuses of a backward alone shows
+/// here.
 fn or_panic<T>(found: Result<T, LaunchError>, plan: &ScatterPlan) -> T {
     found.unwrap_or_else(|error| panic!("backward of `force_scatter` ({plan:?}): {error}"))
 }

@@ -10,7 +10,7 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeElement, FloatElement, IntElement, cubecl};
 use ff_kernels::force_scatter::cube::Sizes;
 use ff_kernels::force_scatter::{CubeLaunch, HostElement, OrderInputs};
-use ff_spec::force_scatter::{BackwardInputs, DoubleBackwardInputs, Inputs, Reduction};
+use ff_spec::force_scatter::{BackwardInputs, DoubleBackwardInputs, Inputs};
 use ff_spec::{Dtype, LaunchError};
 
 use super::{EdgePrimitives, ForceScatterBackend, ListPrimitives, ScatterPlan, SumPrimitives};
@@ -113,15 +113,7 @@ where
     B: FusedMessageBackend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
     I: OrderInputs<T>,
 {
-    let ScatterPlan { device: id, variant, n_atoms, n_systems, n_edges, .. } = plan;
-    let atomic = variant.reduction == Reduction::Atomic && <I::Op as ff_spec::Op>::ORDER != 1;
-    let adds = match plan.dtype {
-        Dtype::F32 => id.atomics.f32_add,
-        Dtype::F64 => id.atomics.f64_add,
-    };
-    if atomic && !adds {
-        return Err(LaunchError::Unsupported(format!("{} does not add {} atomically", id.name, plan.dtype)));
-    }
+    let ScatterPlan { device: id, n_atoms, n_systems, n_edges, .. } = plan;
     let (client, device) = (tensors[0].client.clone(), tensors[0].device.clone());
     let [sender_ptr, transpose] = match &list.by_sender {
         Some([sender_ptr, transpose, _]) => [Some(sender_ptr.clone()), Some(transpose.clone())],

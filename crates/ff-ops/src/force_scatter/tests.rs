@@ -4,6 +4,7 @@ use burn::backend::wgpu::Wgpu;
 use burn::tensor::DType;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn_autodiff::Autodiff;
+use burn_autodiff::checkpoint::strategy::{BalancedCheckpointing, CheckpointStrategy, NoCheckpointing};
 use burn_flex::Flex;
 use ff_reference::force_scatter as oracle;
 use ff_spec::force_scatter::{BackwardInputs, DoubleBackwardInputs, Gradients, Inputs, Outputs};
@@ -81,48 +82,64 @@ fn sums_are_the_oracle_s_on_every_backend() {
     }
 }
 
-/// Gradients of ⟨grad, sums⟩, and of ⟨tangent, those gradients⟩, are the oracle's.
 #[test]
 fn sums_are_differentiable_twice() {
-    type Once = Autodiff<Flex>;
-    type Twice = Autodiff<Once>;
-    for dtype in Dtype::ALL {
-        let inputs = inputs().cast::<f32>().cast::<f64>();
-        let n_edges = inputs.edge_vec.len();
-        let grad = Outputs { forces: numbers(27, 3), strain: numbers(27, 4) }.cast::<f32>().cast::<f64>();
-        let tangent =
-            Gradients { edge_vec: numbers(n_edges, 5), edge_grad: numbers(n_edges, 6) }.cast::<f32>().cast::<f64>();
-        let once = BackwardInputs { inputs: inputs.clone(), grad: grad.clone() };
-        let first = oracle::backward(&once).unwrap().outputs;
-        let twice = DoubleBackwardInputs { inputs: inputs.clone(), grad: grad.clone(), tangent: tangent.clone() };
-        let second = oracle::double_backward(&twice).unwrap().outputs;
-
-        let leaf = |values: &[f64]| edges::<Once>(values, dtype).require_grad();
-        let (r, g) = (leaf(&inputs.edge_vec), leaf(&inputs.edge_grad));
-        let (f_bar, s_bar) = (leaf(&grad.forces), strains::<Once>(&grad.strain, dtype).require_grad());
-        let over = |tensor: &Tensor<Once, 2>| Tensor::<Twice, 2>::from_inner(tensor.clone()).require_grad();
-        let (r2, g2) = (over(&r), over(&g));
-        let graph = graph::<Twice>(&inputs, dtype).with_edge_vec(r2.clone()).unwrap();
-        let systems = Systems::new(&graph, &[4, 0, 5]).unwrap();
-        let sums = force_scatter(&graph, g2.clone(), &systems, &of(GATHER)).unwrap();
-        let loss = (sums.forces * Tensor::from_inner(f_bar.clone())).sum()
-            + (sums.strain * Tensor::from_inner(s_bar.clone())).sum();
-        let found = loss.backward();
-        let (r_bar, g_bar) = (r2.grad(&found).unwrap(), g2.grad(&found).unwrap());
-        let tolerance_1 = tolerance(dtype, Order::First);
-        assert_agree("edge_vec", &numbers_of(&r_bar), &first.edge_vec, tolerance_1);
-        assert_agree("edge_grad", &numbers_of(&g_bar), &first.edge_grad, tolerance_1);
-        let loss = (r_bar * edges(&tangent.edge_vec, dtype)).sum() + (g_bar * edges(&tangent.edge_grad, dtype)).sum();
-        let found = loss.backward();
-        let tolerance_2 = tolerance(dtype, Order::Second);
-        for (what, found, expected) in [
-            ("second edge_vec", numbers_of(&r.grad(&found).unwrap()), &second.gradients.edge_vec),
-            ("second edge_grad", numbers_of(&g.grad(&found).unwrap()), &second.gradients.edge_grad),
-            ("second forces", numbers_of(&f_bar.grad(&found).unwrap()), &second.grad.forces),
-            ("second strain", numbers_of(&s_bar.grad(&found).unwrap()), &second.grad.strain),
-        ] {
-            assert_agree(what, &found, expected, tolerance_2);
+    for (variant, dtype) in [GATHER, ATOMIC].into_iter().flat_map(|variant| Dtype::ALL.map(|dtype| (variant, dtype))) {
+        gradients_are_the_oracle_s::<Flex, NoCheckpointing>(variant, dtype);
+        gradients_are_the_oracle_s::<Flex, BalancedCheckpointing>(variant, dtype);
+    }
+    match ff_kernels::open(RuntimeKind::Vulkan) {
+        Ok(runtime) => {
+            gradients_are_the_oracle_s::<Wgpu, NoCheckpointing>(GATHER, Dtype::F32);
+            #[cfg(feature = "fusion")]
+            gradients_are_the_oracle_s::<burn_fusion::Fusion<Wgpu>, NoCheckpointing>(GATHER, Dtype::F32);
+            if runtime.device().atomics.f32_add {
+                gradients_are_the_oracle_s::<Wgpu, NoCheckpointing>(ATOMIC, Dtype::F32);
+            }
         }
+        Err(error) => println!("not tested on a GPU: {error}"),
+    }
+}
+
+/// Gradients of ⟨grad, sums⟩, and of ⟨tangent, those gradients⟩, are the oracle's.
+fn gradients_are_the_oracle_s<B: ForceScatterBackend, C: CheckpointStrategy>(variant: Variant, dtype: Dtype) {
+    type Once<B, C> = Autodiff<B, C>;
+    type Twice<B, C> = Autodiff<Once<B, C>, C>;
+    let inputs = inputs().cast::<f32>().cast::<f64>();
+    let n_edges = inputs.edge_vec.len();
+    let grad = Outputs { forces: numbers(27, 3), strain: numbers(27, 4) }.cast::<f32>().cast::<f64>();
+    let tangent =
+        Gradients { edge_vec: numbers(n_edges, 5), edge_grad: numbers(n_edges, 6) }.cast::<f32>().cast::<f64>();
+    let once = BackwardInputs { inputs: inputs.clone(), grad: grad.clone() };
+    let first = oracle::backward(&once).unwrap().outputs;
+    let twice = DoubleBackwardInputs { inputs: inputs.clone(), grad: grad.clone(), tangent: tangent.clone() };
+    let second = oracle::double_backward(&twice).unwrap().outputs;
+
+    let leaf = |values: &[f64]| edges::<Once<B, C>>(values, dtype).require_grad();
+    let (r, g) = (leaf(&inputs.edge_vec), leaf(&inputs.edge_grad));
+    let (f_bar, s_bar) = (leaf(&grad.forces), strains::<Once<B, C>>(&grad.strain, dtype).require_grad());
+    let over = |tensor: &Tensor<Once<B, C>, 2>| Tensor::<Twice<B, C>, 2>::from_inner(tensor.clone()).require_grad();
+    let (r2, g2) = (over(&r), over(&g));
+    let graph = graph::<Twice<B, C>>(&inputs, dtype).with_edge_vec(r2.clone()).unwrap();
+    let systems = Systems::new(&graph, &[4, 0, 5]).unwrap();
+    let sums = force_scatter(&graph, g2.clone(), &systems, &of(variant)).unwrap();
+    let loss = (sums.forces * Tensor::from_inner(f_bar.clone())).sum()
+        + (sums.strain * Tensor::from_inner(s_bar.clone())).sum();
+    let found = loss.backward();
+    let (r_bar, g_bar) = (r2.grad(&found).unwrap(), g2.grad(&found).unwrap());
+    let tolerance_1 = tolerance(dtype, Order::First);
+    assert_agree("edge_vec", &numbers_of(&r_bar), &first.edge_vec, tolerance_1);
+    assert_agree("edge_grad", &numbers_of(&g_bar), &first.edge_grad, tolerance_1);
+    let loss = (r_bar * edges(&tangent.edge_vec, dtype)).sum() + (g_bar * edges(&tangent.edge_grad, dtype)).sum();
+    let found = loss.backward();
+    let tolerance_2 = tolerance(dtype, Order::Second);
+    for (what, found, expected) in [
+        ("second edge_vec", numbers_of(&r.grad(&found).unwrap()), &second.gradients.edge_vec),
+        ("second edge_grad", numbers_of(&g.grad(&found).unwrap()), &second.gradients.edge_grad),
+        ("second forces", numbers_of(&f_bar.grad(&found).unwrap()), &second.grad.forces),
+        ("second strain", numbers_of(&s_bar.grad(&found).unwrap()), &second.grad.strain),
+    ] {
+        assert_agree(what, &found, expected, tolerance_2);
     }
 }
 
@@ -230,6 +247,17 @@ fn what_does_not_fit_is_named() {
     assert!(found.contains("`edge_grad`"), "{found}");
     let found = force_scatter(&list, edges::<Flex>(&given.edge_grad, Dtype::F32), &systems, &of(GATHER)).err().unwrap();
     assert!(reason(found).contains("F64"));
+    // The systems of a list with fewer atoms, and of one with as many atoms and fewer edges.
+    let small = Inputs { row_ptr: vec![0; 10], sender: Vec::new(), edge_vec: Vec::new(), ..inputs() };
+    for (other, n_atoms, name) in [
+        (Inputs { row_ptr: vec![0; 9], ..small.clone() }, [4, 0, 4], "systems' atoms"),
+        (small, [4, 0, 5], "systems' edges"),
+    ] {
+        let systems = Systems::new(&graph::<Flex>(&other, Dtype::F64), &n_atoms).unwrap();
+        let all = edges::<Flex>(&given.edge_grad, Dtype::F64);
+        let found = reason(force_scatter(&list, all, &systems, &of(GATHER)).err().unwrap());
+        assert!(found.contains(name) && found.contains("another list"), "{found}");
+    }
     fn third<B: ForceScatterBackend + AutodiffBackend>() -> Result<(), OpError> {
         let inputs = inputs();
         let graph = graph::<B>(&inputs, Dtype::F64);
@@ -239,7 +267,8 @@ fn what_does_not_fit_is_named() {
     }
     assert!(third::<Autodiff<Autodiff<Flex>>>().is_ok());
     let found = reason(third::<Autodiff<Autodiff<Autodiff<Flex>>>>().err().unwrap());
-    assert!(found.contains("not registered"), "{found}");
+    let expected = "a gradient of order 3 through `force_scatter` is not registered, expected at most 2";
+    assert!(found.contains(expected), "{found}");
 }
 
 #[test]

@@ -150,7 +150,8 @@ fn wanted<B: FusedMessageBackend, P>(inputs: &Primitives<B>, parents: &[Option<P
     }
 }
 
-/// Burn's backward has no way to fail but this; the forward has refused whatever could be known.
+/// Burn's backward has no way to fail but this. The forward has refused what it knows; what the device refuses of a backward alone, such
+/// as rows longer than software walks under its configuration, shows here.
 fn or_panic<T>(found: Result<T, LaunchError>, plan: &Plan) -> T {
     found.unwrap_or_else(|error| panic!("backward of `fused_message` ({plan:?}): {error}"))
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use burn_fusion::{Fusion, FusionBackend};
+use ff_kernels::fused_message::reads_list_by_sender;
 use ff_spec::fused_message::Wanted;
 use ff_spec::{DeviceId, LaunchError};
 
@@ -33,7 +34,7 @@ impl<B: FusionBackend + FusedMessageBackend> FusedMessageBackend for Fusion<B> {
         plan: &Arc<Plan>,
     ) -> Result<PrimitiveGradients<Self>, LaunchError> {
         let device = inputs.nodes.client.device().clone();
-        let found = B::fused_message_backward(with_list(inputs)?, grad.map(float::<B>), wanted, plan)?;
+        let found = B::fused_message_backward(with_list(inputs, plan, 1)?, grad.map(float::<B>), wanted, plan)?;
         Ok(found.map(|tensor| fused::<B>(&device, tensor)))
     }
 
@@ -46,7 +47,7 @@ impl<B: FusionBackend + FusedMessageBackend> FusedMessageBackend for Fusion<B> {
     ) -> Result<PrimitiveDoubleGradients<Self>, LaunchError> {
         let device = inputs.nodes.client.device().clone();
         let (grad, tangent) = (grad.map(float::<B>), tangent.map(float::<B>));
-        let found = B::fused_message_double_backward(with_list(inputs)?, grad, tangent, wanted, plan)?;
+        let found = B::fused_message_double_backward(with_list(inputs, plan, 2)?, grad, tangent, wanted, plan)?;
         Ok(PrimitiveDoubleGradients {
             grad: found.grad.map(|tensor| fused::<B>(&device, tensor)),
             gradients: found.gradients.map(|tensor| fused::<B>(&device, tensor)),
@@ -54,10 +55,15 @@ impl<B: FusionBackend + FusedMessageBackend> FusedMessageBackend for Fusion<B> {
     }
 }
 
-/// The call beneath, with the list by sender that is kept with the graph.
+/// The call beneath, with the list by sender that is kept with the graph, where the backward of this order reads it.
 fn with_list<B: FusionBackend + FusedMessageBackend>(
     inputs: Primitives<Fusion<B>>,
+    plan: &Plan,
+    order: u8,
 ) -> Result<Primitives<B>, LaunchError> {
+    if !reads_list_by_sender(&plan.registered.variant(), order) {
+        return Ok(inputs.map(float::<B>, int::<B>, |_| Arc::default()));
+    }
     let list = by_sender::<Fusion<B>>(&inputs.by_sender, &inputs.row_ptr, &inputs.sender)
         .map_err(|error| LaunchError::Runtime(error.to_string()))?;
     let list: BySender<B> = Arc::new(OnceLock::from(list.map(int::<B>)));

@@ -2,7 +2,7 @@
 
 use burn::backend::wgpu::Wgpu;
 use burn::tensor::backend::AutodiffBackend;
-use burn::tensor::{DType, Int, TensorData};
+use burn::tensor::{DType, Int};
 use burn_autodiff::Autodiff;
 use burn_autodiff::checkpoint::strategy::{BalancedCheckpointing, CheckpointStrategy, NoCheckpointing};
 use burn_flex::Flex;
@@ -15,8 +15,17 @@ use ff_testkit::tensors::ByTensors;
 use ff_testkit::tolerance::{Order, tolerance};
 
 use super::*;
+use crate::force_scatter::{ForceScatterBackend, Systems, edge_vec, strained};
 use crate::testing::{assert_agree, case, filter, floats, graph, numbers, numbers_of, spec, variants};
 use crate::unfused;
+
+/// The elements of a tensor under its name.
+type Named = (&'static str, Vec<f64>);
+
+/// Those tensors that there are.
+fn present(tensors: Vec<(&'static str, &[f64])>) -> Vec<Named> {
+    tensors.into_iter().filter(|(_, values)| !values.is_empty()).map(|(name, values)| (name, values.to_vec())).collect()
+}
 
 fn tracked<B: AutodiffBackend>(filter: FilterTensors<B>) -> FilterTensors<B> {
     match filter {
@@ -47,6 +56,15 @@ fn over<B: AutodiffBackend>(filter: &FilterTensors<B::InnerBackend>) -> FilterTe
         },
         FilterTensors::Tabulated { values } => FilterTensors::Tabulated { values: Tensor::from_inner(values.clone()) },
     }
+}
+
+/// What computes a message.
+#[derive(Clone, Copy)]
+enum By {
+    /// The fused op.
+    Kernels,
+    /// The same of Burn's operations, with Burn's own gradients.
+    Composition,
 }
 
 /// The tensors of a call on a graph, each a leaf of it.
@@ -89,15 +107,28 @@ impl<B: AutodiffBackend + FusedMessageBackend> Leaves<B> {
     /// ⟨grad, outputs⟩ of the op.
     fn loss(
         &self,
+        by: By,
         variant: &Variant,
         radial: &Radial<f64>,
         grad: (Tensor<B, 2>, Option<Tensor<B, 3>>),
     ) -> Tensor<B, 1> {
-        let options = Options { variant, tables: &[] };
         let (nodes, vectors) = (self.nodes.clone(), self.vectors.clone());
-        let message = fused_message(&self.graph, nodes, vectors, radial, &self.filter, &options).unwrap();
-        let loss = (message.nodes * grad.0).sum();
-        match (message.vectors, grad.1) {
+        let (nodes, vectors) = match by {
+            By::Kernels => {
+                let options = Options { variant, tables: &[] };
+                let message = fused_message(&self.graph, nodes, vectors, radial, &self.filter, &options).unwrap();
+                (message.nodes, message.vectors)
+            }
+            By::Composition => {
+                let row_ptr: Vec<i64> = self.graph.row_ptr().to_data().iter::<i64>().collect();
+                let receiver: Vec<i64> =
+                    row_ptr.windows(2).zip(0..).flat_map(|(row, i)| (row[0]..row[1]).map(move |_| i)).collect();
+                let receiver = Tensor::<B, 1, Int>::from_data(&receiver[..], &self.graph.edge_vec().device());
+                unfused::message(&self.graph, &receiver, nodes, vectors, radial, &self.filter, variant).unwrap()
+            }
+        };
+        let loss = (nodes * grad.0).sum();
+        match (vectors, grad.1) {
             (Some(vectors), Some(grad)) => loss + (vectors * grad).sum(),
             _ => loss,
         }
@@ -136,15 +167,16 @@ fn cotangents<B: Backend>(
     (floats(&grad.nodes, [n, f], dtype, &device), vectors)
 }
 
-/// Gradients of ⟨grad, outputs⟩ through the fused op.
-fn fused<B: FusedMessageBackend, C: CheckpointStrategy>(
+/// Gradients of ⟨grad, outputs⟩ through Burn's graph.
+fn first<B: FusedMessageBackend, C: CheckpointStrategy>(
+    by: By,
     variant: &Variant,
     inputs: &Inputs<f64>,
     grad: &Outputs<f64>,
     dtype: Dtype,
-) -> Vec<(&'static str, Vec<f64>)> {
+) -> Vec<Named> {
     let leaves = Leaves::<Autodiff<B, C>>::new(inputs, dtype);
-    let found = leaves.loss(variant, &inputs.radial, cotangents(inputs, grad, dtype)).backward();
+    let found = leaves.loss(by, variant, &inputs.radial, cotangents(inputs, grad, dtype)).backward();
     leaves.gradients(&found).iter().map(|(name, tensor)| (*name, numbers_of(tensor))).collect()
 }
 
@@ -163,14 +195,38 @@ fn gradients_are_those_of_the_composition() {
                     Dtype::F32 => grad.cast::<f32>().cast(),
                     Dtype::F64 => grad,
                 };
-                let expected = unfused::gradients(&variant, &inputs, &grad);
-                let found = fused::<Flex, BalancedCheckpointing>(&variant, &inputs, &grad, dtype);
-                let expected = expected.tensors().into_iter().filter(|(_, values)| !values.is_empty());
-                for ((name, found), (_, expected)) in found.iter().zip(expected) {
-                    assert_agree(&format!("{variant} {dtype} {name}"), found, expected, tolerance(dtype, Order::First));
-                }
+                // In f64, whatever the kernels compute in.
+                let expected = first::<Flex, NoCheckpointing>(By::Composition, &variant, &inputs, &grad, Dtype::F64);
+                let found = first::<Flex, BalancedCheckpointing>(By::Kernels, &variant, &inputs, &grad, dtype);
+                assert_alike(&format!("{variant} {dtype}"), &found, &expected, tolerance(dtype, Order::First));
             }
         }
+    }
+}
+
+/// Asserts that all of what was found agrees with what was expected, under the same names.
+fn assert_alike(what: &str, found: &[Named], expected: &[Named], tolerance: f64) {
+    let names = |all: &[Named]| all.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+    assert_eq!(names(found), names(expected), "{what}");
+    for ((name, found), (_, expected)) in found.iter().zip(expected) {
+        assert_agree(&format!("{what} {name}"), found, expected, tolerance);
+    }
+}
+
+/// On one device the composition of Burn's operations has the same gradients.
+#[test]
+fn gradients_on_a_device_are_those_of_the_composition_there() {
+    if let Err(error) = ff_kernels::open(RuntimeKind::Vulkan) {
+        println!("not tested on a GPU: {error}");
+        return;
+    }
+    for id in ["painn_linear_gaussian_cosine_receiver", "cfconv_mlp_bessel_polynomial_receiver"] {
+        let variant: Variant = id.parse().unwrap();
+        let inputs = rounded(&case(&spec(), &variant), Dtype::F32);
+        let grad = random_cotangents(&inputs, 3).cast::<f32>().cast();
+        let of = |by| first::<Wgpu, NoCheckpointing>(by, &variant, &inputs, &grad, Dtype::F32);
+        // Either may be off by the tolerance.
+        assert_alike(id, &of(By::Kernels), &of(By::Composition), 2.0 * tolerance(Dtype::F32, Order::First));
     }
 }
 
@@ -192,58 +248,128 @@ fn gradients_are_the_oracle_s<B: FusedMessageBackend>() {
         let grad = random_cotangents(&inputs, 3);
         let all = FusedMessageBackward::rounded(&BackwardInputs { inputs, grad, wanted: Wanted::ALL }, Dtype::F32);
         let oracle = backward(&variant, &all).unwrap().outputs;
-        let found = fused::<B, NoCheckpointing>(&variant, &all.inputs, &all.grad, Dtype::F32);
-        let expected: Vec<_> = oracle.tensors().into_iter().filter(|(_, values)| !values.is_empty()).collect();
-        assert_eq!(found.len(), expected.len(), "{variant}");
-        for ((name, found), (_, expected)) in found.iter().zip(expected) {
-            assert_agree(&format!("{variant} {name}"), found, expected, tolerance(Dtype::F32, Order::First));
-        }
+        let found = first::<B, NoCheckpointing>(By::Kernels, &variant, &all.inputs, &all.grad, Dtype::F32);
+        let tolerance = tolerance(Dtype::F32, Order::First);
+        assert_alike(&variant.to_string(), &found, &present(oracle.tensors()), tolerance);
     }
 }
 
-/// ⟨tangent, gradients⟩ is differentiated once more: what comes out is the oracle's second backward.
-fn gradients_of_gradients_are_the_oracle_s<B: FusedMessageBackend>(variant: &Variant, dtype: Dtype) {
+/// Random inputs of a second backward.
+fn double_inputs(variant: &Variant, dtype: Dtype) -> DoubleBackwardInputs<f64> {
     let inputs = case(&spec(), variant);
     let (grad, tangent) = (random_cotangents(&inputs, 3), random_tangent(&inputs, true, 3));
-    let all = FusedMessageDoubleBackward::rounded(&DoubleBackwardInputs { inputs, grad, tangent }, dtype);
-    let oracle = double_backward(variant, &all).unwrap().outputs;
-    let DoubleBackwardInputs { inputs, grad, tangent } = &all;
+    FusedMessageDoubleBackward::rounded(&DoubleBackwardInputs { inputs, grad, tangent }, dtype)
+}
 
-    let once = Leaves::<Autodiff<B>>::new(inputs, dtype);
-    let list = graph::<Autodiff<Autodiff<B>>>(inputs, dtype, DType::I32, &Default::default()).unwrap();
+/// ⟨tangent, gradients⟩, differentiated once more.
+fn second<B: FusedMessageBackend, C: CheckpointStrategy>(
+    by: By,
+    variant: &Variant,
+    DoubleBackwardInputs { inputs, grad, tangent }: &DoubleBackwardInputs<f64>,
+    dtype: Dtype,
+) -> Vec<Named> {
+    type Once<B, C> = Autodiff<B, C>;
+    let once = Leaves::<Once<B, C>>::new(inputs, dtype);
+    let list = graph::<Autodiff<Once<B, C>, C>>(inputs, dtype, DType::I32, &Default::default()).unwrap();
     let twice = once.over(&list);
-    let (g, g_mu) = cotangents::<Autodiff<B>>(inputs, grad, dtype);
+    let (g, g_mu) = cotangents::<Once<B, C>>(inputs, grad, dtype);
     let (g, g_mu) = (g.require_grad(), g_mu.map(Tensor::require_grad));
     let over = (Tensor::from_inner(g.clone()), g_mu.clone().map(Tensor::from_inner));
-    let first = twice.gradients(&twice.loss(variant, &inputs.radial, over).backward());
-    let tangents = tangent.tensors().into_iter().filter(|(_, values)| !values.is_empty());
+    let first = twice.gradients(&twice.loss(by, variant, &inputs.radial, over).backward());
+    let tangents = present(tangent.tensors());
+    assert_eq!(first.len(), tangents.len(), "{variant}");
     let device = Default::default();
     let found = first
         .into_iter()
         .zip(tangents)
-        .map(|((_, gradient), (_, t))| (gradient * floats::<Autodiff<B>, 1>(t, [t.len()], dtype, &device)).sum())
+        .map(|((_, gradient), (_, t))| (gradient * floats::<Once<B, C>, 1>(&t, [t.len()], dtype, &device)).sum())
         .reduce(|a, b| a + b)
         .unwrap()
         .backward();
     let mut second = vec![("grad.nodes", numbers_of(&g.grad(&found).unwrap()))];
     second.extend(g_mu.iter().map(|g_mu| ("grad.vectors", numbers_of(&g_mu.grad(&found).unwrap()))));
     second.extend(once.gradients(&found).iter().map(|(name, tensor)| (*name, numbers_of(tensor))));
-    let expected = oracle.tensors().into_iter().filter(|(_, values)| !values.is_empty());
-    assert_eq!(second.len(), expected.clone().count(), "{variant}");
-    for ((name, found), (expected_name, expected)) in second.iter().zip(expected) {
-        assert_eq!(*name, expected_name);
-        assert_agree(&format!("{variant} {dtype} {name}"), found, expected, tolerance(dtype, Order::Second));
-    }
+    second
+}
+
+/// What comes out is the oracle's second backward.
+fn gradients_of_gradients_are_the_oracle_s<B: FusedMessageBackend, C: CheckpointStrategy>(
+    variant: &Variant,
+    dtype: Dtype,
+) {
+    let all = double_inputs(variant, dtype);
+    let oracle = double_backward(variant, &all).unwrap().outputs;
+    let found = second::<B, C>(By::Kernels, variant, &all, dtype);
+    let tolerance = tolerance(dtype, Order::Second);
+    assert_alike(&format!("{variant} {dtype}"), &found, &present(oracle.tensors()), tolerance);
 }
 
 #[test]
 fn the_gradients_have_gradients() {
-    for (basis, cutoff) in [("gaussian", "cosine"), ("bessel", "polynomial")] {
-        for variant in variants(basis, cutoff, Reduction::Receiver) {
+    for (basis, cutoff, reduction) in [
+        ("gaussian", "cosine", Reduction::Receiver),
+        ("bessel", "polynomial", Reduction::Receiver),
+        ("expnorm", "cosine", Reduction::EdgeAtomic),
+    ] {
+        for variant in variants(basis, cutoff, reduction) {
             for dtype in Dtype::ALL {
-                gradients_of_gradients_are_the_oracle_s::<Flex>(&variant, dtype);
+                gradients_of_gradients_are_the_oracle_s::<Flex, NoCheckpointing>(&variant, dtype);
+            }
+            gradients_of_gradients_are_the_oracle_s::<Flex, BalancedCheckpointing>(&variant, Dtype::F64);
+        }
+    }
+}
+
+/// They are those that Burn finds of the composition, with nothing of ours but the forward formulas written in its operations.
+#[test]
+fn the_gradients_of_gradients_are_those_of_the_composition() {
+    for (basis, cutoff) in [("gaussian", "cosine"), ("bessel", "polynomial"), ("expnorm", "cosine")] {
+        for variant in variants(basis, cutoff, Reduction::Receiver).iter().filter(|variant| variant.radial.is_some()) {
+            let all = double_inputs(variant, Dtype::F64);
+            let of = |by| second::<Flex, NoCheckpointing>(by, variant, &all, Dtype::F64);
+            let tolerance = tolerance(Dtype::F64, Order::Second);
+            assert_alike(&variant.to_string(), &of(By::Kernels), &of(By::Composition), tolerance);
+        }
+    }
+}
+
+/// Gradients of calls without atoms, edges, channels or basis functions are there, in their shapes and zero where there is
+/// nothing to sum.
+#[test]
+fn nothing_to_sum_has_gradients() {
+    fn check<B: FusedMessageBackend>(dtype: Dtype) {
+        let degrees = ff_testkit::generators::Degrees::Uniform;
+        for id in ["painn_linear_gaussian_cosine_receiver", "cfconv_mlp_bessel_polynomial_edge_atomic"] {
+            let variant: Variant = id.parse().unwrap();
+            for spec in [
+                CaseSpec { n_atoms: 0, degrees: degrees(0), ..spec() },
+                CaseSpec { n_atoms: 3, degrees: degrees(0), ..spec() },
+                CaseSpec { features: 0, ..spec() },
+                CaseSpec { n_basis: 0, ..spec() },
+            ] {
+                let inputs = rounded(&case(&spec, &variant), dtype);
+                let grad = random_cotangents(&inputs, 3);
+                let all = BackwardInputs { inputs, grad, wanted: Wanted::ALL };
+                let all = FusedMessageBackward::rounded(&all, dtype);
+                let expected = backward(&variant, &all).unwrap().outputs;
+                let found = first::<B, NoCheckpointing>(By::Kernels, &variant, &all.inputs, &all.grad, dtype);
+                for (name, found) in found {
+                    let expected = expected.tensors().into_iter().find(|(other, _)| *other == name);
+                    let expected = expected.map(|(_, values)| values).unwrap_or_default();
+                    let what = format!("{id} {spec:?} {name}");
+                    assert_eq!(found.len(), expected.len(), "{what}");
+                    match expected.iter().any(|x| *x != 0.0) {
+                        true => assert_agree(&what, &found, expected, tolerance(dtype, Order::First)),
+                        false => assert!(found.iter().all(|x| *x == 0.0), "{what}"),
+                    }
+                }
             }
         }
+    }
+    check::<Flex>(Dtype::F64);
+    match ff_kernels::open(RuntimeKind::Vulkan) {
+        Ok(_) => check::<Wgpu>(Dtype::F32),
+        Err(error) => println!("not tested on a GPU: {error}"),
     }
 }
 
@@ -254,7 +380,7 @@ fn the_gradients_on_a_device_have_gradients() {
         return;
     }
     for variant in variants("gaussian", "cosine", Reduction::Receiver) {
-        gradients_of_gradients_are_the_oracle_s::<Wgpu>(&variant, Dtype::F32);
+        gradients_of_gradients_are_the_oracle_s::<Wgpu, NoCheckpointing>(&variant, Dtype::F32);
     }
 }
 
@@ -275,7 +401,7 @@ fn a_loss_on_forces_on_a_device_is_that_on_host() {
             filter: over(&weights),
         };
         let grad = cotangents(inputs, &random_cotangents(inputs, 3).cast::<f32>().cast(), dtype);
-        let forces = edge_vec.grad(&leaves.loss(variant, &inputs.radial, grad).backward()).unwrap();
+        let forces = edge_vec.grad(&leaves.loss(By::Kernels, variant, &inputs.radial, grad).backward()).unwrap();
         let found = (forces.clone() * forces).sum().backward();
         let of = |tensor: &Tensor<Autodiff<B>, 2>| numbers_of(&tensor.grad(&found).unwrap());
         let of_bias = |tensor: &Tensor<Autodiff<B>, 1>| numbers_of(&tensor.grad(&found).unwrap());
@@ -294,7 +420,9 @@ fn a_loss_on_forces_on_a_device_is_that_on_host() {
         let inputs = rounded(&case(&spec(), &variant), Dtype::F32);
         let expected = gradients::<Flex>(&variant, &inputs);
         assert!(!expected.is_empty());
-        for (found, expected) in gradients::<Wgpu>(&variant, &inputs).iter().zip(&expected) {
+        let found = gradients::<Wgpu>(&variant, &inputs);
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(&expected) {
             assert_agree(id, found, expected, tolerance(Dtype::F32, Order::Second));
         }
     }
@@ -318,15 +446,19 @@ impl Molecule {
         Self { variant, inputs, positions }
     }
 
-    /// ½ Σ q² + ½ Σ |μ|² of a message passed twice.
-    fn energy<B: FusedMessageBackend>(&self, positions: Tensor<B, 2>, filter: &FilterTensors<B>) -> Tensor<B, 1> {
+    /// ½ Σ q² + ½ Σ |μ|² of a message passed twice, under a strain [1, 3, 3].
+    fn energy<B: ForceScatterBackend>(
+        &self,
+        positions: Tensor<B, 2>,
+        strain: Tensor<B, 3>,
+        filter: &FilterTensors<B>,
+    ) -> Tensor<B, 1> {
         let (inputs, device) = (&self.inputs, Default::default());
         let (n, f) = (inputs.n_atoms, inputs.features);
         let list = graph::<B>(inputs, Dtype::F64, DType::I32, &device).unwrap();
-        let receiver: Vec<i64> = (0..6).flat_map(|i| [i; 5]).collect();
-        let receiver = Tensor::<B, 1, Int>::from_data(TensorData::new(receiver, [30]), &device);
-        let edge_vec = positions.clone().select(0, list.sender().clone()) - positions.select(0, receiver);
-        let list = list.with_edge_vec(edge_vec).unwrap();
+        let systems = Systems::new(&list, &[n]).unwrap();
+        let vectors = edge_vec(&list, positions, None).unwrap();
+        let list = list.with_edge_vec(strained(vectors, strain, &systems).unwrap()).unwrap();
         let options = Options { variant: &self.variant, tables: &[] };
         let mut nodes = floats::<B, 2>(&inputs.nodes, [n, 3 * f], Dtype::F64, &device);
         let mut vectors = floats::<B, 3>(&inputs.vectors, [n, 3, f], Dtype::F64, &device);
@@ -356,7 +488,8 @@ fn forces_are_differences_of_the_energy() {
         let weights = filter::<B>(&molecule.inputs, Dtype::F64, &device);
         let at = |x: &[f64]| floats::<B, 2>(x, [6, 3], Dtype::F64, &device);
         let x = at(&molecule.positions).require_grad();
-        let found = molecule.energy(x.clone(), &weights).backward();
+        let still = || floats::<B, 3>(&[0.0; 9], [1, 3, 3], Dtype::F64, &device);
+        let found = molecule.energy(x.clone(), still(), &weights).backward();
         let gradient = numbers_of(&x.grad(&found).unwrap());
         let scale = gradient.iter().fold(0.0, |m: f64, g| m.max(g.abs()));
         assert!(scale > 1e-3);
@@ -364,7 +497,7 @@ fn forces_are_differences_of_the_energy() {
             let expected = difference(|h| {
                 let mut x = molecule.positions.clone();
                 x[k] += h;
-                numbers_of(&molecule.energy(at(&x), &weights))[0]
+                numbers_of(&molecule.energy(at(&x), still(), &weights))[0]
             });
             assert!((found - expected).abs() <= 1e-8 * scale, "{id} coordinate {k}: {found} and {expected}");
         }
@@ -375,25 +508,41 @@ fn forces_are_differences_of_the_energy() {
     }
 }
 
-/// A loss on forces: its gradient in the weights against differences of the loss.
+/// A loss on forces and on the strain derivative: its gradients in the weights and in the positions against differences of the
+/// loss.
 #[test]
-fn a_loss_on_forces_has_gradients_in_the_weights() {
+fn a_loss_on_forces_and_stress_has_gradients() {
     type Once = Autodiff<Flex>;
     type Twice = Autodiff<Once>;
     for id in ["painn_linear_gaussian_cosine_receiver", "painn_mlp_bessel_polynomial_receiver"] {
         let molecule = Molecule::new(id);
-        let target = numbers(18, 5);
-        // The loss, on a graph whose weights are tracked beneath that of the positions.
-        let loss = |filter: &FilterTensors<Once>| {
+        let (forces, stress) = (numbers(18, 5), numbers(9, 6));
+        let at = |x: &[f64]| floats::<Once, 2>(x, [6, 3], Dtype::F64, &Default::default());
+        // The loss, on a graph whose weights and positions are tracked beneath one of its own.
+        let loss = |filter: &FilterTensors<Once>, x: &Tensor<Once, 2>| {
             let device = Default::default();
             let filter = over(filter);
-            let x = floats::<Twice, 2>(&molecule.positions, [6, 3], Dtype::F64, &device).require_grad();
-            let found = molecule.energy::<Twice>(x.clone(), &filter).backward();
-            let difference = x.grad(&found).unwrap() + floats::<Once, 2>(&target, [6, 3], Dtype::F64, &device);
-            (difference.clone() * difference).sum()
+            let x = Tensor::<Twice, 2>::from_inner(x.clone()).require_grad();
+            let strain = floats::<Twice, 3>(&[0.0; 9], [1, 3, 3], Dtype::F64, &device).require_grad();
+            let found = molecule.energy::<Twice>(x.clone(), strain.clone(), &filter).backward();
+            let of_forces = x.grad(&found).unwrap() + at(&forces);
+            let of_stress = strain.grad(&found).unwrap() + floats::<Once, 3>(&stress, [1, 3, 3], Dtype::F64, &device);
+            (of_forces.clone() * of_forces).sum() + (of_stress.clone() * of_stress).sum()
         };
         let weights = tracked(filter::<Once>(&molecule.inputs, Dtype::F64, &Default::default()));
-        let found = loss(&weights).backward();
+        let x = at(&molecule.positions).require_grad();
+        let found = loss(&weights, &x).backward();
+        let by_positions = numbers_of(&x.grad(&found).unwrap());
+        let scale = by_positions.iter().fold(0.0, |m: f64, g| m.max(g.abs()));
+        for k in [0, 7, 17] {
+            let expected = difference(|h| {
+                let mut positions = molecule.positions.clone();
+                positions[k] += h;
+                numbers_of(&loss(&weights, &at(&positions)))[0]
+            });
+            let found = by_positions[k];
+            assert!((found - expected).abs() <= 1e-7 * scale, "{id} coordinate {k}: {found} and {expected}");
+        }
         let gradients: Vec<Vec<f64>> = match &weights {
             FilterTensors::Linear { a, b } => {
                 vec![numbers_of(&a.grad(&found).unwrap()), numbers_of(&b.grad(&found).unwrap())]
@@ -413,7 +562,7 @@ fn a_loss_on_forces_has_gradients_in_the_weights() {
                 let expected = difference(|h| {
                     let mut inputs = molecule.inputs.clone();
                     *weight(&mut inputs.filter, tensor, k) += h;
-                    numbers_of(&loss(&filter::<Once>(&inputs, Dtype::F64, &Default::default())))[0]
+                    numbers_of(&loss(&filter::<Once>(&inputs, Dtype::F64, &Default::default()), &x))[0]
                 });
                 let found = gradients[k];
                 assert!((found - expected).abs() <= 1e-7 * scale, "{id} weight {tensor}[{k}]: {found} and {expected}");
@@ -460,7 +609,8 @@ fn what_is_not_registered_is_an_error_where_it_is_called() {
     assert!(reason(call::<Autodiff<Flex>>("cfconv_tabulated_receiver", true)).contains("make the table anew"));
     assert_eq!(call::<Autodiff<Autodiff<Flex>>>(linear, false), Ok(()));
     let third = reason(call::<Autodiff<Autodiff<Autodiff<Flex>>>>(linear, false));
-    assert!(third.contains("not registered"), "{third}");
+    let expected = "a gradient of order 3 through `fused_message` is not registered, expected at most 2";
+    assert!(third.contains(expected), "{third}");
     match ff_kernels::open(RuntimeKind::Vulkan) {
         Ok(_) => assert_eq!(call::<Autodiff<Autodiff<Wgpu>>>(linear, false), Ok(())),
         Err(error) => println!("not tested on a GPU: {error}"),

@@ -251,7 +251,7 @@ fn what_does_not_fit_is_a_clear_error() {
     );
     assert_eq!(run(f32s([11, 21]), None, &linear, &variant), "message `painn` reads `mu`, found none");
     // Flex has one device, so what tells devices apart is asked itself.
-    let context = Context { device: "gpu 0", dtype: Dtype::F32 };
+    let context = Context { of: "nodes", device: "gpu 0", dtype: Dtype::F32 };
     let elsewhere = context.device("mu", &"gpu 1").unwrap_err().to_string();
     assert_eq!(elsewhere, "`mu` is on \"gpu 1\", expected \"gpu 0\" as for `nodes`");
     let wide = Tensor::zeros([11, 21], (&device, DType::F64));
