@@ -70,7 +70,8 @@ def opened(browser, path, check, **options):
 
 def report(forgefield, folder, name, *arguments):
     path = folder / name
-    command = [forgefield, "report", "--quiet", "--passes", str(folder / "none"), *arguments, "-o", str(path)]
+    # In the folder there are neither tables nor passes where they would be looked for.
+    command = [forgefield, "report", "--quiet", *arguments, "-o", str(path)]
     subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
     return path
 
@@ -174,6 +175,17 @@ def hostile(browser, path, check):
         check(page.evaluate("window.broken") is None and page.locator("img").count() == 0, "also in tooltips")
 
 
+def machines(browser, path, check, pictures):
+    """Two machines of one name, whose legends are long."""
+    for width in (1280, 1200, 1024, 700, 390):
+        with opened(browser, path, check, viewport={"width": width, "height": 900}, color_scheme="light") as page:
+            check(page.evaluate(LAYOUT) == [], f"two machines, {width} px: {page.evaluate(LAYOUT)}")
+            for chart in ["roof", "speed"]:
+                text = page.locator(f"#{chart}-chart").text_content()
+                check("x86-v3" in text and "x86-v4" in text, f"{chart} tells them apart at {width} px: {text}")
+            page.screenshot(path=pictures / f"machines-{width}.png", full_page=True)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--forgefield", required=True, type=pathlib.Path)
@@ -193,12 +205,21 @@ def main():
             line["reason"] = evil
             line["problem"]["name"] = line["device"]["name"] = evil
         bad.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        none = ["--tables", str(folder / "none")]
+        bench, other = FIXTURES / "bench.json", folder / "other.json"
+        other.write_text(bench.read_text().replace("x86-v3", "x86-v4"))
+        tables = folder / "tables"
+        for level in ["x86-v3", "x86-v4"]:
+            text = next((FIXTURES / "tables").glob("*/fused_message.json")).read_text().replace("x86-v3", level)
+            place = tables / json.loads(text)["device"]["slug"]
+            place.mkdir(parents=True)
+            (place / "fused_message.json").write_text(text)
+        two = [str(torn), "--tables", str(tables), "--bench", str(bench), str(other)]
         with_all = [str(torn), "--tables", str(FIXTURES / "tables"), "--bench", str(FIXTURES / "bench.json"), "--verify", str(FIXTURES / "verify.json")]
         browser = playwright.chromium.launch(executable_path=arguments.chromium, args=["--no-sandbox"])
         use(browser, report(forgefield, folder, "report.html", *with_all), check, pictures)
-        empty(browser, report(forgefield, folder, "empty.html", *none), check, pictures)
-        hostile(browser, report(forgefield, folder, "hostile.html", str(bad), *none), check)
+        machines(browser, report(forgefield, folder, "machines.html", *two), check, pictures)
+        empty(browser, report(forgefield, folder, "empty.html"), check, pictures)
+        hostile(browser, report(forgefield, folder, "hostile.html", str(bad)), check)
         browser.close()
     print(f"{check.passed} passed, {len(check.failed)} failed; pictures in {pictures.name}")
     raise SystemExit(1 if check.failed else 0)

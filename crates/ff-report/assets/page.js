@@ -34,11 +34,8 @@
   const tip = (title, lines) => element("div", { className: "tip" }, element("b", {}, title),
     ...lines.filter(Boolean).map((line) => element("div", {}, line)));
 
-  const deviceLabels = data.devices.map((device) => {
-    const same = data.devices.filter((other) => other.name === device.name && other.runtime === device.runtime);
-    const more = same.length > 1 ? [device.threads ? `${device.threads} threads` : "", device.driver, device.slug] : [];
-    return [`${device.name} (${device.runtime})`, ...more.filter(Boolean)].join(", ") + (device.software ? ", software" : "");
-  });
+  const deviceLabels = data.devices.map((device) => `${device.name} (${device.runtime}${device.apart === null ? "" : `, ${device.apart}`})`
+    + (device.software ? ", software" : ""));
   const isSoftware = (subject) => data.devices[subject.device].software;
   const title = (s) => `${s.family} · ${s.problem.name} · ${s.dtype} · ${deviceLabels[s.device]}`;
   const sizes = ({ problem: p }) => [`${p.n_atoms.toLocaleString("en")} atoms`, `${p.n_edges.toLocaleString("en")} edges`,
@@ -106,10 +103,14 @@
     splitLine: { lineStyle: { color: colour("line") } },
     ...Object.fromEntries(Object.entries(more || {}).filter(([key]) => key !== "axisLabel")),
   });
-  const legend = (more) => ({
-    type: "scroll", textStyle: { color: colour("text") }, pageTextStyle: { color: colour("text") },
-    pageIconColor: colour("text"), pageIconInactiveColor: colour("line"), top: 0, ...more,
-  });
+  // Entries stand side by side where all of them have room, else below one another: the rows decide where a chart begins.
+  const listed = (id, names) => {
+    const size = narrow() ? 10 : 12;
+    const room = printing ? PRINTED : byId(id).clientWidth;
+    const stacked = narrow() || names.reduce((sum, name) => sum + 0.62 * size * name.length + 45, 0) > room;
+    const textStyle = { color: colour("text"), fontSize: size, ...(stacked ? { width: room - 50, overflow: "truncate" } : {}) };
+    return { rows: stacked ? names.length : 1, legend: { orient: stacked ? "vertical" : "horizontal", top: 0, left: 0, itemGap: 8, textStyle } };
+  };
 
   // Filters --------------------------------------------------------------------------------------------------------
 
@@ -175,35 +176,35 @@
     const others = byId("heat-others").value;
     const byTime = byId("heat-shows").value === "time";
     const fastest = search.fastest === null ? null : search.configs[search.fastest].ns;
+    const screened = (c) => c !== null && search.configs[c].stage === "screen";
     const place = (cell) => (others === "slice" ? cell.slice : cell.best);
-    const timeOf = (cell) => {
-      if (others === "median") return cell.median_ns;
-      return place(cell) === null ? null : search.configs[place(cell)].ns;
+    const ratioOf = (cell) => {
+      if (others === "median") return cell.median;
+      return place(cell) === null ? null : search.configs[place(cell)].ratio;
     };
     const at = (cell) => (heat.swapped && map.y !== null ? [cell.y, cell.x] : [cell.x, cell.y]);
     const has = (cell, configuration) => configuration !== null
       && [[map.x, map.x_values[cell.x]], [map.y, map.y_values[cell.y]]]
         .every(([p, value]) => p === null || search.configs[configuration].values[p] === value);
     const relevant = map.cells.filter((cell) => others !== "slice" || cell.slice !== null);
-    const timed = relevant.filter((cell) => timeOf(cell) !== null);
-    const least = Math.min(...timed.map(timeOf));
-    const reference = fastest || least;
-    const level = (cell) => Math.log2(timeOf(cell) / reference);
-    const levels = timed.map(level);
-    const [low, high] = [Math.min(0, ...levels), Math.max(Math.log2(1.05), ...levels)];
-    const shown = (cell) => (byTime ? time(timeOf(cell)) : (timeOf(cell) / reference).toFixed(2));
+    const timed = relevant.filter((cell) => ratioOf(cell) !== null);
+    const level = (cell) => Math.log2(ratioOf(cell));
+    const [low, high] = [0, Math.max(Math.log2(1.05), ...timed.map(level))];
+    const about = (cell) => (others === "median" || screened(place(cell)) ? "~" : "");
+    const shown = (cell) => about(cell) + (byTime ? time(ratioOf(cell) * fastest) : ratioOf(cell).toFixed(2));
     const mark = (cell) => (has(cell, search.fastest) ? "★ " : "") + (has(cell, search.default) ? "◆ " : "");
-    const about = (cell) => {
+    const told = (cell) => {
       const lines = [map.x, map.y].filter((p) => p !== null)
         .map((p, i) => `${search.parameters[p]} = ${(i === 0 ? map.x_values[cell.x] : map.y_values[cell.y])}`);
       const c = place(cell);
       const of = others !== "median" && c !== null ? search.configs[c] : null;
       const details = [];
-      if (timeOf(cell) !== null) details.push(`${time(timeOf(cell))}, ${(timeOf(cell) / reference).toFixed(2)} of the fastest`);
+      if (ratioOf(cell) !== null) details.push(`${about(cell)}${time(ratioOf(cell) * fastest)}, ${about(cell)}${ratioOf(cell).toFixed(2)} of the fastest`);
+      if (of && of.ns !== null && of.stage === "screen") details.push(`${time(of.ns)} in the screening`);
       if (of && of.low !== null) details.push(`quartiles ${time(of.low)} to ${time(of.high)}, ${count(of.samples, "sample")}`);
       if (others === "median") details.push(`median of ${count(cell.timed, "timed configuration")}`);
       if (of) details.push(config(search, c), `${of.verdict}${of.reason ? `: ${of.reason}` : ""}`);
-      if (timeOf(cell) === null && !of) {
+      if (ratioOf(cell) === null && !of) {
         const why = search.configs.find((configuration, i) => has(cell, i) && configuration.reason);
         details.push(why ? `${why.verdict}: ${why.reason}` : "no time");
       }
@@ -223,11 +224,11 @@
       visualMap: {
         type: "continuous", min: low, max: high, dimension: 2, seriesIndex: 0, calculable: true,
         inRange: { color: VIRIDIS }, textStyle: { color: colour("text") },
-        formatter: (value) => (byTime ? time(2 ** value * reference) : `${(2 ** value).toFixed(2)}×`),
+        formatter: (value) => (byTime ? time(2 ** value * fastest) : `${(2 ** value).toFixed(2)}×`),
         ...(small ? { orient: "horizontal", left: "center", bottom: 0, itemWidth: 14, itemHeight: 130 }
           : { right: 0, top: "middle", itemHeight: Math.min(180, height - 130) }),
       },
-      tooltip: { trigger: "item", formatter: ({ data: item }) => about(item.cell) },
+      tooltip: { trigger: "item", formatter: ({ data: item }) => told(item.cell) },
       series: [
         {
           type: "heatmap",
@@ -245,7 +246,7 @@
         },
         {
           type: "scatter", symbol: "rect", symbolSize: 30, itemStyle: { color: "transparent" },
-          data: relevant.filter((cell) => timeOf(cell) === null).map((cell) => ({ value: at(cell), cell })),
+          data: relevant.filter((cell) => ratioOf(cell) === null).map((cell) => ({ value: at(cell), cell })),
           label: { show: true, formatter: "✕", color: colour("soft"), fontSize: 16 },
         },
       ],
@@ -256,6 +257,7 @@
       : ` The tuner chooses ${config(search, search.chosen)} (${time(search.configs[search.chosen].ns)}).`;
     byId("heat-note").textContent = `${search.variant}, ${sizes(search)}. `
       + `★ the fastest${search.fastest === null ? "" : ` (${time(fastest)}: ${config(search, search.fastest)})`}, ◆ the default, `
+      + (timed.some((cell) => about(cell) !== "") ? "~ from the few samples of the screening, by the default timed beside them, and no less than the fastest; " : "")
       + `✕ tried without a time; no tile: not tried.${chosenText}${software}`;
   };
   const pickMap = (x, y) => {
@@ -284,7 +286,7 @@
     const bars = found.slice(0, MOST_BARS).reverse();
     const small = narrow();
     const several = new Set(found.map((bar) => bar.device)).size > 1;
-    const name = (bar) => `${bar.family}\n${bar.problem.name}, ${bar.dtype}${several ? `, ${data.devices[bar.device].name}` : ""}`;
+    const name = (bar) => `${bar.family}\n${bar.problem.name}, ${bar.dtype}${several ? `, ${data.devices[bar.device].apart || data.devices[bar.device].name}` : ""}`;
     const ends = bars.flatMap((bar) => [bar.ratio, bar.low, bar.high].filter((x) => x !== null && x > 0));
     const wide = Math.max(...ends) > 8;
     const [least, most] = [Math.min(1, ...ends), Math.max(...ends)];
@@ -320,7 +322,7 @@
       series: [
         {
           type: "bar", barMaxWidth: 18, data: bars.map((bar) => ({
-            value: bar.ratio, itemStyle: { color: bar.default_stays ? colour("soft") : hue[bar.device % (hue.length - 1)] },
+            value: bar.ratio, itemStyle: { color: hue[bar.device % (hue.length - 1)] },
           })),
         },
         {
@@ -349,9 +351,13 @@
         },
       ],
     });
+    const some = (test, text) => (bars.some(test) ? text : "");
     const note = over === "default"
-      ? "Bars start at 1, the default. Where there are records: median and quartiles over the rounds in which both were timed side by side; "
-        + "what was not told apart from the default counts as the default (grey). Where there is a table alone: its medians, with the spread of the tuned kernel."
+      ? "Bars start at 1, the default."
+        + some((bar) => bar.basis === "rounds" && !bar.default_stays, " Of records: median and quartiles over the rounds in which both were timed side by side.")
+        + some((bar) => bar.basis === "samples", " Of records without finals: medians of the screening, with the spreads of both.")
+        + some((bar) => bar.basis === "table" && !bar.default_stays, " Of tables alone: their medians, with the spread of the tuned kernel.")
+        + some((bar) => bar.default_stays, " “default”: nothing was told apart from it as faster, and it stays.")
       : "From tuning tables: the same message step as plain tensor operations on the same device, both verified. The whiskers are the spread of the fused kernel alone.";
     const more = found.length > MOST_BARS ? ` The ${MOST_BARS} largest of ${found.length} are shown; filters show the others.` : "";
     byId("speed-note").textContent = note + more + left;
@@ -373,10 +379,9 @@
     const lines = [...found].sort((a, b) => b.course.length - a.course.length).slice(0, MOST_LINES);
     const names = lines.map((search) => `${search.family} · ${search.problem.name} · ${search.dtype}${isSoftware(search) ? " (software)" : ""}`);
     const name = (i) => (names.filter((other) => other === names[i]).length > 1 ? `${names[i]} · ${deviceLabels[lines[i].device]} · ${lines[i].kernel_hash}` : names[i]);
-    const small = narrow();
-    const rows = small ? lines.length : Math.ceil(lines.length / 2);
-    draw("course-chart", "Best time so far over the best of all", 330 + 20 * rows, {
-      legend: legend({ type: "plain", orient: small ? "vertical" : "horizontal", left: 0, itemGap: 8, textStyle: { color: colour("text"), fontSize: small ? 10 : 12 } }),
+    const { rows, legend: entries } = listed("course-chart", lines.map((_, i) => name(i)));
+    draw("course-chart", "Best time so far over the best of all", 330 + 22 * rows, {
+      legend: entries,
       grid: { left: 58, right: 24, top: 26 + 22 * rows, bottom: 50 },
       xAxis: axis(against === "evaluation" ? "evaluations" : "seconds since the search began", { type: "value", nameGap: 28, minInterval: 1, min: against === "evaluation" ? 1 : 0 }),
       yAxis: axis("best so far / best of all", { type: "value", nameGap: 42, min: 1, axisLabel: { formatter: (v) => `${Number(v.toFixed(3))}×` } }),
@@ -422,7 +427,6 @@
     const ys = [...points.map((p) => p.rate), ...roofs.map((r) => r.flops)];
     const [xLeast, xMost] = [decade(0.8 * Math.min(...xs), Math.floor), decade(1.2 * Math.max(...xs), Math.ceil)];
     const [yLeast, yMost] = [decade(0.8 * Math.min(...ys), Math.floor), decade(1.2 * Math.max(...ys), Math.ceil)];
-    const small = narrow();
     const hue = palette();
     const hueOf = (device) => hue[device % (hue.length - 1)];
     const groups = devices.flatMap((device) => [["tuned", "circle"], ["bench", "diamond"]].map(([kind, symbol]) => ({
@@ -444,10 +448,10 @@
         endLabel: { show: false },
       };
     });
-    const entries = series.length + lines.length;
-    draw("roof-chart", "Roofline", 400 + 20 * (small ? entries : 1), {
-      legend: legend({ type: "plain", orient: small ? "vertical" : "horizontal", left: 0, textStyle: { color: colour("text"), fontSize: small ? 10 : 12 } }),
-      grid: { left: 84, right: 24, top: small ? 24 + 20 * entries : 46, bottom: 54 },
+    const { rows, legend: entries } = listed("roof-chart", [...series, ...lines].map(({ name }) => name));
+    draw("roof-chart", "Roofline", 400 + 22 * rows, {
+      legend: entries,
+      grid: { left: 84, right: 24, top: 26 + 22 * rows, bottom: 54 },
       xAxis: axis("intensity (FLOP per compulsory byte)", { type: "log", min: xLeast, max: xMost, nameGap: 30, axisLabel: { formatter: (v) => String(Number(v.toPrecision(3))) } }),
       yAxis: axis("performance (FLOP/s)", { type: "log", min: yLeast, max: yMost, nameGap: 66, axisLabel: { formatter: (v) => scaled(v, "").trim().replace(/\.0+(?= |$)/, "") } }),
       tooltip: {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use ff_spec::Dtype;
+use ff_tune::Stage;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{Ranged, ValueFormatter};
 use plotters::coord::types::RangedCoordf64;
@@ -12,8 +13,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::report::{Report, Subject};
 use crate::roofline::Point;
-use crate::search::{Map, Search};
-use crate::speedup::{Over, Speedup};
+use crate::search::{Cell, Map, Search};
+use crate::speedup::{Basis, Over, Speedup};
 
 /// What is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +115,7 @@ fn heading(report: &Report, subject: &Subject) -> [String; 2] {
     let device = report.device(subject);
     let software = if device.software { ", a software adapter" } else { "" };
     let Subject { family, problem, dtype, .. } = subject;
-    [format!("{family}, {dtype}"), format!("{} on {} ({}{software})", problem.name, device.name, device.runtime)]
+    [format!("{family}, {dtype}"), format!("{} on {}{software}", problem.name, device.label())]
 }
 
 fn heat_maps(report: &Report) -> Result<String> {
@@ -135,20 +136,31 @@ fn heat_maps(report: &Report) -> Result<String> {
     let rows = panels.len().div_ceil(columns);
     let most = |map: &Map| (map.x_values.len(), map.y_values.len().max(1));
     let (cells_x, cells_y) = panels.iter().map(|(_, m)| most(m)).fold((1, 1), |a, b| (a.0.max(b.0), a.1.max(b.1)));
-    // A tile holds "★ 1.00", and a panel its headings.
+    // A tile holds "★ ◆ ~1.00", and a panel its headings.
     let longest = panels.iter().flat_map(|(s, _)| heading(report, &s.subject)).map(|t| t.chars().count()).max();
     let panel =
         ((110 + 78 * cells_x as i32).max(40 + width(longest.unwrap_or(0), 14)), 110 + 46 * cells_y.max(2) as i32);
-    let (bar, foot) = (96, 26);
-    let size = (columns as i32 * panel.0 + bar, rows as i32 * panel.1 + foot);
-    let ratio = |search: &Search, place: usize| {
-        let ns = |place: usize| search.configs[place].ns;
-        Some(ns(place)? / ns(search.fastest?)?)
+    let best = |search: &Search, cell: &Cell| {
+        let config = &search.configs[cell.best?];
+        Some((config.ratio?, config.stage == Stage::Screen))
     };
-    let ratios = panels
+    let tiles: Vec<(f64, bool)> = panels
         .iter()
-        .flat_map(|(search, map)| map.cells.iter().filter_map(|cell| ratio(search, cell.best?)).collect::<Vec<_>>());
-    let top = ratios.fold(1.05_f64, f64::max).ln();
+        .flat_map(|(search, map)| map.cells.iter().filter_map(|cell| best(search, cell)).collect::<Vec<_>>())
+        .collect();
+    let top = tiles.iter().map(|(ratio, _)| *ratio).fold(1.05_f64, f64::max).ln();
+    let left_out =
+        if all > panels.len() { format!(" {} of {all} searches are shown.", panels.len()) } else { String::new() };
+    let mut notes = vec![format!(
+        "Time over the fastest, other parameters at their best. ★ fastest, ◆ default, ✕ no time.{left_out}"
+    )];
+    if tiles.iter().any(|(_, screened)| *screened) {
+        notes
+            .push("~ screening alone: few samples, over the default beside them; 1.00 where they say less.".to_owned());
+    }
+    let (bar, foot) = (96, 10 + 16 * notes.len() as i32);
+    let noted = notes.iter().map(|note| 32 + width(note.chars().count(), 11)).max().unwrap_or(0);
+    let size = ((columns as i32 * panel.0 + bar).max(noted), rows as i32 * panel.1 + foot);
     drawn((size.0 as u32, size.1 as u32), |area| {
         for (i, (search, map)) in panels.iter().enumerate() {
             let corner = ((i % columns) as i32 * panel.0, (i / columns) as i32 * panel.1);
@@ -168,7 +180,7 @@ fn heat_maps(report: &Report) -> Result<String> {
                     };
                     same(map.x, map.x_values[cell.x]) && map.y.is_none_or(|y| same(y, map.y_values[cell.y]))
                 };
-                let Some(ratio) = cell.best.and_then(|place| ratio(search, place)) else {
+                let Some((ratio, screened)) = best(search, cell) else {
                     write(area, "✕", middle, style(14, SOFT, HPos::Center, VPos::Center))?;
                     continue;
                 };
@@ -179,7 +191,8 @@ fn heat_maps(report: &Report) -> Result<String> {
                 let default = if has(search.default) { "◆ " } else { "" };
                 // Dark text on the bright end of the scale.
                 let ink = if level < 0.45 { BLACK } else { WHITE };
-                let text = format!("{star}{default}{ratio:.2}");
+                let about = if screened { "~" } else { "" };
+                let text = format!("{star}{default}{about}{ratio:.2}");
                 write(area, text, middle, style(13, ink, HPos::Center, VPos::Center))?;
             }
             for (i, value) in map.x_values.iter().enumerate() {
@@ -201,12 +214,10 @@ fn heat_maps(report: &Report) -> Result<String> {
             }
         }
         scale(area, (columns as i32 * panel.0 + 6, 56), (size.1 - foot - 120).min(180), top)?;
-        let left_out =
-            if all > panels.len() { format!(" {} of {all} searches are shown.", panels.len()) } else { String::new() };
-        let note = format!(
-            "Time over the fastest, other parameters at their best. ★ fastest, ◆ default, ✕ no time.{left_out}"
-        );
-        write(area, note, (16, size.1 - 8), style(11, SOFT, HPos::Left, VPos::Bottom))
+        for (i, note) in notes.iter().rev().enumerate() {
+            write(area, note.as_str(), (16, size.1 - 8 - 16 * i as i32), style(11, SOFT, HPos::Left, VPos::Bottom))?;
+        }
+        Ok(())
     })
 }
 
@@ -244,12 +255,21 @@ fn speed_up(report: &Report, over: Over) -> Result<String> {
     let devices: BTreeSet<usize> = bars.iter().map(|bar| bar.subject.device).collect();
     let label = |bar: &Speedup| {
         let Subject { family, problem, dtype, .. } = &bar.subject;
-        format!("{family}, {dtype}, {}", problem.name)
+        let apart = report.device(&bar.subject).apart.iter().map(|apart| format!(", {apart}")).collect::<String>();
+        format!("{family}, {dtype}, {}{apart}", problem.name)
     };
     let longest = bars.iter().map(|bar| label(bar).chars().count()).max().unwrap_or(0);
     let (left, right, row) = (16 + width(longest, 12), 70, 24);
     let head = 40 + 18 * devices.len() as i32;
-    let size = (left + 460 + right, head + row * bars.len() as i32 + 74);
+    let how = match over {
+        Over::Default => explained(&bars),
+        Over::Unfused => {
+            "Whiskers: the spread of the fused kernel. Both were checked against the reference.".to_owned()
+        }
+    };
+    let left_out = if all > bars.len() { format!(" {} of {all} are shown.", bars.len()) } else { String::new() };
+    let note = format!("{how}{left_out}");
+    let size = ((left + 460 + right).max(32 + width(note.chars().count(), 11)), head + row * bars.len() as i32 + 74);
     let ends = |pick: fn(f64, f64) -> f64| {
         let all = bars.iter().flat_map(|bar| [Some(bar.ratio), bar.low, bar.high]).flatten();
         all.filter(|x| x.is_finite() && *x > 0.0).fold(1.0, pick)
@@ -266,8 +286,7 @@ fn speed_up(report: &Report, over: Over) -> Result<String> {
             let device = &report.devices[*place];
             let y = 40 + 18 * i as i32;
             area.draw(&Rectangle::new([(16, y), (28, y + 12)], hue(*place).filled()))?;
-            let text = format!("{} ({})", device.name, device.runtime);
-            write(area, text, (34, y + 6), style(12, SOFT, HPos::Left, VPos::Center))?;
+            write(area, device.label(), (34, y + 6), style(12, SOFT, HPos::Left, VPos::Center))?;
         }
         let places = 0.0..bars.len() as f64;
         let plot = area.margin(head, 30, 0, right);
@@ -283,15 +302,31 @@ fn speed_up(report: &Report, over: Over) -> Result<String> {
             let from = if least < 1.0 { least - room } else { 1.0 };
             draw_bars(&mut builder.build_cartesian_2d(from..most + room, places)?, (area, left), &bars, &label)?;
         }
-        let how = match over {
-            Over::Default => {
-                "Whiskers: quartiles over rounds timed side by side. Grey: nothing was told apart from the default."
-            }
-            Over::Unfused => "Whiskers: the spread of the fused kernel. Both were checked against the reference.",
-        };
-        let left_out = if all > bars.len() { format!(" {} of {all} are shown.", bars.len()) } else { String::new() };
-        write(area, format!("{how}{left_out}"), (16, size.1 - 8), style(11, SOFT, HPos::Left, VPos::Bottom))
+        write(area, note, (16, size.1 - 8), style(11, SOFT, HPos::Left, VPos::Bottom))
     })
+}
+
+/// What the whiskers and words mean that are there.
+fn explained(bars: &[&Speedup]) -> String {
+    let spread = |basis: &Basis| {
+        let drawn = |bar: &&Speedup| bar.high.unwrap_or(bar.ratio) > bar.low.unwrap_or(bar.ratio);
+        bars.iter().any(|bar| bar.basis == *basis && drawn(bar))
+    };
+    let meaning = |basis: &Basis| match basis {
+        Basis::Rounds => "quartiles over rounds timed side by side",
+        Basis::Samples => "without finals, the spreads of both",
+        Basis::Table => "of tables, the spread of the tuned kernel",
+    };
+    let whiskers: Vec<&str> =
+        [Basis::Rounds, Basis::Samples, Basis::Table].iter().filter(|basis| spread(basis)).map(meaning).collect();
+    let mut said = Vec::new();
+    if !whiskers.is_empty() {
+        said.push(format!("Whiskers: {}.", whiskers.join("; ")));
+    }
+    if bars.iter().any(|bar| bar.default_stays) {
+        said.push("“default”: nothing was told apart from it.".to_owned());
+    }
+    said.join(" ")
 }
 
 fn hue(place: usize) -> RGBColor {
@@ -323,9 +358,8 @@ where
     let whisker = ShapeStyle::from(&TEXT).stroke_width(1);
     for (i, bar) in bars.iter().enumerate() {
         let y = row(i);
-        let fill = if bar.default_stays { SOFT } else { hue(bar.subject.device) };
         let corners = [(1.0, y + 0.2), (bar.ratio, y + 0.8)];
-        chart.draw_series([Rectangle::new(corners, fill.filled())])?;
+        chart.draw_series([Rectangle::new(corners, hue(bar.subject.device).filled())])?;
         let (low, high) = (bar.low.unwrap_or(bar.ratio), bar.high.unwrap_or(bar.ratio));
         if high > low {
             let line = |from: (f64, f64), to: (f64, f64)| PathElement::new([from, to], whisker);
@@ -392,7 +426,7 @@ fn roofline(report: &Report) -> Result<String> {
             let roof = roof.map_or("no roof is known".to_owned(), |roof| {
                 format!("{}FLOP/s, {}B/s, {}", rounded(roof.flops), rounded(roof.bytes), roof.source)
             });
-            let text = format!("{} ({}): {roof}", device.name, device.runtime);
+            let text = format!("{}: {roof}", device.label());
             write(area, text, (34, y + 6), style(11, SOFT, HPos::Left, VPos::Center))?;
         }
         let plot = area.margin(head, 26, 12, 24);

@@ -17,7 +17,7 @@ pub use bench::{Bench, BenchError};
 pub use figures::{Figure, FigureError, svg};
 pub use gate::{Checked, Passed, PassedFamily};
 pub use page::{ECHARTS, ECHARTS_VERSION, page};
-pub use report::{Device, Environment, Report, Sources, Subject, names};
+pub use report::{Device, Environment, Report, Sources, Subject, family, names};
 pub use roofline::{Peak, Point, Roof};
 pub use search::{Cell, Config, Map, Search, Step};
 pub use speedup::{Basis, Over, Speedup};

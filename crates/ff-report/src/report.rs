@@ -78,6 +78,16 @@ pub struct Device {
     pub f64: bool,
     /// What it can hold.
     pub limits: Limits,
+    /// What tells it apart from others of its name and runtime in the report, where there are others.
+    pub apart: Option<String>,
+}
+
+impl Device {
+    /// As a reader tells it apart from all others.
+    pub fn label(&self) -> String {
+        let apart = self.apart.iter().map(|apart| format!(", {apart}")).collect::<String>();
+        format!("{} ({}{apart})", self.name, self.runtime)
+    }
 }
 
 impl From<&DeviceId> for Device {
@@ -92,6 +102,7 @@ impl From<&DeviceId> for Device {
             software: id.software,
             f64: id.f64,
             limits: id.limits,
+            apart: None,
         }
     }
 }
@@ -177,6 +188,7 @@ impl Report {
         let speedups = speedup::all(&searches, &tables, &mut known);
         let roofs = roofline::roofs(&benches, &mut known, documented);
         let points = roofline::points(&searches, &benches, &roofs, &mut known);
+        tell_apart(&mut known.devices);
         Self {
             schema: SCHEMA_VERSION,
             forgefield,
@@ -222,6 +234,20 @@ impl Known {
     }
 }
 
+/// Names what differs between devices of one name and runtime: the first of the facts that most of them differ in.
+fn tell_apart(devices: &mut [Device]) {
+    let facts: [fn(&Device) -> String; 4] =
+        [|d| d.arch.clone(), |d| format!("{} threads", d.threads), |d| d.driver.clone(), |d| d.slug.clone()];
+    let all = devices.to_vec();
+    for device in devices {
+        let same = |other: &&Device| (&other.name, other.runtime) == (&device.name, device.runtime);
+        let kinds = facts.map(|fact| all.iter().filter(same).map(fact).collect::<BTreeSet<String>>().len());
+        let most = kinds.iter().copied().max().filter(|kinds| *kinds > 1);
+        let fact = facts.iter().zip(kinds).find(|(_, kinds)| Some(*kinds) == most);
+        device.apart = fact.map(|(fact, _)| fact(device)).filter(|fact| !fact.is_empty());
+    }
+}
+
 pub(crate) fn subject(
     op: &str,
     (variant, order): (&str, u8),
@@ -241,7 +267,7 @@ pub(crate) fn subject(
 }
 
 /// The family of a variant; itself where it is none that this version knows.
-pub(crate) fn family(op: &str, variant: &str) -> String {
+pub fn family(op: &str, variant: &str) -> String {
     family_of(op, variant).unwrap_or_else(|| variant.to_owned())
 }
 

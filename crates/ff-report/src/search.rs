@@ -1,5 +1,6 @@
 //! A search of the tuner: its configurations, what they cost over pairs of parameters, and how the best was come by.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ff_spec::LaunchConfig;
@@ -62,6 +63,9 @@ pub struct Config {
     pub high: Option<f64>,
     /// Number of samples.
     pub samples: usize,
+    /// Its time over that of the fastest, both over the default that was timed beside them, so that what the machine did
+    /// meanwhile is no difference; at least 1: a few samples of the screening tell nothing faster than what won the finals.
+    pub ratio: Option<f64>,
     /// What came of it.
     pub verdict: Verdict,
     /// Why, for all but what passed.
@@ -92,10 +96,10 @@ pub struct Cell {
     pub x: usize,
     /// Place in `y_values`.
     pub y: usize,
-    /// Place of the fastest configuration here.
+    /// Place of the fastest configuration here: of what the finals timed, where they timed any of these.
     pub best: Option<usize>,
-    /// Median time of all that were timed here, ns.
-    pub median_ns: Option<f64>,
+    /// Median of [`Config::ratio`] of all that were timed here.
+    pub median: Option<f64>,
     /// Place of the configuration that has the other parameters of the fastest of all.
     pub slice: Option<usize>,
     /// Configurations here.
@@ -119,19 +123,17 @@ impl Search {
     pub(crate) fn new(subject: Subject, search: &Recorded, records: &[Record]) -> Self {
         let names: BTreeSet<&String> = search.results.keys().flat_map(|config| config.0.keys()).collect();
         let parameters: Vec<String> = names.into_iter().cloned().collect();
-        let configs: Vec<Config> =
+        let mut configs: Vec<Config> =
             search.results.iter().map(|(config, record)| Config::new(config, &parameters, record)).collect();
         let place = |config: &LaunchConfig| search.results.keys().position(|known| known == config);
         let mine: Vec<&Record> = records.iter().filter(|record| is_of(record, search)).collect();
         let gain = speedup::gain(search, &mine);
-        let passed = |config: &&Config| config.verdict == Verdict::Correct && config.ns.is_some();
-        let fastest = search.best().and_then(|(config, _)| place(config));
+        let fastest = compare_with_the_fastest(&mut configs, search, &mine);
         let rel_errors = search.results.values().filter(|record| record.verdict == Verdict::Correct);
         let mut counts = BTreeMap::new();
         for config in &configs {
             *counts.entry(config.verdict).or_insert(0) += 1;
         }
-        debug_assert_eq!(fastest.is_some(), configs.iter().any(|config| passed(&config)));
         Self {
             subject,
             kernel_hash: search.kernel_hash.clone(),
@@ -174,6 +176,7 @@ impl Config {
         Self {
             values: parameters.iter().map(|name| config.get(name)).collect(),
             ns: timing.map(|timing| timing.median_ns),
+            ratio: None,
             low: quartiles.map(|q| q.lower),
             high: quartiles.map(|q| q.upper),
             samples: record.samples_ns.len(),
@@ -182,6 +185,57 @@ impl Config {
             stage: record.stage,
         }
     }
+}
+
+/// Sets the ratios, and finds the fastest: of the finals where there were any, else of the screening.
+fn compare_with_the_fastest(configs: &mut [Config], search: &Recorded, records: &[&Record]) -> Option<usize> {
+    let over = over_default(&search.default, records);
+    let default_ns = search.time_ns(&search.default);
+    // Where the default was not timed beside it, its own time is all that there is.
+    let time = |config: &LaunchConfig, ns: f64| {
+        let over = over.get(config).and_then(|(_, over)| *over);
+        default_ns.zip(over).map_or(ns, |(default_ns, over)| default_ns * over)
+    };
+    let times: Vec<Option<f64>> =
+        search.results.keys().zip(&*configs).map(|(config, known)| Some(time(config, known.ns?))).collect();
+    let passed = |i: &usize| configs[*i].verdict == Verdict::Correct && times[*i].is_some();
+    let finals = (0..configs.len()).any(|i| passed(&i) && configs[i].stage == Stage::Final);
+    let candidates = (0..configs.len()).filter(passed).filter(|i| !finals || configs[*i].stage == Stage::Final);
+    let fastest = candidates.min_by(|a, b| times[*a].partial_cmp(&times[*b]).unwrap_or(Ordering::Equal))?;
+    for (config, ns) in configs.iter_mut().zip(&times) {
+        config.ratio = ns.zip(times[fastest]).map(|(ns, least)| (ns / least).max(1.0));
+    }
+    Some(fastest)
+}
+
+/// What each configuration took over the default that was timed beside it, in the record of it that counts: of the finals as
+/// medians; of the screening round by round, since what is eliminated has the first rounds of its batch alone.
+fn over_default(default: &LaunchConfig, records: &[&Record]) -> BTreeMap<LaunchConfig, (Stage, Option<f64>)> {
+    let mut found: BTreeMap<LaunchConfig, (Stage, Option<f64>)> = BTreeMap::new();
+    let mut beside: Option<&Record> = None;
+    for record in records {
+        if record.stage == Stage::Anchor || (record.stage == Stage::Final && record.config == *default) {
+            beside = Some(record);
+        }
+        let counts = found.get(&record.config).is_none_or(|(before, _)| *before == Stage::Screen);
+        if record.stage == Stage::Anchor || !(counts || record.stage == Stage::Final) {
+            continue;
+        }
+        let anchor = beside.filter(|anchor| (anchor.stage == Stage::Final) == (record.stage == Stage::Final));
+        let medians = |anchor: &Record| {
+            Some(Timing::of(&record.samples_ns)?.median_ns / Timing::of(&anchor.samples_ns)?.median_ns)
+        };
+        let paired = |anchor: &Record| {
+            let pairs = rounds(record).into_iter().zip(rounds(anchor)).map(|(ns, default)| ns / default);
+            Quartiles::of(pairs.collect()).map(|q| q.median)
+        };
+        let ratio = anchor.and_then(|anchor| match record.stage {
+            Stage::Final => medians(anchor),
+            _ => paired(anchor).or_else(|| medians(anchor)),
+        });
+        found.insert(record.config.clone(), (record.stage, ratio.filter(|ratio| ratio.is_finite())));
+    }
+    found
 }
 
 /// Maps over every pair of parameters that were varied, those first whose values matter most.
@@ -199,18 +253,20 @@ fn maps(parameters: &[String], configs: &[Config], fastest: Option<usize>) -> Ve
     if let [only] = varied[..] {
         return vec![map((only, values(only)), None, configs, fastest)];
     }
-    let pairs = varied.iter().enumerate().flat_map(|(i, x)| varied[i + 1..].iter().map(move |y| (*x, *y)));
+    // A pair lies the same way in every search, whichever of the two matters more there.
+    let pairs =
+        varied.iter().enumerate().flat_map(|(i, a)| varied[i + 1..].iter().map(move |b| (*a.min(b), *a.max(b))));
     pairs.map(|(x, y)| map((x, values(x)), Some((y, values(y))), configs, fastest)).collect()
 }
 
 /// By what factor the best time depends on a parameter: the worst of its values over the best, others at their best.
 fn weight(parameter: usize, values: &[u32], configs: &[Config]) -> f64 {
     let best = |value: u32| {
-        let times = configs.iter().filter(|config| config.values[parameter] == Some(value)).filter_map(|c| c.ns);
+        let times = configs.iter().filter(|config| config.values[parameter] == Some(value)).filter_map(|c| c.ratio);
         times.reduce(f64::min)
     };
     let best: Vec<f64> = values.iter().filter_map(|value| best(*value)).collect();
-    let (least, most) = best.iter().fold((f64::INFINITY, 0.0_f64), |(l, m), ns| (l.min(*ns), m.max(*ns)));
+    let (least, most) = best.iter().fold((f64::INFINITY, 0.0_f64), |(l, m), ratio| (l.min(*ratio), m.max(*ratio)));
     if best.is_empty() { 0.0 } else { most / least }
 }
 
@@ -238,13 +294,14 @@ fn map(
             if here.is_empty() {
                 continue;
             }
-            let timed: Vec<(usize, f64)> = here.iter().filter_map(|i| Some((*i, configs[*i].ns?))).collect();
-            let best = timed.iter().min_by(|a, b| a.1.total_cmp(&b.1)).map(|(i, _)| *i);
+            let timed: Vec<(usize, f64)> = here.iter().filter_map(|i| Some((*i, configs[*i].ratio?))).collect();
+            let finals_first = |a: usize, b: usize| configs[b].stage.cmp(&configs[a].stage);
+            let best = timed.iter().min_by(|a, b| finals_first(a.0, b.0).then(a.1.total_cmp(&b.1))).map(|(i, _)| *i);
             cells.push(Cell {
                 x: column,
                 y: row,
                 best,
-                median_ns: Quartiles::of(timed.iter().map(|(_, ns)| *ns).collect()).map(|q| q.median),
+                median: Quartiles::of(timed.iter().map(|(_, ratio)| *ratio).collect()).map(|q| q.median),
                 slice: here.iter().copied().find(|i| like_the_fastest(&configs[*i])),
                 tried: here.len(),
                 timed: timed.len(),

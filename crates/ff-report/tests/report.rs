@@ -178,8 +178,9 @@ fn maps_hold_every_configuration_once() {
         assert!(!search.maps.is_empty());
         for map in &search.maps {
             assert_eq!(map.cells.iter().map(|cell| cell.tried).sum::<usize>(), search.configs.len());
-            let best = map.cells.iter().filter_map(|cell| search.configs[cell.best?].ns).reduce(f64::min);
-            assert_eq!(best, search.fastest.and_then(|place| search.configs[place].ns));
+            let best = map.cells.iter().filter_map(|cell| search.configs[cell.best?].ratio).reduce(f64::min);
+            assert_eq!(best, search.fastest.and_then(|place| search.configs[place].ratio));
+            assert!(map.y.is_none_or(|y| search.parameters[map.x] < search.parameters[y]), "one way in every search");
             let slice = map.cells.iter().filter(|cell| cell.slice == search.fastest).count();
             assert_eq!(slice, 1, "the fastest lies in its own slice");
         }
@@ -190,6 +191,69 @@ fn maps_hold_every_configuration_once() {
     // One parameter alone is a row.
     let row = report.searches.iter().find(|s| s.subject.variant == "full_brute").expect("recorded");
     assert_eq!((row.maps.len(), row.maps[0].y), (1, None));
+}
+
+/// The machine was twice as fast while one batch of the screening was timed, and the finals were timed when it was slow.
+#[test]
+fn what_was_eliminated_on_a_fast_machine_is_not_faster_than_the_fastest() {
+    let family = |r: &Record| r.variant == "painn_linear_gaussian_cosine_receiver";
+    let mut records: Vec<Record> = real_records().into_iter().filter(family).collect();
+    let drifts = records.iter().rposition(|r| r.stage == Stage::Anchor).expect("a batch");
+    for record in records[drifts..].iter_mut().filter(|r| r.stage != Stage::Final) {
+        record.samples_ns.iter_mut().for_each(|ns| *ns /= 2);
+    }
+    let steady = Report::new(Sources { records: real_records(), ..Sources::default() }, no_peak);
+    let steady = steady.searches.iter().find(|s| s.subject.variant == records[0].variant).expect("recorded");
+    let report = Report::new(Sources { records, ..Sources::default() }, no_peak);
+    let search = &report.searches[0];
+    let fastest = &search.configs[search.fastest.expect("one passed")];
+    assert_eq!((fastest.stage, fastest.ratio), (Stage::Final, Some(1.0)));
+    assert!(search.configs.iter().any(|c| c.ns < fastest.ns && c.ns.is_some()), "there is one that looks faster");
+    for (config, steady) in search.configs.iter().zip(&steady.configs) {
+        let [ratio, steady] = [config, steady].map(|c| c.ratio.expect("timed"));
+        assert!(ratio >= 1.0 && (ratio / steady - 1.0).abs() < 1e-3, "{ratio}, {steady} on a steady machine");
+    }
+    let svg = ff_report::svg(&report, Figure::HeatMap).expect("drawn");
+    let tiles = svg.lines().filter_map(|line| line.trim_start_matches(|c| "★◆~ ".contains(c)).parse::<f64>().ok());
+    assert!(svg.contains("~1.") && tiles.min_by(f64::total_cmp).is_some_and(|least| least >= 1.0), "{svg}");
+}
+
+#[test]
+fn devices_of_one_name_are_told_apart() {
+    let mut sources = sources();
+    let mut other = sources.tables[0].clone();
+    other.device.arch = "x86-v4".to_owned();
+    other.device.slug = other.device.slug.replace("v3", "v4");
+    sources.tables.push(other);
+    let report = Report::new(sources, no_peak);
+    let labels: Vec<String> = report.devices.iter().map(Device::label).collect();
+    assert!(labels.contains(&"AMD EPYC (host, x86-v3)".to_owned()), "{labels:?}");
+    assert!(labels.contains(&"AMD EPYC (host, x86-v4)".to_owned()), "{labels:?}");
+    assert!(labels.iter().any(|label| label.ends_with("(vulkan)")), "no more than is needed: {labels:?}");
+    let speed = ff_report::svg(&report, Figure::SpeedUp(Over::Unfused)).expect("drawn");
+    for text in ["AMD EPYC (host, x86-v3)", "AMD EPYC (host, x86-v4)", "molecules, x86-v3", "molecules, x86-v4"] {
+        assert!(speed.contains(text), "no `{text}`");
+    }
+}
+
+/// A note explains what is drawn, and nothing else.
+#[test]
+fn notes_of_speed_ups_say_what_holds() {
+    let only = |basis: Basis, stays: bool| {
+        let mut report = Report::new(sources(), no_peak);
+        report.speedups.retain(|bar| bar.over == Over::Default);
+        for bar in &mut report.speedups {
+            (bar.basis, bar.default_stays, bar.low, bar.high) =
+                (basis, stays, Some(1.1), Some(if stays { 1.1 } else { 1.3 }));
+        }
+        ff_report::svg(&report, Figure::SpeedUp(Over::Default)).expect("drawn")
+    };
+    let rounds = only(Basis::Rounds, false);
+    assert!(rounds.contains("quartiles over rounds") && !rounds.contains("of tables") && !rounds.contains("“default”"));
+    let table = only(Basis::Table, false);
+    assert!(table.contains("of tables") && !table.contains("quartiles over rounds"));
+    let stays = only(Basis::Rounds, true);
+    assert!(stays.contains("“default”: nothing") && !stays.contains("Whiskers"));
 }
 
 #[test]

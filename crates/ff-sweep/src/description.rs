@@ -7,7 +7,7 @@ use ff_tables::nearest;
 use ff_tune::Expression;
 use toml::{Table, Value as Toml};
 
-use crate::axes::{AXES, CONFIG, values_of};
+use crate::axes::{AXES, CONFIG, Values, values_of};
 use crate::row::Value;
 
 /// The schema version of descriptions.
@@ -305,8 +305,8 @@ fn read_axes(table: Table, place: &str, besides: &[&str]) -> Result<(Axes, Table
 }
 
 fn unknown_axis(name: &str, place: &str, besides: &[&str]) -> String {
-    let mut known: Vec<&str> = AXES.iter().map(|axis| axis.name).chain(besides.iter().copied()).collect();
-    known.push("config");
+    let axes = AXES.iter().map(|axis| axis.name).filter(|name| *name != "repeat");
+    let known: Vec<&str> = axes.chain(besides.iter().copied()).chain(["config"]).collect();
     format!("unknown key `{place}.{name}`{}, expected one of {}", meant(name, &known), known.join(", "))
 }
 
@@ -323,6 +323,8 @@ fn values(name: &str, found: &Toml, place: &str) -> Result<Vec<Value>, String> {
     for item in items {
         let value = match item {
             Toml::String(text) => Some(Value::Text(text.clone())),
+            // 5 and 5.0 are one value of such an axis.
+            Toml::Integer(n) if kind == Values::Number => Some(Value::Number(*n as f64)),
             Toml::Integer(n) => u64::try_from(*n).ok().map(Value::Integer),
             Toml::Float(x) => Some(Value::Number(*x)),
             _ => None,
@@ -358,7 +360,7 @@ fn derived(table: Table, axes: &Axes) -> Result<BTreeMap<String, Expression>, St
     let mut add = |name: String, value: &Toml| {
         let place = format!("derived.{name}");
         let kind = values_of(&name).ok_or_else(|| unknown_axis(&name, "derived", &[]))?;
-        if !matches!(kind, crate::axes::Values::Integer | crate::axes::Values::Number) {
+        if !matches!(kind, Values::Integer | Values::Number) {
             return Err(format!("`{place}`: an expression is a number, and `{name}` is {}", kind.expected()));
         }
         if axes.contains_key(&name) {

@@ -21,4 +21,4 @@ pub use expand::Expansion;
 pub use predict::{Basis, Prediction, predict};
 pub use results::{Measured, RESULT_SCHEMA, ResultWriter, Results, Verdict, columns};
 pub use row::{Row, Value};
-pub use run::{Bench, Event, Group, Job, Origin, Refused, Stopped, Subject, Timed, groups, run};
+pub use run::{Bench, Event, Group, Job, Origin, Refused, Stopped, Subject, Timed, groups, remaining, run};

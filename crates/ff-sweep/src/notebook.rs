@@ -84,6 +84,8 @@ pub struct State {
     pub stale_results: bool,
     /// Whether the README or the cells are others now.
     pub stale_cells: bool,
+    /// Whether, with all that as it should be, what it puts out or its metadata is not what would be written now.
+    pub stale_outputs: bool,
 }
 
 /// The SHA-256 of results, in hexadecimal: what everything derived from them names.
@@ -154,7 +156,8 @@ pub fn notebook(experiment: &Experiment) -> Result<String, NotebookError> {
 /// How a notebook that was written before stands to its experiment now.
 ///
 /// # Errors
-/// [`NotebookError::Malformed`] for what is no notebook of ours; else as [`notebook`].
+/// [`NotebookError::Malformed`] for what is no notebook of ours; else as [`notebook`], and of figures and tables only where
+/// everything else is as it should be.
 pub fn state(existing: &str, experiment: &Experiment) -> Result<State, NotebookError> {
     let malformed = |reason: &str| NotebookError::Malformed(reason.to_owned());
     let document: Json = serde_json::from_str(existing).map_err(|e| malformed(&e.to_string()))?;
@@ -165,11 +168,11 @@ pub fn state(existing: &str, experiment: &Experiment) -> Result<State, NotebookE
     };
     let cells = document["cells"].as_array().ok_or_else(|| malformed("no cells"))?;
     let found: Vec<Cell> = cells.iter().map(read).collect();
-    Ok(State {
-        edited: cells_digest(&found) != written,
-        stale_results: results != digest(&experiment.results),
-        stale_cells: sources(experiment)? != written,
-    })
+    let edited = cells_digest(&found) != written;
+    let stale_results = results != digest(&experiment.results);
+    let stale_cells = sources(experiment)? != written;
+    let stale_outputs = !(edited || stale_results || stale_cells) && existing != notebook(experiment)?;
+    Ok(State { edited, stale_results, stale_cells, stale_outputs })
 }
 
 /// The digest of the cells as they would be written now; figures play no part in it.
@@ -427,18 +430,22 @@ mod tests {
     #[test]
     fn what_is_older_than_the_results_is_found() {
         let text = notebook(&experiment("r")).unwrap_or_else(|e| panic!("{e}"));
-        let fresh = State { edited: false, stale_results: false, stale_cells: false };
+        let fresh = State { edited: false, stale_results: false, stale_cells: false, stale_outputs: false };
         assert_eq!(state(&text, &experiment("r")), Ok(fresh));
         assert_eq!(state(&text, &experiment("s")), Ok(State { stale_results: true, ..fresh }));
         let changed = Experiment { analysis: ANALYSIS.replace("x = 1", "x = 2"), ..experiment("r") };
         assert_eq!(state(&text, &changed), Ok(State { stale_cells: true, ..fresh }));
         assert_eq!(state(&text.replace("x = 1", "x = 3"), &experiment("r")), Ok(State { edited: true, ..fresh }));
-        // What a run puts out is no edit, nor is a source that Jupyter writes in another way.
+        // What a run puts out is no edit, nor is a source that Jupyter writes in another way; both would be written anew.
         let mut document: Json = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}"));
         document["cells"][2]["source"] = json!("x = 1");
         document["cells"][2]["execution_count"] = json!(7);
         document["cells"][4]["outputs"] = json!([]);
-        assert_eq!(state(&document.to_string(), &experiment("r")), Ok(fresh));
+        assert_eq!(state(&document.to_string(), &experiment("r")), Ok(State { stale_outputs: true, ..fresh }));
+        let title = text.replacen("Python 3", "Python 4", 1);
+        assert_eq!(state(&title, &experiment("r")), Ok(State { stale_outputs: true, ..fresh }), "metadata by hand");
+        let without = Experiment { figures: BTreeMap::new(), ..experiment("r") };
+        assert!(matches!(state(&text, &without), Err(NotebookError::Missing { kind: "figure", .. })));
         for bad in ["", "[]", "{\"cells\": []}"] {
             assert!(matches!(state(bad, &experiment("r")), Err(NotebookError::Malformed(_))), "{bad}");
         }

@@ -31,11 +31,29 @@ const REST: Duration = Duration::from_millis(400);
 /// What a row of a replay takes then.
 const REPLAYED: Duration = Duration::from_millis(20);
 
-/// What rows will take, by earlier results: the same row's, else the mean of the rows there are, else an allowance.
+/// What earlier rows took.
+#[derive(Default)]
+struct Known {
+    /// By row.
+    same: BTreeMap<String, f64>,
+    total: f64,
+    lines: usize,
+}
+
+/// What rows will take, by earlier results of the runtime that they ask for: the same row's, else the mean of the rows there
+/// are, else an allowance.
 pub fn predict(rows: &[Row], earlier: &[Measured], kind: &Kind, sampling: &Sampling) -> Vec<Prediction> {
     let key = |row: &Row| row.without(&["runtime", "repeat"]).to_string();
-    let known: BTreeMap<String, f64> = earlier.iter().map(|line| (key(&line.row), line.wall_s)).collect();
-    let mean = earlier.iter().map(|line| line.wall_s).sum::<f64>() / earlier.len() as f64;
+    // Under no runtime: those of all, for rows that run wherever it is.
+    let mut known: BTreeMap<Option<&str>, Known> = BTreeMap::new();
+    for line in earlier {
+        for runtime in [None, Some(line.device.runtime.name())] {
+            let known = known.entry(runtime).or_default();
+            known.same.insert(key(&line.row), line.wall_s);
+            known.total += line.wall_s;
+            known.lines += 1;
+        }
+    }
     let allowance = match kind {
         Kind::Timing => sampling.time + REST,
         Kind::Replay(_) => REPLAYED,
@@ -43,8 +61,9 @@ pub fn predict(rows: &[Row], earlier: &[Measured], kind: &Kind, sampling: &Sampl
     let of = |seconds: f64, basis| Duration::try_from_secs_f64(seconds).ok().map(|time| Prediction { time, basis });
     rows.iter()
         .map(|row| {
-            let same = known.get(&key(row)).and_then(|seconds| of(*seconds, Basis::Measured));
-            let mean = || if earlier.is_empty() { None } else { of(mean, Basis::Mean) };
+            let known = known.get(&row.text("runtime").filter(|name| *name != "auto"));
+            let same = known.and_then(|known| of(*known.same.get(&key(row))?, Basis::Measured));
+            let mean = || known.and_then(|known| of(known.total / known.lines as f64, Basis::Mean));
             same.or_else(mean).unwrap_or(Prediction { time: allowance, basis: Basis::Allowance })
         })
         .collect()

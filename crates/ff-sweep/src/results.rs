@@ -105,6 +105,9 @@ pub struct Measured {
     pub peak_bytes: Option<u64>,
     /// What else is to be said of it, by a name with its unit.
     pub metrics: BTreeMap<String, f64>,
+    /// Of a replay: how often which records were searched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replayed: Option<String>,
     /// What the row took in all, s.
     pub wall_s: f64,
     /// Seconds since 1970.

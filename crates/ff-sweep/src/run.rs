@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -100,6 +100,11 @@ pub trait Bench {
     /// Bad input, which ends the sweep.
     fn source(&mut self, row: &Row) -> Result<(String, DeviceId, String), String>;
 
+    /// Of a replay: how often which records are searched; `None` of what is measured.
+    fn replayed(&self) -> Option<&str> {
+        None
+    }
+
     /// Makes what the row is about.
     ///
     /// # Errors
@@ -128,6 +133,38 @@ pub fn groups(rows: Vec<Row>, beside: &[String]) -> Vec<Group> {
         groups[place].rows.push(row);
     }
     groups
+}
+
+/// Groups without the rows that results hold already, and how many those are.
+///
+/// # Errors
+/// [`Stopped::Input`] for a row that nobody can measure.
+pub fn remaining(
+    bench: &mut dyn Bench,
+    groups: &[Group],
+    existing: &[Measured],
+) -> Result<(Vec<Group>, usize), Stopped> {
+    // The last line of each identity is the one that counts, and only it can make a row done.
+    let done: BTreeMap<String, Option<&str>> =
+        existing.iter().map(|line| (line.identity(), line.replayed.as_deref())).collect();
+    let (mut left, mut resumed) = (Vec::new(), 0);
+    for group in groups {
+        let mut rows = Vec::new();
+        for row in &group.rows {
+            let bad = |reason| Stopped::Input { row: row.to_string(), reason };
+            let (hash, device, compiler) = bench.source(row).map_err(bad)?;
+            let found = done.get(&identity(row, &hash, &device, &compiler));
+            if found.is_some_and(|replayed| *replayed == bench.replayed()) {
+                resumed += 1;
+            } else {
+                rows.push(row.clone());
+            }
+        }
+        if !rows.is_empty() {
+            left.push(Group { index: group.index, rows });
+        }
+    }
+    Ok((left, resumed))
 }
 
 /// What happens while a sweep runs.
@@ -191,25 +228,12 @@ pub fn run(
     results: &mut ResultWriter,
     on_event: &mut dyn FnMut(Event<'_>),
 ) -> Result<(), Stopped> {
-    let done: BTreeSet<String> =
-        if job.resume { results.existing().iter().map(Measured::identity).collect() } else { BTreeSet::new() };
-    let mut resumed = 0;
-    let mut left = Vec::new();
-    for group in job.groups {
-        let mut rows = Vec::new();
-        for row in &group.rows {
-            let bad = |reason| Stopped::Input { row: row.to_string(), reason };
-            let (hash, device, compiler) = bench.source(row).map_err(bad)?;
-            if done.contains(&identity(row, &hash, &device, &compiler)) { resumed += 1 } else { rows.push(row) }
-        }
-        if !rows.is_empty() {
-            left.push((group.index, rows));
-        }
-    }
+    let existing = if job.resume { results.existing() } else { &[] };
+    let (left, resumed) = remaining(bench, job.groups, existing)?;
     if resumed > 0 {
         on_event(Event::Resumed(resumed));
     }
-    for (index, rows) in left {
+    for Group { index, rows } in left {
         // Milliseconds tell two runs of the same sweep apart.
         let name = format!("{}-{index}", since_1970().as_millis());
         for line in measure(bench, job, &name, &rows, on_event)? {
@@ -269,12 +293,12 @@ fn measure(
     bench: &mut dyn Bench,
     job: &Job<'_>,
     group: &str,
-    rows: &[&Row],
+    rows: &[Row],
     on_event: &mut dyn FnMut(Event<'_>),
 ) -> Result<Vec<Measured>, Stopped> {
     let sampling = job.sampling;
     let mut contenders = Vec::new();
-    for &row in rows {
+    for row in rows {
         if job.stopped() {
             break;
         }
@@ -351,6 +375,7 @@ fn measure(
             peak_bytes: peak_bytes.filter(|_| verdict == Verdict::Correct),
             samples_ns,
             metrics,
+            replayed: bench.replayed().map(str::to_owned),
             wall_s: wall.as_secs_f64(),
             unix_time: since_1970().as_secs(),
         });

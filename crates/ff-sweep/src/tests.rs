@@ -78,6 +78,7 @@ fn bad_sweeps_say_what_was_expected() {
         ("[8, 16, 32]", "\"wide\"", "expected a whole number from 0"),
         ("\"f32\"", "\"f16\"", "expected one of f32, f64"),
         ("[1.5]", "[nan]", "expected a number"),
+        ("[1.5]", "[4, 4.0]", "`axes.degree` has 4 twice"),
         ("64 / features", "64 / featres", "names `featres`, which is no axis, did you mean `features`?"),
         ("64 / features", "64 /", "is no expression"),
         ("64 / features", "96 / features", "`derived.n_atoms` is 1.5, expected a whole number from 0; `floor`"),
@@ -109,6 +110,25 @@ fn bad_sweeps_say_what_was_expected() {
         assert!(error.contains(expected), "`{to}`: {error}");
         assert!(error.starts_with("sweep experiments/x/sweep.toml: "), "{error}");
     }
+}
+
+/// Of an axis of numbers 5 and 5.0 are one value, wherever they stand.
+#[test]
+fn whole_numbers_are_numbers_where_numbers_are_expected() {
+    let text = "schema = 1\n[axes]\ncutoff = [4.0, 5.0, 6]\nfeatures = [8, 16]\n[[exclude]]\ncutoff = [5, 6.0]\n\
+                [[include]]\ncutoff = 4\nfeatures = 8\n";
+    let expansion = parse(text).and_then(|d| d.expand().map_err(|e| e.to_string())).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!((expansion.rows.len(), expansion.excluded, expansion.duplicates), (2, 4, 1));
+    assert!(expansion.rows.iter().all(|row| row.get("cutoff") == Some(&Value::Number(4.0))));
+    assert!(expansion.rows.iter().all(|row| matches!(row.get("features"), Some(Value::Integer(_)))));
+}
+
+/// What is refused is not offered.
+#[test]
+fn unknown_axes_are_answered_with_those_that_may_be_given() {
+    let error = parse("schema = 1\n[axes]\nrepeats = 2\n").expect_err("no axis");
+    assert!(error.contains("unknown key `axes.repeats`") && error.contains("seed, implementation"), "{error}");
+    assert!(!error.contains("repeat,") && !error.contains("`repeat`"), "{error}");
 }
 
 /// A product that would not fit memory is refused before it is made.
@@ -245,6 +265,8 @@ struct FakeBench {
     prepared: usize,
     /// Another kernel source.
     hash: String,
+    /// Where it is a replay, what of.
+    replayed: Option<String>,
 }
 
 struct FakeTimed {
@@ -280,6 +302,10 @@ impl Timed for FakeTimed {
 impl Bench for FakeBench {
     fn source(&mut self, _: &Row) -> Result<(String, DeviceId, String), String> {
         Ok((self.hash.clone(), device(), "rustc".to_owned()))
+    }
+
+    fn replayed(&self) -> Option<&str> {
+        self.replayed.as_deref()
     }
 
     fn prepare(&mut self, row: &Row) -> Result<(Origin, Result<Subject, Refused>), String> {
@@ -397,6 +423,33 @@ fn a_changed_kernel_is_measured_again_and_the_later_line_counts() {
     assert_eq!((bench.prepared, Results::read(&path).expect("whole").rows.len()), (6, 4));
 }
 
+/// The last replay of a row is the one that counts, so a row is done where that is of the same records and as many searches.
+#[test]
+fn a_replay_of_something_else_is_done_again_and_takes_the_place_of_the_first() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("results.jsonl");
+    let (mut bench, groups) = (FakeBench::default(), of_variants(&["a", "b"]));
+    for (replayed, prepared) in [("2 searches", 2), ("2 searches", 2), ("50 searches", 4), ("2 searches", 6)] {
+        bench.replayed = Some(replayed.to_owned());
+        bench.run(&groups, &path, true, None).expect("nobody stops it");
+        assert_eq!(bench.prepared, prepared, "{replayed}");
+        let results = Results::read(&path).expect("whole").rows;
+        assert!(results.len() == 2 && results.iter().all(|line| line.replayed.as_deref() == Some(replayed)));
+    }
+}
+
+#[test]
+fn what_remains_is_what_no_result_is_of() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("results.jsonl");
+    let mut bench = FakeBench::default();
+    bench.run(&of_variants(&["b"]), &path, false, None).expect("nobody stops it");
+    let existing = Results::read(&path).expect("whole").rows;
+    let (left, resumed) = remaining(&mut bench, &of_variants(&["a", "b", "c"]), &existing).expect("sound rows");
+    let left: Vec<&str> = left.iter().flat_map(|group| &group.rows).filter_map(|row| row.text("variant")).collect();
+    assert_eq!((left, resumed), (vec!["a", "c"], 1));
+}
+
 #[test]
 fn torn_and_foreign_results_are_told_apart() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -438,4 +491,13 @@ fn predictions_go_by_what_is_known() {
     bench.run(&of_variants(&["a"]), &path, false, None).expect("nobody stops it");
     let earlier = Results::read(&path).expect("whole").rows;
     assert_eq!(basis(&rows, &earlier), [Basis::Measured, Basis::Mean]);
+    // What one runtime took says nothing of another.
+    let on = |runtime: &str| -> Vec<Row> {
+        let mut rows = rows.clone();
+        rows.iter_mut().for_each(|row| drop(row.0.insert("runtime".to_owned(), Value::Text(runtime.to_owned()))));
+        rows
+    };
+    assert_eq!(basis(&on("host"), &earlier), [Basis::Measured, Basis::Mean]);
+    assert_eq!(basis(&on("auto"), &earlier), [Basis::Measured, Basis::Mean]);
+    assert_eq!(basis(&on("cuda"), &earlier), [Basis::Allowance; 2]);
 }

@@ -175,6 +175,8 @@ csv and parquet have one row per sample, bencher the best median of every search
   forgefield sweep experiments/reduction-strategy/sweep.toml --resume --out results
   forgefield sweep experiments/fused-vs-unfused/sweep.toml --runtime cuda --shard 0/4 --out shard-0
 
+A description has `[axes]` (lists of values; `[axes.config]` of launch parameters), `[[include]]`, `[[exclude]]` and
+`[derived]`, `repeats`, and `limit`, the most rows that its axes may span [default: 2000]; docs/sweep.md has all keys.
 Every row is compared with a reference before and after it is timed. DIR/results.jsonl is only ever appended to, and of two
 lines on the same thing the later one counts; lines of several devices or shards may be put together with `cat`.
 Ctrl-C ends cleanly and keeps what was measured; --resume goes on from there.")]
@@ -185,7 +187,7 @@ Ctrl-C ends cleanly and keeps what was measured; --resume goes on from there.")]
   forgefield notebook experiments/reduction-strategy --check
 
 Cells come from analysis.py, figures from where `experiments/draw` put them. A notebook that was edited by hand is kept.
---check writes nothing and ends with 1 where a notebook is older than its results, README or cells.")]
+--check writes nothing and ends with 1 where a notebook is older than its results, README or cells, or has other outputs than these.")]
     Notebook(NotebookArgs),
     /// A self-contained page of what was tuned, timed and checked; or one figure of it.
     #[command(after_help = "Examples:
@@ -286,9 +288,9 @@ pub struct OpsArgs {
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
-    /// What passed, as `verify --passes` wrote it.
-    #[arg(long, value_name = "FILE", default_value = "autotune/passes.json")]
-    pub passes: PathBuf,
+    /// What passed, as `verify --passes` wrote it [default: autotune/passes.json, where it is there].
+    #[arg(long, value_name = "FILE")]
+    pub passes: Option<PathBuf>,
 }
 
 /// `eval`.
@@ -812,7 +814,7 @@ pub struct NotebookArgs {
     /// Where the notebooks go.
     #[arg(long, value_name = "DIR", default_value = "notebooks-export")]
     pub out: PathBuf,
-    /// Write nothing; end with 1 where a notebook is missing or older than what it is made of.
+    /// Write nothing; end with 1 where a notebook is missing, older than what it is made of, or has other outputs.
     #[arg(long)]
     pub check: bool,
     /// Replace notebooks that were edited by hand too.
@@ -850,12 +852,12 @@ pub struct ReportArgs {
     /// Results of `verify --json`.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub verify: Vec<PathBuf>,
-    /// What passed, as `verify --passes` wrote it.
-    #[arg(long, value_name = "FILE", default_value = "autotune/passes.json")]
-    pub passes: PathBuf,
-    /// Folder of tuning tables.
-    #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
-    pub tables: PathBuf,
+    /// What passed, as `verify --passes` wrote it [default: autotune/passes.json, where it is there].
+    #[arg(long, value_name = "FILE")]
+    pub passes: Option<PathBuf>,
+    /// Folder of tuning tables [default: autotune/tables, where it is there].
+    #[arg(long, value_name = "DIR")]
+    pub tables: Option<PathBuf>,
     /// Write a figure, SVG.
     #[arg(long, value_name = "FILE")]
     pub figure: Option<PathBuf>,

@@ -138,6 +138,11 @@ pub fn read_cotangents(path: &Path, inputs: &Inputs<f64>, dtype: Dtype) -> Resul
             Message::Cfconv => Vec::new(),
             Message::Painn => file.values("dmu", &["n_atoms", "3", "F"], &mut sizes)?,
         };
+        for (name, values) in known.iter().zip([&nodes, &vectors]) {
+            if let Some(at) = values.iter().position(|x| !x.is_finite()) {
+                return Err(format!("`{name}`[{at}] is {}, expected a finite value", values[at]));
+            }
+        }
         Ok(Outputs { nodes, vectors })
     };
     parse().map_err(|reason| Failure::input(format!("{}: {reason}", path.display())))

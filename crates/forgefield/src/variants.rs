@@ -49,7 +49,7 @@ pub fn scatter(id: &str) -> Option<force_scatter::Variant> {
 /// # Errors
 /// An unknown id, with the nearest known one.
 pub fn one_list(id: &str) -> Result<cell_list::Variant> {
-    let ids: Vec<&str> = ff_kernels::cell_list::registered().iter().map(|registered| registered.id).collect();
+    let ids = list_ids();
     let unknown = || format!("unknown variant `{id}` of op `{}`{}", cell_list::OP, meant(id, &ids));
     list(id).ok_or_else(|| Failure::input(format!("{}, expected one of {}", unknown(), ids.join(", "))))
 }
@@ -59,7 +59,7 @@ pub fn one_list(id: &str) -> Result<cell_list::Variant> {
 /// # Errors
 /// An unknown id, with the nearest known one.
 pub fn one_scatter(id: &str) -> Result<force_scatter::Variant> {
-    let ids: Vec<&str> = ff_kernels::force_scatter::registered().iter().map(|registered| registered.id).collect();
+    let ids = scatter_ids();
     let unknown = || format!("unknown variant `{id}` of op `{}`{}", force_scatter::OP, meant(id, &ids));
     scatter(id).ok_or_else(|| Failure::input(format!("{}, expected one of {}", unknown(), ids.join(", "))))
 }
@@ -95,7 +95,8 @@ pub fn by_op(ops: &[String], names: &[String], messages: impl Fn(&str) -> Result
             Some(list) if of(cell_list::OP) && !found.lists.contains(&list) => found.lists.push(list),
             Some(_) => {}
             None => {
-                for variant in messages(name)?.into_iter().filter(|_| of(fused_message::OP)) {
+                let known = messages(name).map_err(|error| unknown(name, &of, error))?;
+                for variant in known.into_iter().filter(|_| of(fused_message::OP)) {
                     if !found.messages.contains(&variant) {
                         found.messages.push(variant);
                     }
@@ -110,11 +111,32 @@ pub fn by_op(ops: &[String], names: &[String], messages: impl Fn(&str) -> Result
     Ok(found)
 }
 
+/// What is said of a name that is of no op: what the op of the nearest known one says, `message` being what `fused_message` does.
+fn unknown(name: &str, of: &impl Fn(&str) -> bool, message: Failure) -> Failure {
+    let others: Vec<&str> = [(cell_list::OP, list_ids()), (force_scatter::OP, scatter_ids())]
+        .into_iter()
+        .flat_map(|(op, ids)| ids.into_iter().filter(|_| of(op)).collect::<Vec<_>>())
+        .collect();
+    let messages = registered().iter().map(|registered| registered.id).filter(|_| of(fused_message::OP));
+    let near = nearest(name, others.iter().copied().chain(messages)).is_some_and(|near| others.contains(&near));
+    if of(fused_message::OP) && !near {
+        return message;
+    }
+    Failure::input(format!("unknown variant `{name}`{}, expected one of {}", meant(name, &others), others.join(", ")))
+}
+
+fn list_ids() -> Vec<&'static str> {
+    ff_kernels::cell_list::registered().iter().map(|registered| registered.id).collect()
+}
+
+fn scatter_ids() -> Vec<&'static str> {
+    ff_kernels::force_scatter::registered().iter().map(|registered| registered.id).collect()
+}
+
 /// The id of every variant that was rendered, of all ops.
 pub fn ids() -> Vec<String> {
-    let lists = ff_kernels::cell_list::registered().iter().map(|registered| registered.id);
-    let scatters = ff_kernels::force_scatter::registered().iter().map(|registered| registered.id);
-    lists.chain(scatters).chain(registered().iter().map(|registered| registered.id)).map(str::to_owned).collect()
+    let messages = registered().iter().map(|registered| registered.id);
+    list_ids().into_iter().chain(scatter_ids()).chain(messages).map(str::to_owned).collect()
 }
 
 /// Every message that was rendered.
@@ -140,8 +162,7 @@ pub fn one(id: &str) -> Result<Variant> {
             }
         }
     }
-    let ids = ids();
-    let hint = meant(id, &ids.iter().map(String::as_str).collect::<Vec<_>>());
+    let hint = meant(id, &registered().iter().map(|registered| registered.id).collect::<Vec<_>>());
     Err(Failure::input(match parsed {
         Ok(_) => format!("variant `{id}` was not rendered{hint}; `forgefield ops` lists those that were"),
         Err(error) => format!("{error}{hint}; `forgefield ops` lists all"),

@@ -25,9 +25,10 @@ use ff_testkit::gate::Gated;
 use ff_testkit::generators::rounded;
 
 use self::apart::Start;
-use self::comparison::{against, compare_stored, same_machine, show_comparisons, verdict};
+use self::comparison::{against, comparable, compare_stored, same_machine, show_comparisons, verdict};
 use self::result::{Floor, Report, Row, Samples, read_report, show};
 use super::eval::choose;
+use super::verify::writable;
 use crate::failure::{Failure, Result};
 use crate::machine::Machine;
 use crate::options::BenchArgs;
@@ -179,7 +180,13 @@ pub fn run(args: &BenchArgs, screen: &Screen) -> Result<()> {
     if args.list {
         return cases.iter().try_for_each(|case| screen.line(case.name()));
     }
+    if args.fail_over <= 0.0 {
+        return Err(Failure::input("--fail-over 0%: expected above 0%, a slow-down that can be caught"));
+    }
     let old = args.compare.as_deref().map(read_report).transpose()?;
+    if let Some(path) = &args.save {
+        writable(path)?;
+    }
     if let Some(dir) = &args.export {
         fs::create_dir_all(dir).map_err(|e| Failure::input(format!("cannot create {}: {e}", dir.display())))?;
     }
@@ -220,6 +227,9 @@ pub fn run(args: &BenchArgs, screen: &Screen) -> Result<()> {
     for case in &not_here {
         screen.warn(format!("{}: not measured, it exists on host only", case.name()));
     }
+    if let (Some(path), Some(old), None) = (&args.compare, &old, &args.baseline_binary) {
+        comparable(path, old, &here, runtime.clock(), args.processes())?;
+    }
     let mut report = Report {
         schema: SCHEMA_VERSION,
         forgefield: env!("CARGO_PKG_VERSION").to_owned(),
@@ -242,13 +252,14 @@ pub fn run(args: &BenchArgs, screen: &Screen) -> Result<()> {
             }
         }
     }
-    if let Some(path) = &args.save {
-        let text = serde_json::to_string(&report).map_err(Failure::fault)?;
-        ff_tables::fs::replace(path, (text + "\n").as_bytes())
-            .map_err(|e| Failure::input(format!("cannot write {}: {e}", path.display())))?;
-    }
+    // What was measured is shown, whatever comes of writing and comparing it.
+    let saved = args.save.as_deref().map_or(Ok(()), |path| save(path, &report));
+    let mut compared = Ok(());
     if let (Some(path), Some(old), None, false) = (&args.compare, &old, &args.baseline_binary, interrupt::raised()) {
-        report.comparisons = compare_stored(path, old, &report.rows, args, screen)?;
+        match compare_stored(path, old, &report.rows, args, screen) {
+            Ok(comparisons) => report.comparisons = comparisons,
+            Err(failure) => compared = Err(failure),
+        }
     }
     if args.json {
         screen.json(&report)?;
@@ -256,6 +267,7 @@ pub fn run(args: &BenchArgs, screen: &Screen) -> Result<()> {
         show(&report.rows, screen)?;
         show_comparisons(&report.comparisons, screen)?;
     }
+    saved.and(compared)?;
     if interrupt::raised() {
         return Err(Failure::interrupted("interrupted: the cases after that were not measured"));
     }
@@ -263,6 +275,12 @@ pub fn run(args: &BenchArgs, screen: &Screen) -> Result<()> {
         verdict(&report.comparisons, args.fail_over, screen)?;
     }
     Ok(())
+}
+
+fn save(path: &Path, report: &Report) -> Result<()> {
+    let text = serde_json::to_string(report).map_err(Failure::fault)?;
+    ff_tables::fs::replace(path, (text + "\n").as_bytes())
+        .map_err(|e| Failure::input(format!("cannot write {}: {e}", path.display())))
 }
 
 /// Times every case in several processes. They come round by round, so that what the machine does meanwhile is spread over

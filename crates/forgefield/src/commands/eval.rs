@@ -47,6 +47,7 @@ pub fn run(args: &EvalArgs, screen: &Screen) -> Result<()> {
         )));
     }
     variants::op_of(&args.op, "eval", &[OP])?;
+    keeps_inputs(args)?;
     let variant = variants::one(&args.variant)?;
     let registered = find(&variant).ok_or_else(|| Failure::input(format!("`{variant}` was not rendered")))?;
     let tensors::Read { inputs, assumed } =
@@ -108,6 +109,19 @@ pub fn run(args: &EvalArgs, screen: &Screen) -> Result<()> {
         screen.line(format!("config {config} of the gradients ({reason})"))?;
     }
     screen.line(format!("wrote {}", args.outputs.display()))
+}
+
+/// Refuses to write over what is read.
+fn keeps_inputs(args: &EvalArgs) -> Result<()> {
+    let Ok(outputs) = args.outputs.canonicalize() else { return Ok(()) };
+    let read = [("--inputs", Some(&args.inputs)), ("--grad", args.grad.as_ref())];
+    match read.into_iter().find(|(_, path)| path.is_some_and(|path| path.canonicalize().is_ok_and(|p| p == outputs))) {
+        Some((flag, _)) => Err(Failure::input(format!(
+            "--outputs {} is the file of {flag}, which would be lost: expected another one",
+            args.outputs.display()
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// The gradients in every input, from those in the outputs.

@@ -77,6 +77,9 @@ fn judged(found: Option<State>) -> (bool, &'static str) {
         // What somebody changed on purpose differs from the README and the cells.
         Some(State { edited: true, .. }) => (true, "up to date with its results, edited by hand"),
         Some(State { stale_cells: true, .. }) => (false, "older than its README or its cells"),
+        Some(State { stale_outputs: true, .. }) => {
+            (false, "its outputs or its metadata are others than would be written")
+        }
         Some(_) => (true, "up to date"),
     }
 }
@@ -96,6 +99,10 @@ fn read(folder: &Path, out: &Path) -> Result<Experiment> {
     let (readme, analysis, results) = (text("README.md")?, text("analysis.py")?, file(RESULTS)?);
     // Results that nobody could read must not be shown.
     let parsed = Results::read(&folder.join(RESULTS)).map_err(Failure::input)?;
+    if let Some(torn) = parsed.torn {
+        let (path, line) = (folder.join(RESULTS).display().to_string(), torn.line);
+        return Err(Failure::input(format!("{path}: torn last line {line}; `forgefield sweep --resume` drops it")));
+    }
     if parsed.rows.is_empty() {
         return Err(Failure::input(format!("{}: no results", folder.join(RESULTS).display())));
     }

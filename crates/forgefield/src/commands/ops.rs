@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use ff_kernels::fused_message::{Registered, registered};
 use ff_reference::radial::{RADIAL_FUNCTIONS, RadialKind};
@@ -15,6 +16,9 @@ use crate::options::OpsArgs;
 use crate::passes::{Pass, Passes};
 use crate::registry;
 use crate::screen::{Paint, Screen, columns};
+
+/// Where passes are read from where nothing else is said.
+const PASSES: &str = "autotune/passes.json";
 
 #[derive(Serialize)]
 struct Report {
@@ -120,7 +124,14 @@ struct Launch {
 
 /// Prints what was rendered.
 pub fn run(args: &OpsArgs, screen: &Screen) -> Result<()> {
-    let passes = Passes::read(&args.passes)?;
+    let passes = match &args.passes {
+        Some(path) if !path.exists() => {
+            let path = path.display();
+            return Err(Failure::input(format!("there is no {path}, expected a file of `verify --passes`")));
+        }
+        Some(path) => Passes::read(path)?,
+        None => Passes::read(Path::new(PASSES))?,
+    };
     let (op, lists, scatters) = (fused_message(&passes)?, cell_list(&passes)?, force_scatter(&passes)?);
     if args.json {
         return screen.json(&Report { schema: SCHEMA_VERSION, ops: (op, lists, scatters) });
@@ -192,12 +203,21 @@ fn orders(registered: &[u8], gated: &[u8]) -> String {
     format!("derivative orders: registered {}; gated {}", list(registered), list(gated))
 }
 
-/// Which runtimes passed each order, and when.
+/// Which runtimes passed each order, and when; in brackets what such a pass lacks.
 fn passed(orders: &[u8], passes: &[Pass]) -> String {
     let of = |order: u8| {
         let passes = passes.iter().filter(|pass| pass.order == order).map(|pass| {
-            let older = if pass.is_current() { "" } else { " (another kernel)" };
-            format!("{} {}{older}", pass.runtime, pass.on)
+            let lacking = [
+                (!pass.is_current(), "another kernel".to_owned()),
+                (!pass.full, "quick cases".to_owned()),
+                (
+                    pass.dtypes.len() < Dtype::ALL.len(),
+                    pass.dtypes.iter().map(|d| d.name()).collect::<Vec<_>>().join(", "),
+                ),
+            ];
+            let lacking: Vec<String> = lacking.into_iter().filter(|(holds, _)| *holds).map(|(_, what)| what).collect();
+            let lacking = if lacking.is_empty() { String::new() } else { format!(" ({})", lacking.join("; ")) };
+            format!("{} {}{lacking}", pass.runtime, pass.on)
         });
         let passes: Vec<String> = passes.collect();
         let passes = if passes.is_empty() { "never noted".to_owned() } else { passes.join(", ") };

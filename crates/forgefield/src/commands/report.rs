@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use ff_report::{Bench, Device, Figure, FigureError, Over, Passed, Peak, Report, Sources};
@@ -11,13 +12,25 @@ use crate::inspect::gpu;
 use crate::options::{Plot, ReportArgs};
 use crate::passes::Passes;
 use crate::screen::Screen;
+use crate::variants::meant;
 
+/// Where tables and passes are looked for unless a place is named; only there they may be missing.
+const TABLES: &str = "autotune/tables";
+const PASSES: &str = "autotune/passes.json";
 /// Records that are looked for in the folder of tables where none are named.
 const RECORDS: &str = "records.jsonl";
 
 /// Writes a page, a figure, or both.
 pub fn run(args: &ReportArgs, screen: &Screen) -> Result<()> {
     let page = args.out.as_deref().or(if args.figure.is_none() { Some(Path::new("report.html")) } else { None });
+    if let Some(path) = args.figure.as_deref()
+        && path.extension().is_some_and(|extension| !extension.eq_ignore_ascii_case("svg"))
+    {
+        return Err(Failure::input(format!(
+            "--figure {}: expected the ending .svg, which figures are",
+            path.display()
+        )));
+    }
     let report = Report::new(read(args, screen)?, documented);
     if report.devices.is_empty() && report.checked.is_empty() && report.passed.is_empty() {
         screen.warn("warning: nothing was found to report on; `forgefield tune` measures something");
@@ -49,7 +62,8 @@ fn write(flag: &str, path: &Path, text: &str, screen: &Screen) -> Result<()> {
 /// Reads everything that was named. What was not named need not be there.
 fn read(args: &ReportArgs, screen: &Screen) -> Result<Sources> {
     let mut sources = Sources { forgefield: env!("CARGO_PKG_VERSION").to_owned(), ..Sources::default() };
-    let default = args.tables.join(RECORDS);
+    let tables = args.tables.as_deref().unwrap_or(Path::new(TABLES));
+    let default = tables.join(RECORDS);
     let paths: Vec<PathBuf> = match args.records.as_slice() {
         [] if default.is_file() => vec![default],
         named => named.to_vec(),
@@ -62,8 +76,11 @@ fn read(args: &ReportArgs, screen: &Screen) -> Result<Sources> {
         sources.files.push(format!("{} ({} records)", path.display(), found.len()));
         sources.records.extend(found);
     }
+    if let Some(path) = &args.tables {
+        expected("--tables", path, path.is_dir(), "a folder")?;
+    }
     for op in OPS {
-        let loaded = load_all(&args.tables, op);
+        let loaded = load_all(tables, op);
         for error in &loaded.errors {
             warn(&mut sources, screen, format!("{error}"));
         }
@@ -85,12 +102,20 @@ fn read(args: &ReportArgs, screen: &Screen) -> Result<Sources> {
         sources.files.push(format!("{} ({} cases)", path.display(), gate.cases.len()));
         sources.gates.push(gate);
     }
-    if args.passes.is_file() {
-        sources.passes = passed(&Passes::read(&args.passes)?);
-        sources.files.push(args.passes.display().to_string());
+    if let Some(path) = &args.passes {
+        expected("--passes", path, path.is_file(), "a file")?;
+    }
+    let passes = args.passes.as_deref().unwrap_or(Path::new(PASSES));
+    if passes.is_file() {
+        sources.passes = passed(&Passes::read(passes)?);
+        sources.files.push(passes.display().to_string());
     }
     narrow(args, &mut sources)?;
     Ok(sources)
+}
+
+fn expected(flag: &str, path: &Path, there: bool, what: &str) -> Result<()> {
+    if there { Ok(()) } else { Err(Failure::input(format!("{flag} {}: not there, expected {what}", path.display()))) }
 }
 
 /// Something that was left out, on the screen and in the page.
@@ -129,6 +154,7 @@ fn narrow(args: &ReportArgs, sources: &mut Sources) -> Result<()> {
     };
     let keep = |r: &Record| wanted(&r.op, &r.variant, &r.problem.name, r.dtype);
     let (records, entries) = (sources.records.len(), count(&sources.tables));
+    let unknown = unknown(args, sources);
     sources.records.retain(keep);
     for table in &mut sources.tables {
         let op = table.op.clone();
@@ -140,10 +166,34 @@ fn narrow(args: &ReportArgs, sources: &mut Sources) -> Result<()> {
     }
     if records + entries > 0 && sources.records.len() + count(&sources.tables) == 0 {
         return Err(Failure::input(format!(
-            "none of {records} records and {entries} entries of tables is of what was asked for, expected at least one"
+            "none of {records} records and {entries} entries of tables is of what was asked for, expected at least one{unknown}"
         )));
     }
     Ok(())
+}
+
+/// The names asked for that neither records nor tables have, each with the nearest that they have.
+fn unknown(args: &ReportArgs, sources: &Sources) -> String {
+    let of_records = sources.records.iter().map(|r| (r.op.as_str(), r.variant.as_str(), r.problem.name.as_str()));
+    let entries =
+        sources.tables.iter().flat_map(|table| table.entries().iter().map(move |entry| (table.op.as_str(), entry)));
+    let of_tables = entries.map(|(op, entry)| (op, entry.variant.as_str(), entry.problem.name.as_str()));
+    let (mut ops, mut variants, mut problems) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for (op, variant, problem) in of_records.chain(of_tables) {
+        ops.insert(op.to_owned());
+        variants.extend([variant.to_owned(), ff_report::family(op, variant)]);
+        problems.insert(problem.to_owned());
+    }
+    let mut found = String::new();
+    for (what, wanted, known) in
+        [("op", &args.op, &ops), ("variant", &args.variant, &variants), ("problem", &args.problem, &problems)]
+    {
+        let names: Vec<&str> = known.iter().map(String::as_str).collect();
+        for name in wanted.iter().filter(|name| !known.contains(*name)) {
+            found += &format!("; there is no {what} `{name}`{}", meant(name, &names));
+        }
+    }
+    found
 }
 
 fn count(tables: &[Table]) -> usize {

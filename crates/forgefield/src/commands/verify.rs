@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -278,9 +279,11 @@ fn show(summary: &GateSummary, missing: &[String], seconds: f64, screen: &Screen
 }
 
 /// Checks that a report can be written before minutes are spent on it.
-fn writable(path: &Path) -> Result<()> {
+pub(super) fn writable(path: &Path) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    ff_tables::fs::ensure_writable(folder).map_err(|e| Failure::input(format!("cannot write {}: {e}", path.display())))
+    let file: io::Result<()> = if path.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(()) };
+    file.and_then(|()| ff_tables::fs::ensure_writable(folder))
+        .map_err(|e| Failure::input(format!("cannot write {}: {e}", path.display())))
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

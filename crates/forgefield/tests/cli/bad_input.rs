@@ -15,6 +15,11 @@ fn unknown_names_suggest_the_nearest() {
     run(dir, "verify --variant cfconv_linear_gaussian_cosin_receiver")
         .expect(2, &["unknown cutoff `cosin`", "`cosine`"]);
     run(dir, "verify --variant pain_tabulated_receiver").expect(2, &["did you mean `painn_tabulated_receiver`?"]);
+    run(dir, "verify --variant gathr").expect(2, &["unknown variant `gathr`, did you mean `gather`?"]);
+    run(dir, "verify --op force_scatter --variant nonsense")
+        .expect(2, &["`nonsense`", "expected one of gather, atomic"]);
+    let of_another = run(dir, "eval fused_message --variant gather --inputs a --outputs b").expect(2, &["`gather`"]);
+    assert!(!of_another.err.contains("did you mean"), "{}", of_another.err);
     run(dir, "verify --op fused_mesage").expect(2, &["unknown op `fused_mesage`, did you mean `fused_message`?"]);
     run(dir, "eval fused_messages --variant x --inputs a --outputs b").expect(2, &["did you mean `fused_message`?"]);
     run(dir, "tune --problem watr-64").expect(2, &["did you mean `water-64`?"]);

@@ -84,19 +84,30 @@ fn a_slower_run_ends_with_one() {
         &|report| report["machine"]["device"] = "PDP-11".into(),
         &["device: here", "there PDP-11", "--baseline-binary"],
     );
-    refused(&|report| report["rows"][0]["problem"]["n_edges"] = 7.into(), &["another problem in changed.json"]);
+    // What was measured is shown all the same.
+    refused(
+        &|report| report["rows"][0]["problem"]["n_edges"] = 7.into(),
+        &["MEDIAN ms", "another problem in changed.json: n_edges 7 there, 132 here"],
+    );
     refused(&|report| report["schema"] = 99.into(), &["schema 99, expected"]);
     let one = serde_json::json!([[1.0]]);
-    refused(
-        &|report| report["rows"][0]["processes"] = one.clone(),
-        &["1 processes in changed.json", "expected 4 each"],
-    );
+    // What can be known before is known before, and not after minutes.
+    let early = |change: &dyn Fn(&mut serde_json::Value), words: &[&str]| {
+        changed(&old, &dir.join("changed.json"), change);
+        let done = run(dir, &compare).expect(2, words);
+        assert!(!done.out.contains("MEDIAN ms") && !done.err.contains("of 5 processes"), "{}\n{}", done.out, done.err);
+    };
+    early(&|report| report["clock"] = "device".into(), &["changed.json was measured with timestamps of the device"]);
+    early(&|report| report["rows"] = serde_json::json!([]), &["no case is in both: changed.json has none"]);
+    early(&|report| report["rows"][0]["case"] = "another".into(), &["no case is in both: changed.json has none"]);
+    early(&|report| report["rows"][0]["processes"] = one.clone(), &["1 processes in changed.json", "expected 4 each"]);
+    for time in [0.0, -1.0] {
+        let change = |report: &mut serde_json::Value| report["rows"][0]["processes"][2][0] = time.into();
+        early(&change, &["changed.json: painn-linear-benzene has a time of", "expected above 0"]);
+    }
     let text = old.to_string();
     std::fs::write(dir.join("changed.json"), &text[..text.len() / 2]).expect("written");
     run(dir, &compare).expect(2, &["changed.json:", "expected the JSON of `forgefield bench`"]);
-    // What is not in the old result is said, and nothing at all is no pass.
-    changed(&old, &dir.join("changed.json"), |report| report["rows"][0]["case"] = "another".into());
-    run(dir, &compare).expect(1, &["painn-linear-benzene: not in changed.json", "no case is in both"]);
 }
 
 #[cfg(unix)]
@@ -128,7 +139,10 @@ fn two_binaries_take_turns() {
     against("./other", "painn-linear-benzene").expect(2, &["painn-linear-benzene is another problem in the baseline"]);
     // One that does not have the case, one that is no forgefield, one that is not there.
     script(&dir.join("older"), "echo painn-linear");
-    against("./older", "painn-linear-benzene").expect(1, &["painn-linear-benzene: not in the baseline"]);
+    against("./older", "painn-linear-benzene")
+        .expect(2, &["painn-linear-benzene: not in the baseline", "no case is in both"]);
+    script(&dir.join("silent"), "true");
+    against("./silent", "painn-linear-benzene").expect(2, &["no case is in both", "expected a forgefield binary"]);
     script(&dir.join("no"), "echo what >&2; exit 7");
     against("./no", "painn-linear-benzene").expect(2, &["what; expected a forgefield binary"]);
     against("./nowhere", "painn-linear-benzene").expect(2, &["cannot read ./nowhere"]);
@@ -226,6 +240,12 @@ fn bad_usage_is_told() {
     run(dir, "bench --seconds=-1").expect(2, &["--seconds"]);
     run(dir, "bench --compare old.json --fail-over 5").expect(2, &["`5` is no threshold"]);
     run(dir, "bench --fail-over 5%").expect(2, &["--compare"]);
+    run(dir, "bench --compare old.json --fail-over 0%").expect(2, &["expected above 0%"]);
+    std::fs::write(dir.join("file"), "kept").expect("written");
+    for place in ["file/old.json", "."] {
+        let done = run(dir, &format!("{BENCH} --save {place}")).expect(2, &["cannot write"]);
+        assert!(!done.out.contains("GFLOP/s"), "refused before anything is measured: {}", done.out);
+    }
     run(dir, "bench --compare missing.json").expect(2, &["cannot read missing.json"]);
     std::fs::write(dir.join("other.json"), "{\"schema\": 1}").expect("written");
     run(dir, "bench --compare other.json").expect(2, &["other.json: missing field"]);

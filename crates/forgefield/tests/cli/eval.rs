@@ -236,12 +236,20 @@ fn files_and_arguments_that_cannot_be_used() {
         ("z", f32s(&[1], &[1.0]), "unknown tensor `z`"),
         ("y", f32s(&[2], &[1.0, 2.0]), "`y` has shape [2]"),
         ("y", f64s(&shape, &vec![1.0; shape[0] * shape[1]]), "`y` has dtype f64, expected f32"),
+        ("y", f32s(&shape, &vec![f64::NAN; shape[0] * shape[1]]), "`y`[0] is NaN, expected a finite value"),
     ];
     for (name, tensor, reason) in bad {
         save(dir.path().join("g.safetensors"), &HashMap::from([(name.to_owned(), tensor)]), &[]);
         run(dir.path(), &format!("{words} --grad g.safetensors")).expect(2, &["g.safetensors: ", reason]);
     }
     assert!(!dir.path().join("o").exists());
+    // What is read is not written over.
+    for (flag, name) in [("--inputs", "in.safetensors"), ("--grad", "g.safetensors")] {
+        let before = std::fs::read(dir.path().join(name)).expect("there");
+        let over = format!("{words} --grad g.safetensors").replace("--outputs o", &format!("--outputs ./{name}"));
+        run(dir.path(), &over).expect(2, &["is the file of", flag, "expected another one"]);
+        assert_eq!(std::fs::read(dir.path().join(name)).expect("kept"), before);
+    }
     let file = dir.path().join("file");
     std::fs::write(&file, b"").expect("written");
     run(dir.path(), &words.replace("--outputs o", "--outputs file/out.safetensors"))

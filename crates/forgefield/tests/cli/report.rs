@@ -51,17 +51,21 @@ fn figures_are_drawn_of_what_is_asked_for() {
     assert!(!dir.join("report.html").exists(), "a figure alone was asked for");
     // By family, and by the id that belongs to it.
     for variant in ["painn_linear_receiver", "painn_linear_gaussian_cosine_receiver"] {
-        let words = format!(
-            "report records.jsonl --tables none --variant {variant} --problem molecules --figure one.svg -o one.html"
-        );
+        let words =
+            format!("report records.jsonl --variant {variant} --problem molecules --figure one.svg -o one.html");
         run(dir, &words).expect(0, &["wrote one.svg", "wrote one.html"]);
         let svg = page(dir, "one.svg");
         assert!(svg.contains("painn_linear_receiver") && !svg.contains("full_brute"));
     }
-    run(dir, "report records.jsonl --tables none --problem nowhere").expect(2, &["none of 82 records"]);
-    run(dir, "report records.jsonl --tables none --figure x.svg --plot speed-up-unfused -o x.html")
+    run(dir, "report records.jsonl --problem nowhere")
+        .expect(2, &["none of 82 records", "there is no problem `nowhere`"]);
+    run(dir, "report records.jsonl --variant painn_linaer_receiver")
+        .expect(2, &["no variant `painn_linaer_receiver`, did you mean `painn_linear_receiver`?"]);
+    run(dir, "report records.jsonl --figure x.svg --plot speed-up-unfused -o x.html")
         .expect(2, &["nothing to draw", "unfused"]);
     assert!(!dir.join("x.html").exists(), "no page beside an error");
+    run(dir, "report records.jsonl --figure x.png").expect(2, &["--figure x.png", ".svg"]);
+    assert!(!dir.join("x.png").exists(), "no SVG under another name");
     run(dir, "report --plot roofline").expect(2, &["--figure"]);
 }
 
@@ -70,8 +74,7 @@ fn a_torn_line_is_said_and_another_schema_refused() {
     let dir = folder();
     let dir = dir.path();
     let text = records(dir, "{\"schema\":1,\"op\":\"cel");
-    let done = run(dir, "report records.jsonl --tables none")
-        .expect(0, &["warning: records.jsonl: dropped the torn last line 83"]);
+    let done = run(dir, "report records.jsonl").expect(0, &["warning: records.jsonl: dropped the torn last line 83"]);
     assert!(done.out.contains("wrote report.html"));
     assert!(page(dir, "report.html").contains("dropped the torn last line 83 (21 bytes)"), "the page says so too");
 
@@ -82,6 +85,9 @@ fn a_torn_line_is_said_and_another_schema_refused() {
     run(dir, "report --bench other.json").expect(2, &["--bench other.json: schema version 7, expected 1"]);
     run(dir, "report --verify other.json").expect(2, &["--verify other.json: ", "forgefield verify"]);
     run(dir, "report missing.jsonl").expect(2, &["cannot read records missing.jsonl"]);
+    run(dir, "report --tables missing -o new.html").expect(2, &["--tables missing: not there, expected a folder"]);
+    run(dir, "report --passes missing -o new.html").expect(2, &["--passes missing: not there, expected a file"]);
+    assert!(!dir.join("new.html").exists());
 }
 
 #[test]

@@ -130,6 +130,27 @@ fn bad_sweeps_end_before_anything_is_measured() {
             ["order 3 of op `fused_message`", "expected at most 2"],
         ),
         ("degree = 6\n", "", ["expected either `problem`", "`n_atoms` with `degree`"]),
+        ("degree = 6\n", "degree = -4\n", ["`degree` is -4", "expected a degree from 0"]),
+        ("degree = 6\n", "degree = 4.4\n", ["`degree` is 4.4", "expected a whole number"]),
+        ("features = 8\n", "features = 0\n", ["row ", ": features is 0, expected 1 to 65536"]),
+        ("[1e-2, 1e-5]", "[1e-2, 0.0]", ["`table_tolerance` is 0", "expected a positive number"]),
+        ("[1e-2, 1e-5]", "[1e-2, -1]", ["`table_tolerance` is -1", "expected a positive number"]),
+        ("[1e-2, 1e-5]", "1e-2\ntable_order = 0", ["`table_order` is 0", "expected 2 (cubic) or 3"]),
+        (
+            "hidden = 8\n",
+            "hidden = 8\nconfig.edges_per_tle = 1\n",
+            ["unknown launch parameter `edges_per_tle`", "did you mean `edges_per_tile`?"],
+        ),
+        (
+            "hidden = 8\n",
+            "hidden = 8\nconfig.edges_per_tile = 1000000000000\n",
+            ["`config.edges_per_tile` is 1000000000000", "expected at most 65536"],
+        ),
+        (
+            "\"half_brute\"]\n",
+            "\"half_brute\"]\nfeatures = [16, 32]\n",
+            ["no use for `features`", "expected one of them"],
+        ),
         ("schema = 1", "schema = 1\nlimit = 10", ["37 rows", "expected at most 10"]),
         ("schema = 1", "schema = 7", ["schema version 7", "expected 1"]),
     ] {
@@ -151,6 +172,54 @@ fn bad_sweeps_end_before_anything_is_measured() {
     assert_eq!(fs::read_to_string(&results).expect("there"), "{\"schema\":1}\n{\"schema\":1}\n", "kept");
 }
 
+/// Some lists of milliseconds.
+const LISTS: &str = "schema = 1\n[sampling]\nseconds = 0\nleast = 3\nmost = 3\n[axes]\nvariant = \"full_cells\"\n\
+                     problem = [\"h2o\", \"molecules\"]\n";
+
+#[test]
+fn an_axis_that_no_row_has_a_use_for_is_refused() {
+    let dir = written(&format!("{LISTS}hidden = 8\n"));
+    run(dir.path(), "sweep x/sweep.toml --runtime host --dry-run")
+        .expect(2, &["axis `hidden`", "no row has a use for it"]);
+}
+
+#[test]
+fn a_table_out_of_reach_is_a_row_without_a_time() {
+    let dir = written(
+        "schema = 1\n[sampling]\nseconds = 0\nleast = 3\nmost = 3\n[axes]\nvariant = \"cfconv_tabulated_receiver\"\n\
+         problem = \"h2o\"\nfeatures = 4\nn_basis = 4\nhidden = 4\ntable_tolerance = [1e-30, 1e-2]\n",
+    );
+    run(dir.path(), "sweep x/sweep.toml --runtime host").expect(0, &["constraint", "(2 rows"]);
+    let results = lines(&dir.path().join("x/results.jsonl"));
+    let verdicts: Vec<&Value> = results.iter().map(|line| &line["verdict"]).collect();
+    assert_eq!(verdicts, ["constraint", "correct"]);
+    assert!(results[0]["reason"].as_str().is_some_and(|reason| reason.contains("asked for 1.0e-30")), "{}", results[0]);
+    assert_eq!((&results[0]["problem"]["n_basis"], &results[0]["problem"]["hidden"]), (&4.into(), &0.into()));
+}
+
+#[test]
+fn a_dry_run_predicts_what_a_run_would_do() {
+    let dir = written(LISTS);
+    let (dir, results) = (dir.path(), dir.path().join("x/results.jsonl"));
+    run(dir, "sweep x/sweep.toml --runtime host --quiet").expect(0, &[]);
+    let plan = |words: &str| run(dir, &format!("sweep x/sweep.toml --dry-run {words}"));
+    let done = plan("--runtime host --resume --json").expect(0, &["2 rows are in the results already"]).json();
+    assert_eq!((done["rows"].as_array().map(Vec::len), done["predicted_s"].as_f64()), (Some(0), Some(0.0)));
+    fs::write(dir.join("x/sweep.toml"), LISTS.replace("\"h2o\"", "\"ch4\", \"h2o\"")).expect("writable");
+    let left = plan("--runtime host --resume --json").expect(0, &[]).json();
+    assert_eq!(left["rows"].as_array().map(Vec::len), Some(1));
+    assert_eq!((&left["rows"][0]["row"]["problem"], &left["rows"][0]["basis"]), (&"ch4".into(), &"mean".into()));
+    let all = plan("--runtime host").expect(0, &["3 rows", "2 as measured before", "1 by the mean of what was"]);
+    assert!(!all.out.contains(" min"), "milliseconds are no minutes: {}", all.out);
+    // What the host took says nothing of another runtime.
+    plan("--runtime vulkan").expect(0, &["(3 by what the sampling allows)"]);
+    // As a run that was killed in its last line leaves it.
+    let text = fs::read(&results).expect("there");
+    fs::write(&results, &text[..text.len() - 40]).expect("writable");
+    plan("--runtime host").expect(0, &["warning: x/results.jsonl: torn last line 2"]);
+    assert_eq!(fs::read(&results).expect("there").len(), text.len() - 40, "a dry run drops nothing");
+}
+
 /// One search of a dozen configurations, and every strategy over it.
 #[test]
 fn a_replay_is_a_sweep_without_a_device() {
@@ -166,6 +235,13 @@ fn a_replay_is_a_sweep_without_a_device() {
     assert_eq!(results.len(), 3);
     assert!(results[0]["metrics"]["evaluations_until_near_median"].as_f64().is_some_and(|n| n >= 1.0));
     assert!(results[2]["reason"].as_str().is_some_and(|reason| reason.contains("no other problem")));
+    // What was searched another number of times, or in other records, is another result.
+    run(dir, "sweep x/sweep.toml --resume").expect(0, &["3 rows are in the results already"]);
+    fs::write(dir.join("x/sweep.toml"), sweep.replace("searches = 3", "searches = 4")).expect("writable");
+    run(dir, "sweep x/sweep.toml --resume").expect(0, &["strategy=random", "(3 rows"]);
+    let again = lines(&dir.join("x/results.jsonl"));
+    assert_eq!(again.len(), 6);
+    assert!(again[3]["replayed"].as_str().is_some_and(|of| of.starts_with("4 searches of records ")), "{}", again[3]);
     fs::write(dir.join("x/sweep.toml"), sweep.replace("h2o", "co2")).expect("writable");
     run(dir, "sweep x/sweep.toml").expect(2, &["no such search", "full_cells f32 on h2o"]);
 }
@@ -199,6 +275,25 @@ fn notebooks_are_as_new_as_their_results_or_say_so() {
     let notebook: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!((&notebook["nbformat"], &notebook["nbformat_minor"]), (&4.into(), &5.into()));
     assert_eq!(notebook["cells"][1]["source"][0], "results = \"../x/results.jsonl\"");
+
+    // What it puts out is other than would be written, or cannot be written at all.
+    let mut cleared = notebook.clone();
+    cleared["cells"][2]["outputs"] = Value::Array(Vec::new());
+    fs::write(&book, cleared.to_string()).expect("writable");
+    run(dir, "notebook x --check").expect(1, &["its outputs or its metadata are others"]);
+    run(dir, "notebook x").expect(0, &["wrote notebooks-export/x.ipynb"]);
+    assert_eq!(fs::read_to_string(&book).expect("there"), text);
+    fs::remove_file(dir.join("x/a.svg")).expect("there");
+    run(dir, "notebook x --check").expect(2, &["no figure `a`"]);
+    draw();
+    // Results that a run left in its last line are no results to show.
+    let results = fs::read_to_string(dir.join("x/results.jsonl")).expect("there");
+    fs::write(dir.join("x/results.jsonl"), format!("{results}{}", &results[..100])).expect("writable");
+    for words in ["notebook x", "notebook x --check"] {
+        run(dir, words).expect(2, &["x/results.jsonl: torn last line 2", "`forgefield sweep --resume` drops it"]);
+    }
+    run(dir, "sweep x/sweep.toml --runtime host --resume --quiet").expect(0, &["dropped the torn last line 2"]);
+    assert_eq!(fs::read_to_string(dir.join("x/results.jsonl")).expect("there"), results);
 
     // Measured again: figures, then the notebook, are of other results.
     run(dir, "sweep x/sweep.toml --runtime host --quiet").expect(0, &[]);

@@ -72,6 +72,8 @@ fn passes_are_noted() {
     let shown = run(dir.path(), "ops --passes passes.json").expect(0, &["1: never noted"]).out;
     let line = shown.lines().find(|line| line.starts_with(id)).expect("listed");
     assert!(line.contains("0: host 20") && line.contains("2: host 20") && !line.contains("another kernel"), "{line}");
+    assert!(line.contains("(quick cases"), "{line}");
+    run(dir.path(), "ops --passes none.json").expect(2, &["there is no none.json"]);
     // Two seeds are no pass, and what is no such file is left as it is.
     run(dir.path(), &format!("{ONE} --seeds 2 --passes few.json")).expect(1, &[]);
     assert!(std::fs::read_to_string(dir.path().join("few.json")).expect("written").contains("\"passes\": []"));

@@ -14,6 +14,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 
+use super::comparison::differences;
 use super::result::{Row, Samples, median_of};
 use super::{FEWEST_BLOCKS, block_of};
 use crate::failure::{Failure, Result};
@@ -193,9 +194,11 @@ pub struct Subject {
 impl Subject {
     /// Why the two cannot be compared: they are not of the same sizes.
     fn problem_differs(&self, row: &Row) -> Option<String> {
-        let text = |dtype: Dtype, problem: &Problem| format!("{problem:?} in {dtype}");
-        let (then, now) = (text(self.dtype, &self.problem), text(row.dtype, &row.problem));
-        (then != now).then(|| format!("{then}, here {now}"))
+        let mut differing = differences(&self.problem, &row.problem);
+        if self.dtype != row.dtype {
+            differing.push(format!("{} there, {} here", self.dtype, row.dtype));
+        }
+        (!differing.is_empty()).then(|| differing.join("; "))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use ff_spec::{Clock, Problem};
 use ff_tune::regression::{Change, FEWEST_PROCESSES, Rule, Verdict, stored};
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +58,12 @@ pub fn against(
     for case in new {
         screen.warn(format!("{}: not in the baseline", case.name()));
     }
+    if shared.is_empty() {
+        return Err(Failure::input(format!(
+            "no case is in both: {} has none of those that were asked for, expected a forgefield binary that has one",
+            baseline.display()
+        )));
+    }
     let rule = Rule { fail_over: start.args.fail_over, comparisons: shared.len() };
     let progress = screen.progress(shared.len() as u64, Left::Estimated);
     for (at, case) in shared.iter().enumerate() {
@@ -102,6 +109,49 @@ pub fn same_machine(path: &Path, old: &Report, machine: &Machine) -> Result<()> 
     )))
 }
 
+/// Refuses an earlier result that this run could not be compared with, before it is measured.
+pub fn comparable(path: &Path, old: &Report, cases: &[Bench], clock: Clock, processes: usize) -> Result<()> {
+    if old.clock != clock {
+        let name = |clock: Clock| match clock {
+            Clock::Device => "timestamps of the device",
+            Clock::Wall => "the wall clock",
+        };
+        return Err(Failure::input(format!(
+            "{} was measured with {}, this run is with {}: expected the same clock",
+            path.display(),
+            name(old.clock),
+            name(clock)
+        )));
+    }
+    let shared: Vec<&Row> = old.rows.iter().filter(|row| cases.iter().any(|case| case.name() == row.case)).collect();
+    if shared.is_empty() {
+        let path = path.display();
+        return Err(Failure::input(format!("no case is in both: {path} has none of those that were asked for")));
+    }
+    match shared.iter().find(|row| row.samples.by_process().len().min(processes) < FEWEST_PROCESSES) {
+        Some(row) => Err(too_few(path, row, processes)),
+        None => Ok(()),
+    }
+}
+
+fn too_few(path: &Path, before: &Row, now: usize) -> Failure {
+    let then = before.samples.by_process().len();
+    Failure::input(format!(
+        "{}: {then} processes in {}, {now} now, expected {FEWEST_PROCESSES} each at least: times of one process say nothing of \
+         another",
+        before.case,
+        path.display()
+    ))
+}
+
+/// What differs between two problems.
+pub fn differences(then: &Problem, now: &Problem) -> Vec<String> {
+    let [then, now] = [then, now].map(|problem| serde_json::to_value(problem).unwrap_or_default());
+    let fields = now.as_object().into_iter().flatten();
+    let differing = fields.filter(|(name, value)| then.get(name.as_str()) != Some(*value));
+    differing.map(|(name, value)| format!("{name} {} there, {value} here", then[name.as_str()])).collect()
+}
+
 /// Compares rows with those of an earlier result.
 pub fn compare_stored(
     path: &Path,
@@ -120,24 +170,17 @@ pub fn compare_stored(
     let rule = Rule { fail_over: args.fail_over, comparisons: pairs.len() };
     let compare = |(before, row): &(&Row, &Row)| {
         if before.problem != row.problem {
-            let (then, now) = (&before.problem, &row.problem);
+            let differences = differences(&before.problem, &row.problem).join("; ");
             return Err(Failure::input(format!(
-                "{} is another problem in {}: {then:?}, here {now:?}",
+                "{} is another problem in {}: {differences}",
                 row.case,
                 path.display()
             )));
         }
         let sides = [before, row].map(|row| row.samples.by_process());
         let processes = sides.each_ref().map(Vec::len);
-        let change = stored(&sides[0], &sides[1], rule).ok_or_else(|| {
-            let [then, now] = processes;
-            Failure::input(format!(
-                "{}: {then} processes in {}, {now} now, expected {FEWEST_PROCESSES} each at least: times of one process say \
-                 nothing of another",
-                row.case,
-                path.display()
-            ))
-        })?;
+        let change = stored(&sides[0], &sides[1], rule);
+        let change = change.ok_or_else(|| too_few(path, before, processes[1]))?;
         let Row { variant, dtype, problem, config, .. } = (*before).clone();
         let notes = notes(row, &Subject { variant, dtype, problem, config });
         Ok(Comparison::new(&row.case, change, processes.into(), notes))
@@ -183,7 +226,7 @@ pub fn verdict(comparisons: &[Comparison], fail_over: f64, screen: &Screen) -> R
     }
     let slower = of(Verdict::Slower);
     match (comparisons.len(), slower.is_empty()) {
-        (0, _) => Err(Failure::unmet("no case is in both results")),
+        (0, _) => Err(Failure::input("no case is in both results")),
         (_, true) => Ok(()),
         (_, false) => Err(Failure::unmet(format!("slower, by --fail-over {percent:.1}%: {}", slower.join(", ")))),
     }

@@ -158,5 +158,12 @@ pub fn read_report(path: &Path) -> Result<Report> {
         let found = report.schema;
         return Err(Failure::input(format!("{}: schema {found}, expected {SCHEMA_VERSION}", path.display())));
     }
+    for row in &report.rows {
+        let times = || row.samples.processes.iter().flatten();
+        if let Some(ns) = times().find(|ns| !(ns.is_finite() && **ns > 0.0)) {
+            let (path, case) = (path.display(), &row.case);
+            return Err(Failure::input(format!("{path}: {case} has a time of {ns} ns, expected above 0")));
+        }
+    }
     Ok(report)
 }

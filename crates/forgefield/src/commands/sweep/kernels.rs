@@ -1,6 +1,6 @@
 //! Rows that are kernels: from the words of a row to something that is gated and timed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use ff_spec::{
     FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchConfig, LaunchError, Op, Prepare, Problem, Runtime,
     RuntimeKind, cell_list, force_scatter, fused_message,
 };
+use ff_sweep::axes::CONFIG;
 use ff_sweep::{Bench, Origin, Refused, Row, Subject, Timed, Verdict};
 use ff_testkit::force_scatter as scatter;
 use ff_testkit::gate::{self, check_launch};
@@ -24,7 +25,7 @@ use ff_testkit::generators::systems::rounded_batch;
 use ff_testkit::generators::{CaseSpec, Degrees, Distances, random_inputs};
 use ff_testkit::gradients::{random_cotangents, random_tangent};
 use ff_testkit::tensors::ByTensors;
-use ff_tune::{GateVerifier, Refusal, Verifier};
+use ff_tune::{GateVerifier, Part, Refusal, Spaces, Target, Verifier};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -111,6 +112,43 @@ impl Kernels {
         self.asked(row).map(|_| ())
     }
 
+    /// Expects every row to be of something else, and every axis to be of use to some row.
+    ///
+    /// # Errors
+    /// Two rows that differ in nothing that their kernel has a use for, and an axis that none has.
+    pub fn expect_different(&mut self, rows: &[Row]) -> Result<()> {
+        let mut seen: BTreeMap<String, &Row> = BTreeMap::new();
+        let (mut given, mut used): (BTreeSet<&str>, BTreeSet<&str>) = Default::default();
+        for row in rows {
+            let unused = self.unused(row)?;
+            if let Some(other) = seen.insert(row.without(unused).to_string(), row) {
+                let differ = unused.iter().filter(|axis| row.get(axis) != other.get(axis)).copied();
+                return Err(Failure::input(format!(
+                    "row {row}: it has no use for `{}` and is as row {other}; expected one of them, an `exclude` takes rows out",
+                    differ.collect::<Vec<_>>().join("`, `")
+                )));
+            }
+            let axes = || row.0.keys().map(String::as_str);
+            given.extend(axes());
+            used.extend(axes().filter(|axis| !unused.contains(axis)));
+        }
+        match given.difference(&used).next() {
+            Some(axis) => Err(Failure::input(format!("axis `{axis}`: no row has a use for it, expected none"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The axes that the kernel of a row has no use for.
+    fn unused(&mut self, row: &Row) -> Result<&'static [&'static str]> {
+        let unused: &'static [&'static str] = match &self.asked(row)?.kernel {
+            Kernel::Message(variant) if exact(variant).filter == FilterKind::Mlp => &[],
+            Kernel::Message(_) => &["hidden"],
+            Kernel::List(_) => &["features", "n_basis", "hidden", "seed"],
+            Kernel::Scatter(_) => &["features", "n_basis", "hidden"],
+        };
+        Ok(unused)
+    }
+
     /// Opens every runtime that rows ask for.
     ///
     /// # Errors
@@ -184,6 +222,7 @@ impl Kernels {
                 Some(if which == "fused" { Implementation::Fused } else { Implementation::Unfused })
             }
         };
+        self.check_config(row, &kernel, order as u8)?;
         let size = |axis: &str, default: usize| {
             row.integer(axis).map_or(default, |n| usize::try_from(n).unwrap_or(usize::MAX))
         };
@@ -194,10 +233,12 @@ impl Kernels {
             hidden: size("hidden", 128),
             seed: row.integer("seed").unwrap_or(0),
         };
-        sizes.check()?;
+        // Here they are axes, not options.
+        let as_axes = |e: Failure| Failure::input(e.message.replace("--n-basis", "n_basis").replace("--", ""));
+        sizes.check().map_err(as_axes)?;
         let geometry = match (row.text("problem"), row.integer("n_atoms"), row.number("degree")) {
             (Some(problem), None, None) if row.number("skew").is_none() => {
-                self.workload(problem, &sizes)?;
+                self.workload(problem, &sizes).map_err(as_axes)?;
                 Geometry::Problem(problem.to_owned())
             }
             (None, Some(n_atoms), Some(degree)) => {
@@ -205,11 +246,22 @@ impl Kernels {
                     return refuse(format!("a random graph for op `{}`, expected a `problem`", kernel.op()));
                 }
                 let skew = row.number("skew").unwrap_or(0.0);
-                // What fits the index type, and a number that is one.
-                let edges = n_atoms as f64 * degree;
-                if !(degree >= 0.0 && edges <= 1e9 && (0.0..=4.0).contains(&skew)) {
+                if !(degree >= 0.0 && (0.0..=4.0).contains(&skew)) {
                     return refuse(format!(
-                        "degree {degree} and skew {skew} on {n_atoms} atoms, expected at most 1e9 edges and a skew of 0 to 4"
+                        "`degree` is {degree} and `skew` {skew}, expected a degree from 0 and a skew of 0 to 4"
+                    ));
+                }
+                if skew == 0.0 && degree.fract() != 0.0 {
+                    return refuse(format!(
+                        "`degree` is {degree}, expected a whole number, since without a `skew` all atoms have as many edges"
+                    ));
+                }
+                // What fits the index type.
+                let (edges, elements) = (n_atoms as f64 * degree, n_atoms as f64 * 3.0 * sizes.features as f64);
+                if edges > 1e9 || elements > f64::from(u32::MAX) {
+                    return refuse(format!(
+                        "degree {degree} and features {} on {n_atoms} atoms, expected at most 1e9 edges and n_atoms × 3F below 2³²",
+                        sizes.features
                     ));
                 }
                 Geometry::Graph { n_atoms: n_atoms as usize, degree, skew }
@@ -221,9 +273,15 @@ impl Kernels {
         if !tabulated && (tolerance.is_some() || row.integer("table_order").is_some()) {
             return refuse(format!("`table_tolerance` of `{name}`, which has no table"));
         }
-        let table = tabulated.then(|| {
-            (row.integer("table_order").unwrap_or(TABLE_ORDER) as usize, tolerance.unwrap_or(TABLE_TOLERANCE))
-        });
+        let (table_order, tolerance) =
+            (row.integer("table_order").unwrap_or(TABLE_ORDER), tolerance.unwrap_or(TABLE_TOLERANCE));
+        if !(2..=3).contains(&table_order) {
+            return refuse(format!("`table_order` is {table_order}, expected 2 (cubic) or 3 (quintic)"));
+        }
+        if !(tolerance.is_finite() && tolerance > 0.0) {
+            return refuse(format!("`table_tolerance` is {tolerance}, expected a positive number"));
+        }
+        let table = tabulated.then_some((table_order as usize, tolerance));
         Ok(Asked {
             kernel,
             order: order as u8,
@@ -234,6 +292,48 @@ impl Kernels {
             table,
             config: row.config(),
         })
+    }
+
+    /// Expects launch parameters that the spaces of a kernel have: on what it runs on, where that is known.
+    fn check_config(&self, row: &Row, kernel: &Kernel, order: u8) -> Result<()> {
+        // Far above what any space tries; launches size what they allocate by these.
+        const MOST: u32 = 1 << 16;
+        let fixed: Vec<_> =
+            row.0.iter().filter_map(|(axis, value)| Some((axis.strip_prefix(CONFIG)?, value.number()?))).collect();
+        if fixed.is_empty() {
+            return Ok(());
+        }
+        let target = match (self.runtimes.get(runtime_of(row)), runtime_of(row)) {
+            (Some(runtime), _) => Some(Target::of(runtime.device().runtime)),
+            (None, "auto") => None,
+            (None, "host") => Some(Target::Host),
+            (None, _) => Some(Target::Cube),
+        };
+        let (spaces, part) = match kernel {
+            Kernel::Message(variant) => (Spaces::fused_message(), Part::Reduction(variant.reduction)),
+            Kernel::List(variant) => (Spaces::cell_list(), Part::Strategy(variant.strategy)),
+            Kernel::Scatter(variant) => (Spaces::force_scatter(), Part::Scatter(variant.reduction)),
+        };
+        let spaces = spaces.map_err(Failure::fault)?;
+        let of_kernel = spaces.iter().filter(|space| space.part == part && space.orders.contains(&order));
+        let there = of_kernel.filter(|space| target.is_none_or(|target| target == space.target));
+        let known: BTreeSet<&str> = there.flat_map(|space| space.parameters()).map(|(name, _)| name.as_str()).collect();
+        let known: Vec<&str> = known.into_iter().collect();
+        for (name, value) in fixed {
+            if !known.contains(&name) {
+                return Err(Failure::input(format!(
+                    "unknown launch parameter `{name}` of {}{}{}, expected one of {}",
+                    kernel.id(),
+                    target.map(|target| format!(" on target `{target}`")).unwrap_or_default(),
+                    meant(name, &known),
+                    known.join(", ")
+                )));
+            }
+            if value > f64::from(MOST) {
+                return Err(Failure::input(format!("`{CONFIG}{name}` is {value}, expected at most {MOST}")));
+            }
+        }
+        Ok(())
     }
 
     /// A structure with a cutoff; neighbouring rows ask for the same.
@@ -274,12 +374,28 @@ impl Kernels {
     fn message(&mut self, row: &Row, asked: &Asked, variant: &Variant) -> Result<Prepared> {
         let dtype = asked.dtype;
         let exact_variant = exact(variant);
+        let expected = sizes(asked, &exact_variant)?;
+        let (bytes, most) = (input_bytes(&exact_variant, &expected), memory() as f64);
+        if bytes > most {
+            let gib = |bytes: f64| format!("{:.1} GiB", bytes / f64::from(1 << 30));
+            let reason = format!("not tried, its inputs would take {} of memory, allowed {}", gib(bytes), gib(most));
+            let refused = Err(Refused::new(Verdict::Skipped, reason));
+            return Ok(Prepared { problem: expected, config: LaunchConfig::default(), subject: refused });
+        }
         let exact = self.message_inputs(asked, &exact_variant)?;
         let mut metrics = BTreeMap::new();
         let inputs = match asked.table {
             None => exact,
             Some((order, tolerance)) => {
-                let table = tabulate(&exact_variant, &exact, order, tolerance)?;
+                let table = match tabulate(&exact_variant, &exact, order, tolerance) {
+                    // A tolerance out of reach is a result too.
+                    Err(error @ LaunchError::Constraint(_)) => {
+                        let problem = Problem { n_basis: 2 * order as u32, hidden: 0, ..exact.problem(&expected.name) };
+                        let config = LaunchConfig::default();
+                        return Ok(Prepared { problem, config, subject: Err(error.into()) });
+                    }
+                    found => found?,
+                };
                 metrics.insert("filter_rel_error".to_owned(), table.rel_error);
                 if let Filter::Tabulated { n_nodes, values, .. } = &table.filter {
                     metrics.insert("table_nodes".to_owned(), *n_nodes as f64);
@@ -303,14 +419,10 @@ impl Kernels {
             }
         };
         let inputs = FusedMessage::rounded(&inputs, dtype);
-        let name = match &asked.geometry {
-            Geometry::Problem(problem) => problem.clone(),
-            Geometry::Graph { n_atoms, degree, skew } => format!("graph-{n_atoms}-{degree}-{skew}"),
-        };
-        let problem = inputs.problem(&name);
+        let problem = inputs.problem(&expected.name);
         let runtime = self.runtime(row)?;
         let config = match asked.implementation {
-            None => config::<FusedMessage>(runtime, variant, dtype, &problem, &asked.config)?,
+            None => config::<FusedMessage>(runtime, variant, dtype, &problem, &asked.config),
             Some(_) => LaunchConfig::default(),
         };
         let subject = message_subject(runtime, asked, variant, inputs, &config);
@@ -325,7 +437,7 @@ impl Kernels {
         let inputs = rounded_batch(&inputs, asked.dtype);
         let problem = inputs.estimate(problem);
         let runtime = self.runtime(row)?;
-        let config = config::<CellList>(runtime, variant, asked.dtype, &problem, &asked.config)?;
+        let config = config::<CellList>(runtime, variant, asked.dtype, &problem, &asked.config);
         let on_host = runtime.device().runtime == RuntimeKind::Host;
         let subject = Prepare::<CellList>::prepare(runtime, variant, asked.dtype, &inputs, &config)
             .map_err(Refused::from)
@@ -360,7 +472,7 @@ impl Kernels {
         };
         let (problem, seed) = (inputs.problem(problem), asked.sizes.seed);
         let runtime = self.runtime(row)?;
-        let config = config::<ForceScatter>(runtime, variant, asked.dtype, &problem, &asked.config)?;
+        let config = config::<ForceScatter>(runtime, variant, asked.dtype, &problem, &asked.config);
         let subject = match asked.order {
             0 => whole::<ForceScatter>(runtime, variant, asked.dtype, &inputs, &config),
             1 => {
@@ -437,6 +549,35 @@ fn exact(variant: &Variant) -> Variant {
     Variant { filter, radial, reduction: Reduction::Receiver, ..variant.clone() }
 }
 
+/// The sizes of a message before anything of it is made; only the mean of a skewed graph's degrees is known then.
+fn sizes(asked: &Asked, variant: &Variant) -> Result<Problem> {
+    let Sizes { features, n_basis, hidden, .. } = asked.sizes;
+    match &asked.geometry {
+        Geometry::Problem(problem) => workload::sizes_of(problem, variant, &asked.sizes),
+        Geometry::Graph { n_atoms, degree, skew } => Ok(Problem {
+            name: format!("graph-{n_atoms}-{degree}-{skew}"),
+            n_atoms: *n_atoms as u64,
+            n_systems: 0,
+            n_edges: (*n_atoms as f64 * degree) as u64,
+            max_degree: degree.ceil() as u64,
+            features: features as u32,
+            n_basis: n_basis as u32,
+            hidden: if variant.filter == FilterKind::Mlp { hidden as u32 } else { 0 },
+        }),
+    }
+}
+
+/// Bytes of the inputs of a message as they are made, in f64.
+fn input_bytes(variant: &Variant, problem: &Problem) -> f64 {
+    let [n_atoms, n_edges] = [problem.n_atoms, problem.n_edges].map(|n| n as f64);
+    let [features, n_basis, hidden] = [problem.features, problem.n_basis, problem.hidden].map(f64::from);
+    let channels = variant.message.parts() as f64 * features;
+    let vectors = if variant.message == Message::Painn { 3.0 * features } else { 0.0 };
+    let weights = if variant.filter == FilterKind::Mlp { hidden * (n_basis + channels) } else { n_basis * channels };
+    // An edge has a vector and a sender.
+    8.0 * (n_atoms * (channels + vectors) + weights) + 28.0 * n_edges
+}
+
 /// Degrees with this mean: all alike, or in proportion to (i + 1)^−skew.
 fn degrees(n_atoms: usize, degree: f64, skew: f64) -> Degrees {
     if skew == 0.0 {
@@ -454,25 +595,13 @@ fn config<O: Op>(
     dtype: Dtype,
     problem: &Problem,
     fixed: &LaunchConfig,
-) -> Result<LaunchConfig>
+) -> LaunchConfig
 where
     dyn Runtime: Prepare<O>,
 {
     let mut config = Prepare::<O>::default_config(runtime, variant, dtype, problem);
-    for (name, value) in &fixed.0 {
-        let known: Vec<String> = config.0.keys().cloned().collect();
-        let Some(slot) = config.0.get_mut(name) else {
-            let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            return Err(Failure::input(format!(
-                "unknown launch parameter `{name}` of {variant} on {}{}, expected one of {}",
-                runtime.device().runtime,
-                meant(name, &known),
-                known.join(", ")
-            )));
-        };
-        *slot = *value;
-    }
-    Ok(config)
+    config.0.extend(fixed.0.clone());
+    config
 }
 
 type Subjected = std::result::Result<Box<dyn Timed>, Refused>;
@@ -691,3 +820,33 @@ fn trim() {
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn trim() {}
+
+#[cfg(test)]
+mod tests {
+    use ff_sweep::Value;
+
+    use super::*;
+
+    /// What is counted before anything is made is what is made then, but for the parameters of radial functions.
+    #[test]
+    fn inputs_are_as_large_as_expected() {
+        for name in ["painn_linear_bessel_cosine_receiver", "cfconv_mlp_gaussian_cosine_receiver"] {
+            let text = |text: &str| Value::Text(text.to_owned());
+            let number = |axis: &str, n: u64| (axis.to_owned(), Value::Integer(n));
+            let sizes = [number("features", 24), number("n_basis", 7), number("hidden", 40), number("n_atoms", 50)];
+            let mut row = Row(sizes.into());
+            row.0.insert("variant".to_owned(), text(name));
+            row.0.insert("degree".to_owned(), Value::Number(6.0));
+            let mut kernels = Kernels::default();
+            let asked = kernels.asked(&row).unwrap_or_else(|e| panic!("{}", e.message));
+            let Kernel::Message(variant) = &asked.kernel else { panic!("{name} is no message") };
+            let expected = super::sizes(&asked, variant).unwrap_or_else(|e| panic!("{}", e.message));
+            let inputs = kernels.message_inputs(&asked, variant).unwrap_or_else(|e| panic!("{}", e.message));
+            assert_eq!(inputs.problem(&expected.name), expected);
+            let values: usize = inputs.tensors().iter().map(|(_, _, values)| values.len()).sum();
+            let made = (8 * values + 4 * inputs.sender.len()) as f64;
+            let counted = input_bytes(variant, &expected);
+            assert!(counted <= made && made <= 1.05 * counted, "{name}: {counted} counted, {made} made");
+        }
+    }
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ff_sweep::{
     Basis, Bench, Description, Event, Expansion, Group, Job, Kind, Measured, Prediction, ResultWriter, Results, Row,
-    Stopped, Value, Verdict, columns as tidy, groups, predict,
+    Stopped, Value, Verdict, columns as tidy, groups, predict, remaining,
 };
 use ff_tune::Timing;
 use serde::Serialize;
@@ -69,6 +69,10 @@ pub fn run(args: &SweepArgs, screen: &Screen) -> Result<()> {
     for row in &rows {
         bench.check(row).map_err(|e| Failure::input(format!("{}: row {row}: {}", args.file.display(), e.message)))?;
     }
+    if let AnyBench::Kernels(kernels) = &mut bench {
+        let wrong = |e: Failure| Failure::input(format!("{}: {}", args.file.display(), e.message));
+        kernels.expect_different(&rows).map_err(wrong)?;
+    }
     let all = groups(rows, &description.beside);
     let count = all.len();
     let mine: Vec<Group> = all.into_iter().filter(|g| args.shard.is_none_or(|shard| shard.has(g.index))).collect();
@@ -79,15 +83,36 @@ pub fn run(args: &SweepArgs, screen: &Screen) -> Result<()> {
     let slug = description.slug();
     let folder = args.out.clone().unwrap_or_else(|| args.file.parent().unwrap_or(Path::new("")).to_owned());
     let path = folder.join("results.jsonl");
-    let earlier = if path.is_file() { Results::read(&path).map_err(Failure::input)?.rows } else { Vec::new() };
+    let (earlier, torn) = if path.is_file() {
+        let results = Results::read(&path).map_err(Failure::input)?;
+        (results.rows, results.torn)
+    } else {
+        (Vec::new(), None)
+    };
+    // What a row in the results ran on is compared with what it would run on now.
+    if args.resume || !args.dry_run {
+        bench.open(&rows, screen)?;
+    }
+    let (left, resumed) = if args.resume {
+        remaining(bench.as_mut(), &mine, &earlier).map_err(Failure::input)?
+    } else {
+        (mine.clone(), 0)
+    };
+    let rows: Vec<Row> = left.into_iter().flat_map(|group| group.rows).collect();
     let predictions = predict(&rows, &earlier, &kind, &description.sampling);
     if args.dry_run {
+        if let Some(torn) = torn {
+            let (path, line) = (path.display(), torn.line);
+            screen.warn(format!("warning: {path}: torn last line {line}, which the next sweep drops"));
+        }
+        if resumed > 0 {
+            screen.say(format!("{resumed} rows are in the results already"));
+        }
         return dry_run(args, &slug, &rows, &predictions, excluded, duplicates, screen);
     }
     if duplicates > 0 {
         screen.say(format!("{duplicates} rows are there twice and are measured once"));
     }
-    bench.open(&rows, screen)?;
     ff_tables::fs::ensure_writable(if folder.as_os_str().is_empty() { Path::new(".") } else { &folder })
         .map_err(|e| Failure::input(format!("{}: cannot write there: {e}", folder.display())))?;
     let mut writer = ResultWriter::open(&path).map_err(Failure::input)?;
@@ -196,13 +221,11 @@ fn dry_run(
         (of(Basis::Allowance), "by what the sampling allows"),
     ];
     let how: Vec<String> = how.iter().filter(|(n, _)| *n > 0).map(|(n, how)| format!("{n} {how}")).collect();
+    let how = if how.is_empty() { String::new() } else { format!(" ({})", how.join(", ")) };
+    let time =
+        if predicted_s < 60.0 { format!("{predicted_s:.1} s") } else { format!("{:.1} min", predicted_s / 60.0) };
     let twice = if duplicates > 0 { format!(", {duplicates} there twice") } else { String::new() };
-    screen.line(format!(
-        "{} rows ({excluded} excluded{twice}), predicted {:.1} min ({})",
-        rows.len(),
-        predicted_s / 60.0,
-        how.join(", ")
-    ))
+    screen.line(format!("{} rows ({excluded} excluded{twice}), predicted {time}{how}", rows.len()))
 }
 
 /// What happens, as it is shown.
@@ -222,10 +245,8 @@ impl<'a> Shown<'a> {
 
     fn event(&mut self, event: Event<'_>) {
         match event {
-            Event::Resumed(rows) => {
-                self.position += self.left.by_ref().take(rows).sum::<u64>();
-                self.progress.line(format!("{rows} rows are in the results already"));
-            }
+            // Nothing was predicted for these.
+            Event::Resumed(rows) => self.progress.line(format!("{rows} rows are in the results already")),
             Event::Begin(row) => self.progress.step(self.position, row),
             Event::End(line) => {
                 self.position += self.left.next().unwrap_or(0);

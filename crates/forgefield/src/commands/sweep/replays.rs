@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ff_spec::{DeviceId, Dtype};
+use ff_sweep::notebook::digest;
 use ff_sweep::{Bench, Origin, Refused, ReplayOf, Row, Subject, Verdict};
 use ff_tune::replay::{CostFn, Quartiles, Replay, replay, transferred};
 use ff_tune::{Recorded, StrategyKind, records};
@@ -15,6 +16,8 @@ use crate::screen::Screen;
 pub struct Replays {
     searches: Vec<Recorded>,
     repeats: usize,
+    /// What tells results of these records, searched so often, from others.
+    replayed: String,
 }
 
 impl Replays {
@@ -27,7 +30,10 @@ impl Replays {
         if let Some(torn) = torn {
             screen.warn(format!("warning: {}: {torn}", of.records.display()));
         }
-        Ok(Self { searches: Recorded::of(&all), repeats: of.searches })
+        let bytes = std::fs::read(&of.records)
+            .map_err(|e| Failure::input(format!("cannot read records {}: {e}", of.records.display())))?;
+        let replayed = format!("{} searches of records {}", of.searches, digest(&bytes));
+        Ok(Self { searches: Recorded::of(&all), repeats: of.searches, replayed })
     }
 
     /// Finds what is wrong with a row.
@@ -73,6 +79,10 @@ impl Bench for Replays {
     fn source(&mut self, row: &Row) -> std::result::Result<(String, DeviceId, String), String> {
         let (search, _) = self.find(row).map_err(|e| e.message)?;
         Ok((search.kernel_hash.clone(), search.device.clone(), search.compiler.clone()))
+    }
+
+    fn replayed(&self) -> Option<&str> {
+        Some(&self.replayed)
     }
 
     fn prepare(&mut self, row: &Row) -> std::result::Result<(Origin, std::result::Result<Subject, Refused>), String> {
