@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::failure::{Failure, Result};
 use crate::provenance;
 
+/// Where they are where no file is named.
+pub const USUAL: &str = "autotune/passes.json";
+
 /// One variant at one order on one device, all of whose cases passed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Pass {

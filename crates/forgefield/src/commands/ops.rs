@@ -14,11 +14,8 @@ use serde::Serialize;
 use crate::failure::{Failure, Result};
 use crate::options::OpsArgs;
 use crate::passes::{Pass, Passes};
-use crate::registry;
 use crate::screen::{Paint, Screen, columns};
-
-/// Where passes are read from where nothing else is said.
-const PASSES: &str = "autotune/passes.json";
+use crate::{passes, registry};
 
 #[derive(Serialize)]
 struct Report {
@@ -129,8 +126,7 @@ pub fn run(args: &OpsArgs, screen: &Screen) -> Result<()> {
             let path = path.display();
             return Err(Failure::input(format!("there is no {path}, expected a file of `verify --passes`")));
         }
-        Some(path) => Passes::read(path)?,
-        None => Passes::read(Path::new(PASSES))?,
+        named => Passes::read(named.as_deref().unwrap_or(Path::new(passes::USUAL)))?,
     };
     let (op, lists, scatters) = (fused_message(&passes)?, cell_list(&passes)?, force_scatter(&passes)?);
     if args.json {

@@ -10,13 +10,12 @@ use ff_tune::{Record, records};
 use crate::failure::{Failure, Result};
 use crate::inspect::gpu;
 use crate::options::{Plot, ReportArgs};
-use crate::passes::Passes;
+use crate::passes::{self, Passes};
 use crate::screen::Screen;
 use crate::variants::meant;
 
-/// Where tables and passes are looked for unless a place is named; only there they may be missing.
+/// Where tables are looked for unless a place is named; only there they may be missing, as passes may.
 const TABLES: &str = "autotune/tables";
-const PASSES: &str = "autotune/passes.json";
 /// Records that are looked for in the folder of tables where none are named.
 const RECORDS: &str = "records.jsonl";
 
@@ -105,7 +104,7 @@ fn read(args: &ReportArgs, screen: &Screen) -> Result<Sources> {
     if let Some(path) = &args.passes {
         expected("--passes", path, path.is_file(), "a file")?;
     }
-    let passes = args.passes.as_deref().unwrap_or(Path::new(PASSES));
+    let passes = args.passes.as_deref().unwrap_or(Path::new(passes::USUAL));
     if passes.is_file() {
         sources.passes = passed(&Passes::read(passes)?);
         sources.files.push(passes.display().to_string());
