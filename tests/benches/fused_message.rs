@@ -2,10 +2,10 @@
 //! oracle's; the other runtimes are timed by `forgefield tune`, with the device's own clock.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ff_model::{MessageSpec, message_inputs, problems::water_box, random_linear, random_mlp};
 use ff_reference::radial::{RadialKind, default_parameters};
 use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Radial, Variant};
 use ff_spec::{Dtype, Prepare, RuntimeKind};
+use ff_structure::{MessageSpec, message_inputs, problems::water_box, random_linear, random_mlp};
 use ff_testkit::gate::check_launch;
 use ff_testkit::generators::rounded;
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use ff_model::neighbors;
 use ff_spec::fused_message::{Activation, Filter, Inputs, Message, Radial, Variant};
 use ff_spec::{Dtype, Prepare};
+use ff_structure::neighbors;
 use serde_json::Value;
 
 fn numbers(value: &Value) -> Vec<f64> {

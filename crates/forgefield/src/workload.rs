@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
-use ff_model::{MessageSpec, Structure, batch, builtin, message_inputs, random_linear, random_mlp, read_structures};
 use ff_reference::radial::{RadialKind, default_parameters};
 use ff_spec::fused_message::{
     Activation, BackwardInputs, DoubleBackwardInputs, Filter, FilterKind, Inputs, Message, Radial, Reduction, Variant,
     Wanted,
 };
 use ff_spec::{Problem, cell_list, force_scatter};
+use ff_structure::{
+    MessageSpec, Structure, batch, builtin, message_inputs, random_linear, random_mlp, read_structures,
+};
 use ff_testkit::force_scatter as scatters;
 use ff_testkit::gradients::{random_tangent, sparse_cotangents};
 

@@ -23,7 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ff-tune", &["ff-spec", "ff-kernels", "ff-tables", "ff-reference", "ff-testkit"]),
     ("ff-export", &["ff-spec", "ff-tables", "ff-tune"]),
     ("ff-report", &["ff-spec", "ff-tables", "ff-tune", "ff-testkit"]),
-    ("ff-model", &["ff-spec", "ff-kernels", "ff-ops"]),
+    ("ff-structure", &["ff-spec", "ff-kernels", "ff-ops"]),
     ("ff-sweep", &["ff-spec", "ff-tables", "ff-tune", "ff-export"]),
     (
         "forgefield",
@@ -37,11 +37,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ff-tune",
             "ff-export",
             "ff-report",
-            "ff-model",
+            "ff-structure",
             "ff-sweep",
         ],
     ),
-    ("training", &["ff-spec", "ff-ops", "ff-model"]),
+    ("training", &["ff-spec", "ff-ops", "ff-structure"]),
     ("xtask", &["ff-spec", "ff-codegen"]),
 ];
 

@@ -3,9 +3,9 @@
 use anyhow::Result;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
-use ff_model::{Structure, neighbors, problems::silicon};
 use ff_ops::fused_message::Graph;
 use ff_spec::cell_list::NeighborList;
+use ff_structure::{Structure, neighbors, problems::silicon};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -63,7 +63,7 @@ impl<B: Backend> Batch<B> {
     /// Of frames with the same number of atoms; `mean` is the energy per atom that is subtracted.
     ///
     /// # Errors
-    /// None for lists that ff-model made.
+    /// None for lists that ff-structure made.
     pub fn new(frames: &[&Frame], mean: f64) -> Result<Self> {
         let device = Default::default();
         let (mut row_ptr, mut sender, mut receiver) = (vec![0i32], Vec::new(), Vec::new());

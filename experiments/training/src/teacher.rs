@@ -83,7 +83,7 @@ fn triplet((r, d): ([f64; 3], f64), (s, q): ([f64; 3], f64)) -> (f64, [f64; 3], 
 
 #[cfg(test)]
 mod tests {
-    use ff_model::{neighbors, problems::silicon};
+    use ff_structure::{neighbors, problems::silicon};
 
     use super::*;
 

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use ff_kernels::fused_message::tabulate;
 use ff_kernels::host::peak::{self, Peak};
-use ff_model::{MessageSpec, builtin, message_inputs, random_linear, random_mlp, read_structures};
 use ff_reference::fused_message::forward;
 use ff_reference::radial::{RadialKind, default_parameters};
 use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Message, Outputs, Radial, Reduction, Variant};
@@ -20,6 +19,7 @@ use ff_spec::{
     Dtype, FusedMessage, Launch, LaunchConfig, LaunchError, OPS, Prepare, Problem, Runtime, RuntimeKind,
     SCHEMA_VERSION, cell_list, cost, fused_message,
 };
+use ff_structure::{MessageSpec, builtin, message_inputs, random_linear, random_mlp, read_structures};
 use ff_tables::{Loaded, load_all};
 use ff_testkit::gate::Gated;
 use ff_testkit::generators::rounded;

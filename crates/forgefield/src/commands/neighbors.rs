@@ -1,6 +1,6 @@
-use ff_model::{batch, read_structures};
 use ff_spec::cell_list::{Inputs, List, NeighborList, OP, Variant};
 use ff_spec::{CellList, Dtype, LaunchConfig, Prepare, Problem};
+use ff_structure::{batch, read_structures};
 use ff_tables::{ListQuery, Loaded, Selection, load_all, select_list};
 use serde::Serialize;
 

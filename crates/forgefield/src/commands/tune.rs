@@ -643,8 +643,8 @@ mod tests {
     fn the_kernels_take_every_configuration_of_a_list() {
         let spaces = Spaces::cell_list().unwrap_or_else(|e| panic!("{e}"));
         let host = runtimes::of(RuntimeKind::Host).unwrap_or_else(|e| panic!("{e}"));
-        let molecules = ff_model::builtin("molecules").unwrap_or_else(|e| panic!("{e}"));
-        let problem = ff_model::batch(&molecules, 5.0).unwrap_or_else(|e| panic!("{e}")).estimate("molecules");
+        let molecules = ff_structure::builtin("molecules").unwrap_or_else(|e| panic!("{e}"));
+        let problem = ff_structure::batch(&molecules, 5.0).unwrap_or_else(|e| panic!("{e}")).estimate("molecules");
         for (runtime, max_units_per_cube, plane_size) in
             [(RuntimeKind::Host, 2, 16), (RuntimeKind::Cuda, 1024, 32), (RuntimeKind::Vulkan, 128, 8)]
         {

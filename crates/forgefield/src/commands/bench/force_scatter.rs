@@ -1,8 +1,8 @@
 //! The suite of `force_scatter`: forces of a liquid and of a batch of molecules, and the two backwards of a loss on them.
 
-use ff_model::{batch, builtin, neighbors};
 use ff_spec::force_scatter::{BackwardInputs, DoubleBackwardInputs, Inputs, OP, Reduction, Variant};
 use ff_spec::{Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, Prepare, Runtime};
+use ff_structure::{batch, builtin, neighbors};
 use ff_testkit::force_scatter::{random_cotangents, random_tangent};
 use ff_testkit::tensors::ByTensors;
 use rand::{Rng, SeedableRng};

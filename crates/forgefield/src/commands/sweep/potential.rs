@@ -76,9 +76,9 @@ impl Evaluated {
 
 #[cfg(test)]
 mod tests {
-    use ff_model::{MessageSpec, Structure, message_inputs, random_mlp};
     use ff_reference::radial::{RadialKind, default_parameters};
     use ff_spec::fused_message::{Activation, Message, Radial};
+    use ff_structure::{MessageSpec, Structure, message_inputs, random_mlp};
 
     use super::*;
 
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn forces_are_the_gradient_of_the_energy() {
         let variant: Variant = "cfconv_mlp_gaussian_cosine_receiver".parse().unwrap_or_else(|e| panic!("{e}"));
-        let structure = ff_model::builtin("c2h6").unwrap_or_else(|e| panic!("{e}")).remove(0);
+        let structure = ff_structure::builtin("c2h6").unwrap_or_else(|e| panic!("{e}")).remove(0);
         let energy = |structure: &Structure| -> f64 {
             evaluate(&variant, &inputs(structure)).unwrap_or_else(|e| panic!("{e}")).energies.iter().sum()
         };

@@ -1,7 +1,7 @@
 //! `neighbors` against all pairs of all images.
 
-use ff_model::{builtin, neighbors};
 use ff_spec::cell_list::NeighborList;
+use ff_structure::{builtin, neighbors};
 use proptest::prelude::*;
 
 type Cell = [[f64; 3]; 3];

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ff_model::{neighbors, read_structures};
+use ff_structure::{neighbors, read_structures};
 
 /// The extxyz files of a folder in `shared`, or nothing, said aloud.
 fn files(folder: &str) -> Vec<PathBuf> {

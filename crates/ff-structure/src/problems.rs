@@ -489,7 +489,7 @@ mod tests {
         assert!(error.contains("`si-0` is out of range, expected `si-<cells>` with a number from 1 to 50"), "{error}");
     }
 
-    /// `cargo test --release -p ff-model problems -- --ignored --nocapture`
+    /// `cargo test --release -p ff-structure problems -- --ignored --nocapture`
     #[test]
     #[ignore = "prints times and distances"]
     fn closest_contacts_of_large_boxes() {
