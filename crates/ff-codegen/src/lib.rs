@@ -19,6 +19,7 @@ mod tests;
 mod variants;
 
 use ff_spec::{OPS, cell_list, force_scatter, fused_message};
+use serde::Serialize;
 
 pub use error::CodegenError;
 pub use parse::ParseError;
@@ -27,8 +28,8 @@ pub use sources::{Sources, TEMPLATE_ROOT};
 
 use radial::Radial;
 use render::{
-    CellListContext, ForceScatterContext, Header, OpContext, RadialContext, RadialListContext, SharedContext,
-    Templates, VariantContext, content_hash,
+    CellListContext, ForceScatterContext, Header, MessageContext, OpContext, RadialContext, RadialListContext,
+    SharedContext, Templates, content_hash,
 };
 
 /// A file to be formatted and written.
@@ -41,7 +42,12 @@ pub struct GeneratedFile {
 }
 
 /// Folders that hold nothing but what [`generate`] returns.
-pub const GENERATED_FOLDERS: [&str; 2] = ["crates/ff-kernels/src/generated", "crates/ff-reference/src/generated"];
+pub const GENERATED_FOLDERS: [&str; 4] = [
+    "crates/ff-kernels/src/generated",
+    "crates/ff-reference/src/generated",
+    "crates/ff-host/src/generated",
+    "crates/ff-cube/src/generated",
+];
 
 /// Everything that is generated, sorted by path.
 ///
@@ -49,7 +55,7 @@ pub const GENERATED_FOLDERS: [&str; 2] = ["crates/ff-kernels/src/generated", "cr
 /// [`CodegenError`]: the first source that is missing, malformed or refuses to render.
 pub fn generate(sources: &Sources) -> Result<Vec<GeneratedFile>, CodegenError> {
     let templates = Templates::new(sources)?;
-    let [kernels, reference] = GENERATED_FOLDERS;
+    let [kernels, reference, ..] = GENERATED_FOLDERS;
     let mut files = fused_message_files(sources, &templates)?;
     files.extend(cell_list_files(sources, &templates)?);
     files.extend(force_scatter_files(sources, &templates)?);
@@ -80,77 +86,54 @@ fn fused_message_files(sources: &Sources, templates: &Templates) -> Result<Vec<G
     let variants_text = sources.text(&variants_path, "axes and combinations of the variants to render")?;
     let variants = variants::expand(&variants_path, variants_text, &radial)?;
 
-    let [kernels, reference] = GENERATED_FOLDERS;
+    let [_, reference, host, cube] = GENERATED_FOLDERS;
     let mut files = Vec::new();
     let mut emit = |path: String, text| files.push(GeneratedFile { path, text });
 
-    let radial_template = format!("{folder}/radial_basis.rs.tera");
     for function in &radial {
-        let header = Header::new(sources, &radial_template, &[&function.path]);
-        let text = templates.render(&header, &RadialContext::new(function))?;
-        emit(format!("{kernels}/{op}/radial/{}.rs", function.name), text);
+        for (template, target) in [("radial_host.rs.tera", host), ("radial_cube.rs.tera", cube)] {
+            let header = Header::new(sources, &format!("{folder}/{template}"), &[&function.path]);
+            let text = templates.render(&header, &RadialContext::new(function))?;
+            emit(format!("{target}/{}.rs", function.name), text);
+        }
     }
     let radial_paths: Vec<&str> = radial.iter().map(|r| r.path.as_str()).collect();
     for (template, path) in [
-        ("radial_mod.rs.tera", format!("{kernels}/{op}/radial/mod.rs")),
+        ("radial_host_mod.rs.tera", format!("{host}/mod.rs")),
+        ("radial_cube_mod.rs.tera", format!("{cube}/mod.rs")),
         ("radial_data.rs.tera", format!("{reference}/radial_functions.rs")),
     ] {
         let mut header = Header::new(sources, &format!("{folder}/{template}"), &radial_paths);
         header.data = vec![format!("{folder}/bases/*.toml")];
         emit(path, templates.render(&header, &RadialListContext::new(&radial))?);
     }
-    let template = format!("{folder}/variant.rs.tera");
-    for variant in &variants {
-        let find = |name: &String| radial.iter().find(|r| r.name == *name);
-        let (basis, cutoff) = match &variant.radial {
-            Some((basis, cutoff)) => (find(basis), find(cutoff)),
-            None => (None, None),
-        };
-        let data: Vec<&str> = [basis, cutoff].into_iter().flatten().map(|r| r.path.as_str()).collect();
-        let header = Header::new(sources, &template, &data);
-        let text = templates.render(&header, &VariantContext::new(variant, basis, cutoff, &header))?;
-        emit(format!("{kernels}/{op}/{}.rs", variant.id()), text);
-    }
-    let header = Header::new(sources, &format!("{folder}/mod.rs.tera"), &[&variants_path]);
-    let context = OpContext { variants: variants.iter().map(fused_message::Variant::id).collect() };
-    emit(format!("{kernels}/{op}/mod.rs"), templates.render(&header, &context)?);
+    files.push(registry(sources, templates, op, variants.iter().map(MessageContext::new).collect())?);
     Ok(files)
 }
 
 fn cell_list_files(sources: &Sources, templates: &Templates) -> Result<Vec<GeneratedFile>, CodegenError> {
     let op = cell_list::OP;
-    let folder = format!("{TEMPLATE_ROOT}/{op}");
-    let variants_path = format!("{folder}/variants.toml");
-    let variants_text = sources.text(&variants_path, "the lists and strategies to render")?;
-    let variants = variants::cell_lists(&variants_path, variants_text)?;
-    let [kernels, _] = GENERATED_FOLDERS;
-    let mut files = Vec::new();
-    for variant in &variants {
-        let header = Header::new(sources, &format!("{folder}/variant.rs.tera"), &[]);
-        let text = templates.render(&header, &CellListContext::new(variant))?;
-        files.push(GeneratedFile { path: format!("{kernels}/{op}/{variant}.rs"), text });
-    }
-    let header = Header::new(sources, &format!("{folder}/mod.rs.tera"), &[&variants_path]);
-    let context = OpContext { variants: variants.iter().map(cell_list::Variant::id).collect() };
-    files.push(GeneratedFile { path: format!("{kernels}/{op}/mod.rs"), text: templates.render(&header, &context)? });
-    Ok(files)
+    let path = format!("{TEMPLATE_ROOT}/{op}/variants.toml");
+    let variants = variants::cell_lists(&path, sources.text(&path, "the lists and strategies to render")?)?;
+    Ok(vec![registry(sources, templates, op, variants.iter().map(CellListContext::new).collect())?])
 }
 
 fn force_scatter_files(sources: &Sources, templates: &Templates) -> Result<Vec<GeneratedFile>, CodegenError> {
     let op = force_scatter::OP;
+    let path = format!("{TEMPLATE_ROOT}/{op}/variants.toml");
+    let variants = variants::force_scatters(&path, sources.text(&path, "the reductions to render")?)?;
+    Ok(vec![registry(sources, templates, op, variants.iter().map(ForceScatterContext::new).collect())?])
+}
+
+/// The file that lists an op's variants.
+fn registry<V: Serialize>(
+    sources: &Sources,
+    templates: &Templates,
+    op: &str,
+    variants: Vec<V>,
+) -> Result<GeneratedFile, CodegenError> {
+    let [kernels, ..] = GENERATED_FOLDERS;
     let folder = format!("{TEMPLATE_ROOT}/{op}");
-    let variants_path = format!("{folder}/variants.toml");
-    let variants_text = sources.text(&variants_path, "the reductions to render")?;
-    let variants = variants::force_scatters(&variants_path, variants_text)?;
-    let [kernels, _] = GENERATED_FOLDERS;
-    let mut files = Vec::new();
-    for variant in &variants {
-        let header = Header::new(sources, &format!("{folder}/variant.rs.tera"), &[]);
-        let text = templates.render(&header, &ForceScatterContext::new(variant))?;
-        files.push(GeneratedFile { path: format!("{kernels}/{op}/{variant}.rs"), text });
-    }
-    let header = Header::new(sources, &format!("{folder}/mod.rs.tera"), &[&variants_path]);
-    let context = OpContext { variants: variants.iter().map(force_scatter::Variant::id).collect() };
-    files.push(GeneratedFile { path: format!("{kernels}/{op}/mod.rs"), text: templates.render(&header, &context)? });
-    Ok(files)
+    let header = Header::new(sources, &format!("{folder}/mod.rs.tera"), &[&format!("{folder}/variants.toml")]);
+    Ok(GeneratedFile { path: format!("{kernels}/{op}.rs"), text: templates.render(&header, &OpContext { variants })? })
 }

@@ -121,7 +121,7 @@ pub fn content_hash<'a>(sources: &Sources, paths: impl IntoIterator<Item = &'a s
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The context of `radial_basis.rs.tera`.
+/// The context of `radial_host.rs.tera` and `radial_cube.rs.tera`.
 #[derive(Serialize)]
 pub struct RadialContext<'a> {
     name: &'a str,
@@ -139,10 +139,6 @@ pub struct RadialContext<'a> {
     stage_arguments: String,
     /// The host function's arguments out of those: `d, r_c, k, p[0], …`.
     stage_call: String,
-    /// Arguments of the trait of cube kernels, whose parameters come with all others of a launch.
-    cube_arguments: String,
-    /// The cube function's arguments out of those: `d, r_c, k, radial[first], …`.
-    cube_call: String,
 }
 
 #[derive(Serialize)]
@@ -174,7 +170,7 @@ impl<'a> RadialContext<'a> {
                 };
                 let arguments: Vec<String> = radial.arguments().map(argument).collect();
                 // Indented as deep as the template has it, so that the text reads well before rustfmt too.
-                Function { arguments: arguments.join(", "), code: body.code.replace('\n', "\n        ") }
+                Function { arguments: arguments.join(", "), code: body.code.replace('\n', "\n    ") }
             };
             (FUNCTION_NAMES.into_iter().zip(bodies.into_iter().map(function)).collect(), maths)
         };
@@ -186,25 +182,6 @@ impl<'a> RadialContext<'a> {
         let stage_arguments: String = scalars.iter().map(|name| format!("{name}: Lane<S, T>, ")).collect();
         let indexed = (0..radial.parameters.len()).map(|i| format!("p[{i}]"));
         let stage_call: Vec<String> = scalars.iter().map(|name| (*name).to_owned()).chain(indexed).collect();
-        let count = radial.parameters.len();
-        // A basis has one value of each parameter for every k; those of a cutoff follow r_c.
-        let place = |i: usize| match (radial.kind, i) {
-            (RadialKind::Cutoff, i) => format!("{}", 1 + i),
-            (RadialKind::Basis, 0) => "first".to_owned(),
-            (RadialKind::Basis, 1) => "first + step".to_owned(),
-            (RadialKind::Basis, i) => format!("first + {i} * step"),
-        };
-        let unread = |least: usize| if count < least { "_" } else { "" };
-        let (first, second) = (unread(1), unread(2));
-        let cube_arguments: String = scalars.iter().map(|name| format!("{name}: F, ")).collect();
-        let lookup = match radial.kind {
-            RadialKind::Basis => {
-                format!("{first}radial: &Array<F>, {first}first: usize, #[comptime] {second}step: usize")
-            }
-            RadialKind::Cutoff => format!("{first}radial: &Array<F>"),
-        };
-        let looked_up = (0..count).map(|i| format!("radial[{}]", place(i)));
-        let cube_call: Vec<String> = scalars.iter().map(|name| (*name).to_owned()).chain(looked_up).collect();
         Self {
             name: &radial.name,
             kind: radial.kind,
@@ -218,8 +195,6 @@ impl<'a> RadialContext<'a> {
             cube_maths,
             stage_arguments: format!("{stage_arguments}{slice}: &[Lane<S, T>]"),
             stage_call: stage_call.join(", "),
-            cube_arguments: cube_arguments + &lookup,
-            cube_call: cube_call.join(", "),
         }
     }
 }
@@ -232,7 +207,7 @@ fn parameters(radial: &Radial) -> Vec<ParameterContext<'_>> {
         .collect()
 }
 
-/// The context of `radial_mod.rs.tera` and `radial_data.rs.tera`.
+/// The context of `radial_host_mod.rs.tera`, `radial_cube_mod.rs.tera` and `radial_data.rs.tera`.
 #[derive(Serialize)]
 pub struct RadialListContext<'a> {
     /// Bases first, then by name.
@@ -246,6 +221,8 @@ struct RadialSummary<'a> {
     formula: &'a str,
     source: &'a str,
     parameters: Vec<ParameterContext<'a>>,
+    /// The cube function's arguments where its parameters come with all others of a launch: `d, r_c, k, radial[first], …`.
+    cube_call: String,
 }
 
 impl<'a> RadialListContext<'a> {
@@ -263,51 +240,54 @@ impl<'a> RadialSummary<'a> {
             formula: &radial.formula,
             source: &radial.source,
             parameters: parameters(radial),
+            cube_call: cube_call(radial),
         }
     }
 }
 
-/// The context of `variant.rs.tera`.
+/// A basis has one value of each parameter for every k; those of a cutoff follow r_c.
+fn cube_call(radial: &Radial) -> String {
+    let place = |i: usize| match (radial.kind, i) {
+        (RadialKind::Cutoff, i) => format!("{}", 1 + i),
+        (RadialKind::Basis, 0) => "first".to_owned(),
+        (RadialKind::Basis, 1) => "first + step".to_owned(),
+        (RadialKind::Basis, i) => format!("first + {i} * step"),
+    };
+    let count = radial.parameters.len();
+    let scalars = radial.arguments().take(radial.arguments().count() - count).map(str::to_owned);
+    scalars.chain((0..count).map(|i| format!("radial[{}]", place(i)))).collect::<Vec<_>>().join(", ")
+}
+
+/// A variant in the context of an op's `mod.rs.tera`.
 #[derive(Serialize)]
-pub struct VariantContext<'a> {
-    /// Variant id, which is also the name of the module.
+pub struct MessageContext<'a> {
     variant: String,
-    /// The id without its radial functions.
-    family: String,
     message: &'static str,
     filter: &'static str,
+    /// Null for a tabulated filter, as is the cutoff.
+    basis: Option<&'a str>,
+    cutoff: Option<&'a str>,
     reduction: &'static str,
-    /// Null for a tabulated filter.
-    basis: Option<RadialSummary<'a>>,
-    /// Null for a tabulated filter.
-    cutoff: Option<RadialSummary<'a>>,
-    /// Path of the template from the workspace root.
-    template: &'a str,
-    /// As in the header of the rendered file.
-    hash: &'a str,
 }
 
-impl<'a> VariantContext<'a> {
+impl<'a> MessageContext<'a> {
     /// The context of a variant.
-    pub fn new(variant: &Variant, basis: Option<&'a Radial>, cutoff: Option<&'a Radial>, header: &'a Header) -> Self {
+    pub fn new(variant: &'a Variant) -> Self {
+        let radial = variant.radial.as_ref();
         Self {
             variant: variant.id(),
-            family: variant.family(),
             message: variant.message.name(),
             filter: variant.filter.name(),
+            basis: radial.map(|(basis, _)| basis.as_str()),
+            cutoff: radial.map(|(_, cutoff)| cutoff.as_str()),
             reduction: variant.reduction.name(),
-            basis: basis.map(RadialSummary::new),
-            cutoff: cutoff.map(RadialSummary::new),
-            template: &header.template,
-            hash: &header.hash,
         }
     }
 }
 
-/// The context of `variant.rs.tera` of `cell_list`.
+/// As [`MessageContext`], of `cell_list`.
 #[derive(Serialize)]
 pub struct CellListContext {
-    /// Variant id, which is also the name of the module.
     variant: String,
     list: &'static str,
     strategy: &'static str,
@@ -320,10 +300,9 @@ impl CellListContext {
     }
 }
 
-/// The context of `variant.rs.tera` of `force_scatter`.
+/// As [`MessageContext`], of `force_scatter`.
 #[derive(Serialize)]
 pub struct ForceScatterContext {
-    /// Variant id, which is also the name of the module.
     variant: String,
     reduction: &'static str,
 }
@@ -335,11 +314,11 @@ impl ForceScatterContext {
     }
 }
 
-/// The context of an op's `mod.rs.tera`.
+/// The context of an op's `mod.rs.tera`: its registry.
 #[derive(Serialize)]
-pub struct OpContext {
-    /// Variant ids in order.
-    pub variants: Vec<String>,
+pub struct OpContext<V> {
+    /// In the order of their ids.
+    pub variants: Vec<V>,
 }
 
 /// The context of the templates in `_shared/`.

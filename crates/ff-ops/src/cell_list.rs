@@ -21,7 +21,7 @@ use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{Int, Tensor, TensorData};
 use ff_kernels::SenderList;
 pub use ff_kernels::cell_list::Repair;
-use ff_kernels::cell_list::{Registered, cube_config, default_config, find, host_config};
+use ff_kernels::cell_list::{cube_config, default_config, host_config};
 use ff_spec::cell_list::{Inputs, List, Variant};
 use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, RuntimeKind};
 use ff_tables::{ListQuery, Selection, Table, select_list};
@@ -72,7 +72,7 @@ pub trait CellListBackend: ForceScatterBackend {
 /// What a list is built from.
 pub struct ListRequest {
     device: DeviceId,
-    registered: &'static Registered,
+    variant: Variant,
     dtype: Dtype,
     inputs: Inputs<f64>,
     skin: f64,
@@ -181,8 +181,7 @@ impl<B: CellListBackend> Neighbors<B> {
             _ => cube_config(&id.limits, config).is_ok(),
         });
         let config = selection.config.clone().unwrap_or_else(|| default_config(&id, &variant, dtype, &problem));
-        let registered = find(&variant).ok_or_else(|| LaunchError::UnknownVariant(variant.id()))?;
-        let request = ListRequest { device: id, registered, dtype, inputs, skin: options.skin, config: config.clone() };
+        let request = ListRequest { device: id, variant, dtype, inputs, skin: options.skin, config: config.clone() };
         let list = B::build(request, &context.device)?;
         let indices = |values: Vec<i64>| Tensor::<B, 1, Int>::from_data(&values[..], &context.device);
         let of_atoms = batch.n_atoms.iter().enumerate().flat_map(|(s, n)| std::iter::repeat_n(s as i64, *n)).collect();

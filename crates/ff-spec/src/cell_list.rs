@@ -12,6 +12,8 @@
 //!
 //! On a full list `sender_ptr` equals `row_ptr`, and `transpose`[e] is the reverse of edge e.
 
+pub mod grid;
+
 use std::f64::consts::PI;
 use std::fmt;
 use std::ops::Range;

@@ -3,6 +3,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::LaunchError;
+
 /// One point of a tuning space: a value for every launch parameter of a kernel family.
 ///
 /// Ordered by parameter name, so that two equal configurations print, hash and serialise alike.
@@ -14,6 +16,25 @@ impl LaunchConfig {
     /// The value of a parameter, if it is set.
     pub fn get(&self, name: &str) -> Option<u32> {
         self.0.get(name).copied()
+    }
+
+    /// The values of exactly these parameters, in the order of their names.
+    ///
+    /// # Errors
+    /// [`LaunchError::Constraint`] for a parameter that is unknown, missing or 0.
+    pub fn exactly<const N: usize>(&self, names: [&str; N]) -> Result<[u32; N], LaunchError> {
+        if let Some(name) = self.0.keys().find(|name| !names.contains(&name.as_str())) {
+            let expected = names.join(", ");
+            return Err(LaunchError::Constraint(format!("unknown parameter `{name}`, expected {expected}")));
+        }
+        let mut values = [0; N];
+        for (value, name) in values.iter_mut().zip(names) {
+            *value = self
+                .get(name)
+                .filter(|value| *value > 0)
+                .ok_or_else(|| LaunchError::Constraint(format!("`{name}` must be set and positive, found `{self}`")))?;
+        }
+        Ok(values)
     }
 }
 

@@ -20,8 +20,10 @@ use crate::dtype::{cast, cast_by_map};
 use crate::{Problem, Scalar};
 
 mod gradients;
+mod order;
 
 pub use gradients::{BackwardInputs, DoubleBackwardInputs, DoubleGradients, Gradients};
+pub use order::OrderInputs;
 
 /// The name of this family of kernels.
 pub const OP: &str = "force_scatter";

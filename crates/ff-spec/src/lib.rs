@@ -6,11 +6,13 @@ pub mod cell_list;
 mod config;
 mod cost;
 mod device;
+mod digest;
 mod dtype;
 pub mod force_scatter;
 pub mod fused_message;
 mod key;
 mod launch;
+mod sender_list;
 
 pub use config::LaunchConfig;
 pub use cost::{
@@ -18,12 +20,14 @@ pub use cost::{
     scatter_cost,
 };
 pub use device::{Atomics, DeviceId, Limits, RuntimeKind};
+pub use digest::digest;
 pub use dtype::{Dtype, Scalar, UnknownDtype};
 pub use key::{Problem, TuneKey, kernel_name};
 pub use launch::{
     CellList, Clock, Device, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
     FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchError, Op, Prepare, Runtime,
 };
+pub use sender_list::SenderList;
 
 /// The version of every JSON document this workspace writes (records, tables, results).
 pub const SCHEMA_VERSION: u32 = 1;

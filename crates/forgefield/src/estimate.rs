@@ -1,7 +1,7 @@
 //! What a configuration of `fused_message` may cost, from counted FLOPs and bytes and from what a device is: a first guess, for
 //! the order in which a search tries, never in place of a measurement.
 
-use ff_kernels::cube::recorder::{Recorder, Target};
+use ff_record::{Recorder, Target};
 use ff_spec::fused_message::{FilterKind, Variant};
 use ff_spec::{DeviceId, Dtype, LaunchConfig, Problem, RuntimeKind, cost};
 

@@ -3,12 +3,10 @@
 use std::time::{Duration, Instant};
 
 use ff_spec::cell_list::{Inputs, NeighborList, Variant};
-use ff_spec::{CellList, DeviceId, Dtype, LaunchConfig, LaunchError, Limits, Problem, RuntimeKind};
+use ff_spec::{CellList, DeviceId, Dtype, LaunchConfig, LaunchError, Problem, RuntimeKind, digest};
 
-use super::cube::CubeConfig;
-use super::host::HostConfig;
-use super::{HostElement, Registered};
-use crate::digest::digest;
+use super::HostElement;
+use super::host::{HostConfig, build};
 
 /// The configuration that is used where no table entry applies.
 pub fn default_config(device: &DeviceId, _: &Variant, _: Dtype, _: &Problem) -> LaunchConfig {
@@ -31,69 +29,18 @@ pub fn default_config(device: &DeviceId, _: &Variant, _: Dtype, _: &Problem) -> 
     }
 }
 
-/// The values of all parameters of a kernel, in the order of their names.
-fn values<const N: usize>(config: &LaunchConfig, names: [&str; N]) -> Result<[u32; N], LaunchError> {
-    let refuse = |text: String| LaunchError::Constraint(text);
-    if let Some(name) = config.0.keys().find(|name| !names.contains(&name.as_str())) {
-        return Err(refuse(format!("unknown parameter `{name}`, expected {}", names.join(", "))));
-    }
-    let mut values = [0; N];
-    for (value, name) in values.iter_mut().zip(names) {
-        *value = match config.get(name) {
-            Some(0) => return Err(refuse(format!("`{name}` is 0, expected at least 1"))),
-            Some(value) => value,
-            None => return Err(refuse(format!("`{name}` is not set, expected {}", names.join(", ")))),
-        };
-    }
-    Ok(values)
-}
-
 /// Reads a host configuration.
 ///
 /// # Errors
 /// [`LaunchError::Constraint`] for a parameter that is missing, unknown or 0.
 pub fn host_config(config: &LaunchConfig) -> Result<HostConfig, LaunchError> {
-    let [rows_per_task, bins_across, bins_along] = values(config, ["rows_per_task", "bins_across", "bins_along"])?;
+    let [rows_per_task, bins_across, bins_along] = config.exactly(["rows_per_task", "bins_across", "bins_along"])?;
     Ok(HostConfig { rows_per_task: rows_per_task as usize, bins_across, bins_along })
-}
-
-/// Reads a cube configuration.
-///
-/// # Errors
-/// [`LaunchError::Constraint`] for a parameter that is missing, unknown or 0, units that are more
-/// than a cube of the device has or leave one of its planes in part idle (Mesa's software Vulkan, 22.3, computes nonsense in
-/// such a plane), and more bins per search radius than pay: the memory of a system grows with their cube.
-pub fn cube_config(limits: &Limits, config: &LaunchConfig) -> Result<CubeConfig, LaunchError> {
-    const MOST_BINS: u32 = 8;
-    let [atoms_per_cube, units_per_atom, bins_across, bins_along] =
-        values(config, ["atoms_per_cube", "units_per_atom", "bins_across", "bins_along"])?;
-    let units = u64::from(atoms_per_cube) * u64::from(units_per_atom);
-    if units > u64::from(limits.max_units_per_cube) {
-        return Err(LaunchError::Constraint(format!(
-            "{units} units per cube, the device has {}",
-            limits.max_units_per_cube
-        )));
-    }
-    if !units.is_multiple_of(u64::from(limits.plane_size.max(1))) {
-        return Err(LaunchError::Constraint(format!(
-            "{units} units per cube are not in whole planes, the device's have {}",
-            limits.plane_size
-        )));
-    }
-    if bins_across.max(bins_along) > MOST_BINS {
-        return Err(LaunchError::Constraint(format!("more than {MOST_BINS} bins per search radius, found `{config}`")));
-    }
-    Ok(CubeConfig {
-        atoms_per_cube: atoms_per_cube as usize,
-        units_per_atom: units_per_atom as usize,
-        bins_across,
-        bins_along,
-    })
 }
 
 /// A host kernel with its tensors.
 pub struct HostLaunch<T: HostElement> {
-    registered: &'static Registered,
+    variant: Variant,
     config: HostConfig,
     inputs: Inputs<T>,
     list: NeighborList<T>,
@@ -104,10 +51,10 @@ impl<T: HostElement> HostLaunch<T> {
     ///
     /// # Errors
     /// [`LaunchError::CellList`] and [`LaunchError::Constraint`].
-    pub fn new(registered: &'static Registered, inputs: Inputs<T>, config: &LaunchConfig) -> Result<Self, LaunchError> {
+    pub fn new(variant: Variant, inputs: Inputs<T>, config: &LaunchConfig) -> Result<Self, LaunchError> {
         let config = host_config(config)?;
         inputs.check()?;
-        Ok(Self { registered, config, inputs, list: NeighborList::default() })
+        Ok(Self { variant, config, inputs, list: NeighborList::default() })
     }
 }
 
@@ -123,7 +70,7 @@ impl<T: HostElement> ff_spec::Launch<CellList> for HostLaunch<T> {
     }
 
     fn run(&mut self) -> Result<(), LaunchError> {
-        Ok(T::entry(self.registered)(&self.inputs, &self.config, &mut self.list)?)
+        Ok(build(&self.inputs, self.variant.list, self.variant.strategy, &self.config, &mut self.list)?)
     }
 
     fn time(&mut self) -> Result<Duration, LaunchError> {

@@ -1,21 +1,16 @@
-//! `cell_list`: what was rendered, and how a launch configuration becomes a launch.
+//! `cell_list`: its variants, and how a launch configuration becomes a launch.
 
-pub mod cube;
-pub(crate) mod grid;
-pub mod host;
 mod launch;
 
-use ff_spec::cell_list::{InputError, Inputs, List, NeighborList, Strategy, Variant};
+use ff_spec::cell_list::{List, Strategy, Variant};
 
-pub use cube::{CubeConfig, CubeLaunch, CubeSkinList, ListBuffers, Repair};
-pub use launch::{HostLaunch, cube_config, default_config, host_config};
+pub use ff_cube::cell_list::{CubeConfig, CubeLaunch, CubeSkinList, ListBuffers, Repair, cube_config};
+pub use ff_host::cell_list as host;
+pub use ff_host::cell_list::Real as HostElement;
+pub use launch::{HostLaunch, default_config, host_config};
 
-use host::HostConfig;
-
-/// A host kernel.
-pub type HostEntry<T> = fn(&Inputs<T>, &HostConfig, &mut NeighborList<T>) -> Result<(), InputError>;
-
-/// One rendered variant.
+/// One variant.
+#[derive(Debug)]
 pub struct Registered {
     /// [`Variant::id`].
     pub id: &'static str,
@@ -23,12 +18,6 @@ pub struct Registered {
     pub list: List,
     /// Candidates.
     pub strategy: Strategy,
-    /// Host kernels.
-    pub host_f32: HostEntry<f32>,
-    /// Host kernels.
-    pub host_f64: HostEntry<f64>,
-    /// The generated file, both targets.
-    pub text: &'static str,
 }
 
 impl Registered {
@@ -38,30 +27,12 @@ impl Registered {
     }
 }
 
-/// Everything that was rendered.
+/// Every variant.
 pub fn registered() -> &'static [Registered] {
     crate::generated::cell_list::VARIANTS
 }
 
-/// The rendered form of a variant.
+/// The registered form of a variant.
 pub fn find(variant: &Variant) -> Option<&'static Registered> {
     registered().iter().find(|r| r.variant() == *variant)
-}
-
-/// The host kernels of a dtype.
-pub trait HostElement: host::Real {
-    /// This variant's entry.
-    fn entry(registered: &Registered) -> HostEntry<Self>;
-}
-
-impl HostElement for f32 {
-    fn entry(registered: &Registered) -> HostEntry<f32> {
-        registered.host_f32
-    }
-}
-
-impl HostElement for f64 {
-    fn entry(registered: &Registered) -> HostEntry<f64> {
-        registered.host_f64
-    }
 }

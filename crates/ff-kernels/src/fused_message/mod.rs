@@ -1,46 +1,20 @@
-//! `fused_message`: what was rendered, and how a launch configuration becomes a launch.
+//! `fused_message`: its variants, and how a launch configuration becomes a launch.
 
-pub mod cube;
-mod cube_backward;
-pub mod host;
 mod launch;
 mod on_host;
 mod table;
 
-use ff_spec::Problem;
-use ff_spec::fused_message::{DoubleGradients, FilterKind, Gradients, InputError, Inputs, Message, Reduction, Variant};
+use ff_spec::fused_message::{FilterKind, InputError, Inputs, Message, Reduction, Variant};
 
-pub use cube_backward::{
-    BackwardOutputs, BackwardTensors, CubeBackward, CubeBackwardCall, CubeBackwardInputs, backward_on_cube,
-    reads_list_by_sender,
+pub use ff_cube::fused_message::{
+    BackwardOutputs, BackwardTensors, CubeBackward, CubeBackwardInputs, CubeLaunch, cube_config, reads_list_by_sender,
 };
-pub use launch::{CubeCall, CubeLaunch, cube_config, default_backward_config, default_config, host_config};
+pub use ff_host::fused_message as host;
+pub use ff_host::fused_message::{Compiled as HostElement, Parameters};
+pub use ff_spec::SenderList;
+pub use launch::{default_backward_config, default_config, host_call, host_config};
 pub use on_host::{HostInputs, HostLaunch};
 pub use table::{Tabulation, tabulate};
-
-pub use crate::SenderList;
-use crate::cube::recorder::Paper;
-use crate::host::Element;
-use host::{Backward, Call, Direction, HostConfig};
-
-/// A host kernel.
-pub type HostEntry<T> = fn(&Call<T>, &HostConfig, &mut ff_spec::fused_message::Outputs<T>);
-
-/// The first backward of a host kernel.
-pub type HostBackwardEntry<T> = fn(&Call<T>, Backward<'_, T>, &HostConfig, &mut Gradients<T>);
-
-/// The second backward of a host kernel.
-pub type HostDoubleBackwardEntry<T> =
-    fn(&Call<T>, Backward<'_, T>, Direction<'_, T>, &HostConfig, &mut DoubleGradients<T>);
-
-/// A cube kernel's launcher for one runtime.
-pub type CubeEntry<R> = fn(&CubeCall<R>);
-
-/// The launcher of a cube kernel's backwards, of either order, for one runtime.
-pub type CubeBackwardEntry<R> = fn(&CubeBackwardCall<R>);
-
-/// Parameters of a radial function in declared order: name, and whether there is one per basis function.
-pub type Parameters = &'static [(&'static str, bool)];
 
 /// Basis and cutoff of a variant.
 #[derive(Clone, Copy)]
@@ -59,7 +33,8 @@ pub struct RadialPair {
     pub cutoff_jet: fn(f64, f64, &[f64]) -> [f64; 3],
 }
 
-/// One rendered variant.
+/// One variant.
+#[derive(Debug)]
 pub struct Registered {
     /// [`Variant::id`].
     pub id: &'static str,
@@ -67,38 +42,10 @@ pub struct Registered {
     pub message: Message,
     /// Filter.
     pub filter: FilterKind,
-    /// Radial functions, `None` where they are in the table.
-    pub radial: Option<RadialPair>,
+    /// Names of basis and cutoff, `None` where they are in the table.
+    pub radial: Option<(&'static str, &'static str)>,
     /// Reduction.
     pub reduction: Reduction,
-    /// Host kernels.
-    pub host_f32: HostEntry<f32>,
-    /// Host kernels.
-    pub host_f64: HostEntry<f64>,
-    /// First backward on host.
-    pub backward_f32: HostBackwardEntry<f32>,
-    /// First backward on host.
-    pub backward_f64: HostBackwardEntry<f64>,
-    /// Second backward on host.
-    pub double_backward_f32: HostDoubleBackwardEntry<f32>,
-    /// Second backward on host.
-    pub double_backward_f64: HostDoubleBackwardEntry<f64>,
-    /// The generated file, both targets.
-    pub text: &'static str,
-    /// Launchers for Vulkan and Metal.
-    pub wgpu: CubeEntry<cubecl::wgpu::WgpuRuntime>,
-    /// Launchers for CUDA.
-    #[cfg(feature = "cuda")]
-    pub cuda: CubeEntry<cubecl::cuda::CudaRuntime>,
-    /// Launchers for a device that need not be there.
-    pub paper: CubeEntry<Paper>,
-    /// Both backwards on Vulkan and Metal.
-    pub backward_wgpu: CubeBackwardEntry<cubecl::wgpu::WgpuRuntime>,
-    /// Both backwards on CUDA.
-    #[cfg(feature = "cuda")]
-    pub backward_cuda: CubeBackwardEntry<cubecl::cuda::CudaRuntime>,
-    /// Both backwards on a device that need not be there.
-    pub backward_paper: CubeBackwardEntry<Paper>,
 }
 
 impl Registered {
@@ -107,9 +54,34 @@ impl Registered {
         Variant {
             message: self.message,
             filter: self.filter,
-            radial: self.radial.map(|pair| (pair.basis.to_owned(), pair.cutoff.to_owned())),
+            radial: self.radial.map(|(basis, cutoff)| (basis.to_owned(), cutoff.to_owned())),
             reduction: self.reduction,
         }
+    }
+
+    /// Its radial functions, `None` where they are in the table.
+    pub fn pair(&self) -> Option<RadialPair> {
+        let (basis, cutoff) = self.radial?;
+        let (basis, cutoff) = (f64::basis(basis)?, f64::cutoff(cutoff)?);
+        Some(RadialPair {
+            basis: basis.name,
+            basis_parameters: basis.parameters,
+            basis_jet: basis.jet,
+            cutoff: cutoff.name,
+            cutoff_parameters: cutoff.parameters,
+            cutoff_jet: cutoff.jet,
+        })
+    }
+
+    /// What was rendered for host: its radial functions, none where they are in the table.
+    pub fn text(&self) -> String {
+        let texts = self.radial.and_then(|(basis, cutoff)| Some([f64::basis(basis)?.text, f64::cutoff(cutoff)?.text]));
+        texts.map(|texts| texts.join("\n")).unwrap_or_default()
+    }
+
+    /// Its kernels on host.
+    pub fn stages<T: HostElement>(&self) -> host::Stages<T> {
+        T::stages(&self.variant()).expect("radial functions are rendered for host and registry from the same files")
     }
 
     /// Checks inputs against this variant, radial parameters included.
@@ -119,7 +91,7 @@ impl Registered {
     pub fn check<T: ff_spec::Scalar>(&self, inputs: &Inputs<T>) -> Result<(), InputError> {
         inputs.check()?;
         inputs.check_variant(&self.variant())?;
-        let Some(pair) = &self.radial else { return Ok(()) };
+        let Some(pair) = &self.pair() else { return Ok(()) };
         for (function, declared, given) in [
             (pair.basis, pair.basis_parameters, &inputs.radial.basis),
             (pair.cutoff, pair.cutoff_parameters, &inputs.radial.cutoff),
@@ -145,57 +117,13 @@ impl Registered {
     }
 }
 
-/// Everything that was rendered.
+/// Every variant.
 pub fn registered() -> &'static [Registered] {
     crate::generated::fused_message::VARIANTS
 }
 
-/// The rendered form of a variant.
+/// The registered form of a variant.
 pub fn find(variant: &Variant) -> Option<&'static Registered> {
     let id = variant.id();
     registered().iter().find(|r| r.id == id)
-}
-
-/// The host kernels of a dtype.
-pub trait HostElement: Element {
-    /// This variant's entry.
-    fn entry(registered: &Registered) -> HostEntry<Self>;
-    /// Its first backward.
-    fn backward(registered: &Registered) -> HostBackwardEntry<Self>;
-    /// Its second backward.
-    fn double_backward(registered: &Registered) -> HostDoubleBackwardEntry<Self>;
-}
-
-impl HostElement for f32 {
-    fn entry(registered: &Registered) -> HostEntry<f32> {
-        registered.host_f32
-    }
-
-    fn backward(registered: &Registered) -> HostBackwardEntry<f32> {
-        registered.backward_f32
-    }
-
-    fn double_backward(registered: &Registered) -> HostDoubleBackwardEntry<f32> {
-        registered.double_backward_f32
-    }
-}
-
-impl HostElement for f64 {
-    fn entry(registered: &Registered) -> HostEntry<f64> {
-        registered.host_f64
-    }
-
-    fn backward(registered: &Registered) -> HostBackwardEntry<f64> {
-        registered.backward_f64
-    }
-
-    fn double_backward(registered: &Registered) -> HostDoubleBackwardEntry<f64> {
-        registered.double_backward_f64
-    }
-}
-
-/// Bytes of shared memory of one cube.
-pub fn shared_memory(problem: &Problem, element: usize, groups: usize, edges_per_tile: usize, order: usize) -> usize {
-    let floats = 5 + (problem.n_basis as usize).max(2 * order) + problem.hidden as usize;
-    groups * edges_per_tile * (floats * element + 3 * 4)
 }

@@ -2,16 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use ff_host::Aligned;
 use ff_spec::fused_message::{
     BackwardInputs, DoubleBackwardInputs, DoubleGradients, Filter, Gradients, InputError, Inputs, Outputs, Wanted,
 };
-use ff_spec::{FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchConfig, LaunchError, Op};
+use ff_spec::{
+    FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchConfig, LaunchError, Op, digest,
+};
 
-use super::host::{Backward, Call, Direction, HostConfig, PackedTable, ReceiverOrder};
+use super::host::{Backward, Call, Direction, HostConfig, PackedTable, ReceiverOrder, Stages};
 use super::launch::{host_call, host_config};
 use super::{HostElement, Registered, SenderList};
-use crate::digest::digest;
-use crate::host::Aligned;
 
 /// Inputs of a derivative order on host.
 pub trait HostInputs<T: HostElement>: Sized {
@@ -44,8 +45,9 @@ pub trait HostInputs<T: HostElement>: Sized {
 
 /// What the launches of every order keep.
 #[doc(hidden)]
-pub struct Host<T> {
+pub struct Host<T: HostElement> {
     registered: &'static Registered,
+    stages: Stages<T>,
     config: HostConfig,
     /// Packed once, as a table is made once for many calls.
     table: Option<PackedTable<T>>,
@@ -54,7 +56,7 @@ pub struct Host<T> {
     list: SenderList,
 }
 
-impl<T> Host<T> {
+impl<T: HostElement> Host<T> {
     fn backward<'a>(&'a self, [nodes, vectors]: [&'a [T]; 2], wanted: Wanted) -> Backward<'a, T> {
         let SenderList { sender_ptr, transpose, receiver } = &self.list;
         Backward { sender_ptr, transpose, receiver, nodes, vectors, wanted }
@@ -92,7 +94,8 @@ impl<T: HostElement, I: HostInputs<T>> HostLaunch<T, I> {
             0 => SenderList::default(),
             _ => SenderList::new(&forward.row_ptr, &forward.sender),
         };
-        let host = Host { registered, config, table, order: ReceiverOrder::default(), list };
+        let host =
+            Host { registered, stages: registered.stages(), config, table, order: ReceiverOrder::default(), list };
         let gathered = inputs.gathered().into_iter().map(|v| Aligned::from(&*std::mem::take(v))).collect();
         Ok(Self { host, inputs, gathered, outputs })
     }
@@ -173,7 +176,7 @@ impl<T: HostElement> HostInputs<T> for Inputs<T> {
     }
 
     fn launch(&self, host: &Host<T>, call: &Call<T>, _: &[Aligned<T>], outputs: &mut Outputs<T>) {
-        T::entry(host.registered)(call, &host.config, outputs);
+        host.stages.forward(call, &host.config, outputs);
     }
 }
 
@@ -212,7 +215,7 @@ impl<T: HostElement> HostInputs<T> for BackwardInputs<T> {
 
     fn launch(&self, host: &Host<T>, call: &Call<T>, gathered: &[Aligned<T>], outputs: &mut Gradients<T>) {
         let backward = host.backward([&gathered[2], &gathered[3]], self.wanted);
-        T::backward(host.registered)(call, backward, &host.config, outputs);
+        host.stages.backward(call, backward, &host.config, outputs);
     }
 }
 
@@ -255,6 +258,6 @@ impl<T: HostElement> HostInputs<T> for DoubleBackwardInputs<T> {
         let backward = host.backward([&gathered[2], &gathered[3]], Wanted::ALL);
         let Gradients { edge_vec, filter, .. } = &self.tangent;
         let direction = Direction { nodes: &gathered[4], vectors: &gathered[5], edge_vec, filter: filter.as_ref() };
-        T::double_backward(host.registered)(call, backward, direction, &host.config, outputs);
+        host.stages.double_backward(call, backward, direction, &host.config, outputs);
     }
 }

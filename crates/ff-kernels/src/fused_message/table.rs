@@ -33,7 +33,7 @@ pub fn tabulate(
 ) -> Result<Tabulation, LaunchError> {
     let registered = super::find(variant).ok_or_else(|| LaunchError::UnknownVariant(variant.id()))?;
     registered.check(inputs)?;
-    let Some(pair) = &registered.radial else {
+    let Some(pair) = &registered.pair() else {
         return Err(LaunchError::Constraint(format!("`{variant}` is tabulated already")));
     };
     if !(2..=3).contains(&order) {

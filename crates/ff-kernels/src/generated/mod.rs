@@ -8,10 +8,10 @@ pub mod force_scatter;
 pub mod fused_message;
 
 /// Hash over every template and data file of `cell_list`: records carry it, so that results can be told apart.
-pub const CELL_LIST_TEMPLATE_HASH: &str = "5d5ea49ab3e0555a";
+pub const CELL_LIST_TEMPLATE_HASH: &str = "69b673335de205a6";
 
 /// Hash over every template and data file of `force_scatter`: records carry it, so that results can be told apart.
-pub const FORCE_SCATTER_TEMPLATE_HASH: &str = "ffe61c2637320511";
+pub const FORCE_SCATTER_TEMPLATE_HASH: &str = "1df8863269311391";
 
 /// Hash over every template and data file of `fused_message`: records carry it, so that results can be told apart.
-pub const FUSED_MESSAGE_TEMPLATE_HASH: &str = "6949e021fabdc60b";
+pub const FUSED_MESSAGE_TEMPLATE_HASH: &str = "4c47f855e8d0f21b";

@@ -56,16 +56,14 @@ where
     type List = CubeList<R>;
 
     fn build(request: ListRequest, device: &R::Device) -> Result<CubeList<R>, LaunchError> {
-        let ListRequest { device: id, registered, dtype, inputs, skin, config } = request;
+        let ListRequest { device: id, variant, dtype, inputs, skin, config } = request;
         if dtype == Dtype::F64 && !id.f64 {
             return Err(LaunchError::Unsupported(format!("{} does not compute in f64", id.name)));
         }
         let client = R::client(device);
         let list = match dtype {
-            Dtype::F32 => {
-                OfDtype::F32(CubeSkinList::new(&client, &id, registered, inputs.cast(), skin as f32, &config)?)
-            }
-            Dtype::F64 => OfDtype::F64(CubeSkinList::new(&client, &id, registered, inputs, skin, &config)?),
+            Dtype::F32 => OfDtype::F32(CubeSkinList::new(&client, &id, variant, inputs.cast(), skin as f32, &config)?),
+            Dtype::F64 => OfDtype::F64(CubeSkinList::new(&client, &id, variant, inputs, skin, &config)?),
         };
         Ok(CubeList { list, device: device.clone() })
     }

@@ -33,8 +33,8 @@ impl CellListBackend for Flex {
     type List = HostList;
 
     fn build(request: ListRequest, _: &Self::Device) -> Result<HostList, LaunchError> {
-        let ListRequest { registered, dtype, inputs, skin, config, .. } = request;
-        let (variant, config) = (registered.variant(), host_config(&config)?);
+        let ListRequest { variant, dtype, inputs, skin, config, .. } = request;
+        let config = host_config(&config)?;
         Ok(match dtype {
             Dtype::F32 => HostList::F32(SkinList::new(inputs.cast(), skin as f32, variant, config)?),
             Dtype::F64 => HostList::F64(SkinList::new(inputs, skin, variant, config)?),

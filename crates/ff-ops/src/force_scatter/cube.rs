@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use burn::tensor::backend::DeviceOps;
 use burn::tensor::{Shape, Tensor};
-use burn_cubecl::cubecl::prelude::Float;
 use burn_cubecl::cubecl::server::ComputeServer;
 use burn_cubecl::tensor::CubeTensor;
-use burn_cubecl::{BoolElement, CubeBackend, CubeElement, FloatElement, IntElement, cubecl};
-use ff_kernels::force_scatter::cube::Sizes;
-use ff_kernels::force_scatter::{CubeLaunch, HostElement, OrderInputs};
+use burn_cubecl::{BoolElement, CubeBackend, FloatElement, IntElement};
+use ff_kernels::cube::Element;
+use ff_kernels::force_scatter::{CubeLaunch, OrderInputs, Sizes};
 use ff_spec::force_scatter::{BackwardInputs, DoubleBackwardInputs, Inputs};
 use ff_spec::{Dtype, LaunchError};
 
@@ -109,7 +108,7 @@ fn launch<R, T, B, I>(
 ) -> Result<Vec<CubeTensor<R>>, LaunchError>
 where
     R: CubeKernels,
-    T: HostElement + CubeElement + cubecl::CubeElement + Float,
+    T: Element,
     B: FusedMessageBackend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
     I: OrderInputs<T>,
 {
@@ -130,8 +129,9 @@ where
     let tensors = tensors.into_iter().map(|tensor| buffer(Some(tensor))).collect();
     let config = plan.config(<I::Op as ff_spec::Op>::ORDER);
     // SAFETY: shapes, dtypes and devices of every tensor were checked, and so were `Graph` and `Systems`.
-    let launch =
-        unsafe { CubeLaunch::<R, T, I>::from_handles(&client, id, plan.registered()?, sizes, lists, tensors, config) }?;
+    let launch = unsafe {
+        CubeLaunch::<R, T, I>::from_handles(&client, id, plan.registered()?.variant(), sizes, lists, tensors, config)
+    }?;
     let (sums, edges) = ([vec![*n_atoms, 3], vec![*n_systems, 3, 3]], [vec![*n_edges, 3], vec![*n_edges, 3]]);
     let shapes = match <I::Op as ff_spec::Op>::ORDER {
         0 => sums.to_vec(),

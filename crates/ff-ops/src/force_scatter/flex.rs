@@ -129,8 +129,7 @@ fn edge_differences<T: HostElement + Element>(
     let (zeros, strain) = (vec![T::default(); 3 * plan.n_edges], vec![T::default(); 9 * plan.n_systems]);
     let (_, mut out) = room(plan);
     let grad = Cotangents { forces: &forces, strain: &strain };
-    let entries = T::entries(plan.registered()?);
-    (entries.backward)(&list.call(&zeros, &zeros), &grad, &host_config(plan.config(1))?, &mut out);
+    T::backward(&list.call(&zeros, &zeros), &grad, &host_config(plan.config(1))?, &mut out);
     Ok(tensor(out.edge_grad, &[plan.n_edges, 3]))
 }
 
@@ -142,8 +141,8 @@ fn forward<T: HostElement + Element>(
     let (list, inputs) = (List::new(list), Two::edges(inputs));
     let [edge_vec, edge_grad] = inputs.values::<T>();
     let (mut out, _) = room(plan);
-    let entries = T::entries(plan.registered()?);
-    (entries.forward)(&list.call(edge_vec, edge_grad), &host_config(plan.config(0))?, &mut out);
+    let reduction = plan.registered()?.reduction;
+    T::forward(&list.call(edge_vec, edge_grad), reduction, &host_config(plan.config(0))?, &mut out);
     Ok(sums(out, plan))
 }
 
@@ -156,8 +155,8 @@ fn backward<T: HostElement + Element>(
     let (list, inputs, grad) = (List::new(list), Two::edges(inputs), Two::sums(grad));
     let ([edge_vec, edge_grad], [forces, strain]) = (inputs.values::<T>(), grad.values::<T>());
     let (_, mut out) = room(plan);
-    let (entries, config) = (T::entries(plan.registered()?), host_config(plan.config(1))?);
-    (entries.backward)(&list.call(edge_vec, edge_grad), &Cotangents { forces, strain }, &config, &mut out);
+    let config = host_config(plan.config(1))?;
+    T::backward(&list.call(edge_vec, edge_grad), &Cotangents { forces, strain }, &config, &mut out);
     Ok(edges(out, plan))
 }
 
@@ -173,12 +172,13 @@ fn double_backward<T: HostElement + Element>(
     let [t_vec, t_grad] = tangent.values::<T>();
     let (sum, gradients) = room(plan);
     let mut out = DoubleGradients { grad: sum, gradients };
-    let (entries, config) = (T::entries(plan.registered()?), host_config(plan.config(2))?);
+    let (reduction, config) = (plan.registered()?.reduction, host_config(plan.config(2))?);
     let tangent = Tangent { edge_vec: t_vec, edge_grad: t_grad };
-    (entries.double_backward)(
+    T::double_backward(
         &list.call(edge_vec, edge_grad),
         &Cotangents { forces, strain },
         &tangent,
+        reduction,
         &config,
         &mut out,
     );

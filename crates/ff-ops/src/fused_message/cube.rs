@@ -5,15 +5,14 @@ use std::sync::{Arc, OnceLock};
 use burn::tensor::backend::DeviceOps;
 use burn::tensor::{DType, Shape, TensorMetadata};
 use burn_cubecl::cubecl::client::ComputeClient;
-use burn_cubecl::cubecl::prelude::Float;
 use burn_cubecl::cubecl::server::{ComputeServer, Handle};
 use burn_cubecl::cubecl::wgpu::{WgpuDevice, WgpuRuntime};
 use burn_cubecl::kernel::{cast, into_contiguous};
 use burn_cubecl::tensor::CubeTensor;
-use burn_cubecl::{BoolElement, CubeBackend, CubeElement, CubeRuntime, FloatElement, IntElement, cubecl};
+use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
+use ff_kernels::cube::Element;
 use ff_kernels::fused_message::{
-    BackwardOutputs, BackwardTensors, CubeBackward, CubeBackwardEntry, CubeBackwardInputs, CubeEntry, CubeLaunch,
-    HostElement, Registered, reads_list_by_sender,
+    BackwardOutputs, BackwardTensors, CubeBackward, CubeBackwardInputs, CubeLaunch, reads_list_by_sender,
 };
 use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, Message, Wanted};
 use ff_spec::{DeviceId, Dtype, LaunchError, RuntimeKind};
@@ -24,12 +23,8 @@ use super::{
 };
 use crate::dtype::burn_dtype;
 
-/// A CubeCL runtime that kernels were rendered for.
+/// A CubeCL runtime that this project opens.
 pub trait CubeKernels: CubeRuntime {
-    /// The launcher of a variant.
-    fn entry(registered: &Registered) -> CubeEntry<Self>;
-    /// The launcher of its backwards.
-    fn backward(registered: &Registered) -> CubeBackwardEntry<Self>;
     /// What this project calls the runtime.
     fn kind() -> RuntimeKind;
     /// The one device that [`ff_kernels::open`] opens.
@@ -37,14 +32,6 @@ pub trait CubeKernels: CubeRuntime {
 }
 
 impl CubeKernels for WgpuRuntime {
-    fn entry(registered: &Registered) -> CubeEntry<Self> {
-        registered.wgpu
-    }
-
-    fn backward(registered: &Registered) -> CubeBackwardEntry<Self> {
-        registered.backward_wgpu
-    }
-
     fn kind() -> RuntimeKind {
         if cfg!(target_os = "macos") { RuntimeKind::Metal } else { RuntimeKind::Vulkan }
     }
@@ -55,21 +42,13 @@ impl CubeKernels for WgpuRuntime {
 }
 
 #[cfg(feature = "cuda")]
-impl CubeKernels for cubecl::cuda::CudaRuntime {
-    fn entry(registered: &Registered) -> CubeEntry<Self> {
-        registered.cuda
-    }
-
-    fn backward(registered: &Registered) -> CubeBackwardEntry<Self> {
-        registered.backward_cuda
-    }
-
+impl CubeKernels for burn_cubecl::cubecl::cuda::CudaRuntime {
     fn kind() -> RuntimeKind {
         RuntimeKind::Cuda
     }
 
-    fn opened() -> cubecl::cuda::CudaDevice {
-        cubecl::cuda::CudaDevice::new(0)
+    fn opened() -> burn_cubecl::cubecl::cuda::CudaDevice {
+        burn_cubecl::cubecl::cuda::CudaDevice::new(0)
     }
 }
 
@@ -96,10 +75,9 @@ where
     }
 
     fn fused_message(inputs: Primitives<Self>, plan: &Arc<Plan>) -> Result<PrimitiveMessage<Self>, LaunchError> {
-        let entry = R::entry(plan.registered);
         match plan.dtype {
-            Dtype::F32 => launch::<R, f32, Self>(inputs, plan, entry),
-            Dtype::F64 => launch::<R, f64, Self>(inputs, plan, entry),
+            Dtype::F32 => launch::<R, f32, Self>(inputs, plan),
+            Dtype::F64 => launch::<R, f64, Self>(inputs, plan),
         }
     }
 
@@ -184,10 +162,10 @@ where
     tensors.map(buffer)
 }
 
-fn launch<R, T, B>(inputs: Primitives<B>, plan: &Plan, entry: CubeEntry<R>) -> Result<PrimitiveMessage<B>, LaunchError>
+fn launch<R, T, B>(inputs: Primitives<B>, plan: &Plan) -> Result<PrimitiveMessage<B>, LaunchError>
 where
     R: CubeKernels,
-    T: HostElement + CubeElement + cubecl::CubeElement + Float,
+    T: Element,
     B: FusedMessageBackend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
 {
     let (client, device) = (inputs.nodes.client.clone(), inputs.nodes.device.clone());
@@ -198,8 +176,7 @@ where
         CubeLaunch::<R, T>::from_handles(
             &client,
             &plan.device,
-            plan.registered,
-            entry,
+            &plan.registered.variant(),
             (&sizes, plan.n_edges),
             tensors,
             plan.config(0),
@@ -243,7 +220,7 @@ fn backward<R, T, B, I>(
 ) -> Result<(PrimitiveGradients<B>, [Handle; 2]), LaunchError>
 where
     R: CubeKernels,
-    T: HostElement + CubeElement + cubecl::CubeElement + Float,
+    T: Element,
     B: FusedMessageBackend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
     I: CubeBackwardInputs<T>,
 {
@@ -272,8 +249,7 @@ where
         CubeBackward::<R, T, I>::from_handles(
             &client,
             &plan.device,
-            plan.registered,
-            R::backward(plan.registered),
+            &plan.registered.variant(),
             (&sizes, plan.n_edges),
             tensors,
             wanted,

@@ -83,7 +83,7 @@ impl<T: HostElement + Element> Borrowed<T> {
     }
 
     fn call<'a>(&'a self, inputs: &'a Primitives<Flex>, plan: &Plan) -> Call<'a, T> {
-        let (basis, cutoff) = match &plan.registered.radial {
+        let (basis, cutoff) = match &plan.registered.pair() {
             Some(pair) => (
                 pair.basis_parameters.iter().map(|(name, _)| self.radial.basis[*name].as_slice()).collect(),
                 pair.cutoff_parameters.iter().map(|(name, _)| self.radial.cutoff[*name][0]).collect(),
@@ -119,7 +119,7 @@ fn forward<T: HostElement + Element>(
     let painn = plan.sizes.message == Message::Painn;
     let mut outputs =
         Outputs { nodes: vec![T::default(); rows], vectors: vec![T::default(); if painn { 3 * rows } else { 0 }] };
-    T::entry(plan.registered)(&borrowed.call(inputs, plan), &config, &mut outputs);
+    plan.registered.stages().forward(&borrowed.call(inputs, plan), &config, &mut outputs);
     Ok(message(outputs, plan))
 }
 
@@ -209,7 +209,7 @@ fn backward<T: HostElement + Element>(
     let borrowed = Borrowed::<T>::new(inputs, plan);
     let (call, grad) = (borrowed.call(inputs, plan), Cotangents::new(grad));
     let mut out = room(&call, wanted);
-    T::backward(plan.registered)(&call, grad.backward(inputs, &call, wanted), &config, &mut out);
+    plan.registered.stages().backward(&call, grad.backward(inputs, &call, wanted), &config, &mut out);
     Ok(gradients(out, wanted, plan))
 }
 
@@ -238,7 +238,7 @@ fn double_backward<T: HostElement + Element>(
     let grad = Outputs { nodes: zeros(rows), vectors: zeros(if painn { 3 * rows } else { 0 }) };
     let mut out = DoubleGradients { grad, gradients: room(&call, wanted) };
     let backward = cotangents.backward(inputs, &call, wanted);
-    T::double_backward(plan.registered)(&call, backward, direction, &config, &mut out);
+    plan.registered.stages().double_backward(&call, backward, direction, &config, &mut out);
     Ok(PrimitiveDoubleGradients { grad: message(out.grad, plan), gradients: gradients(out.gradients, wanted, plan) })
 }
 

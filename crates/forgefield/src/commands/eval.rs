@@ -51,7 +51,7 @@ pub fn run(args: &EvalArgs, screen: &Screen) -> Result<()> {
     let variant = variants::one(&args.variant)?;
     let registered = find(&variant).ok_or_else(|| Failure::input(format!("`{variant}` was not rendered")))?;
     let tensors::Read { inputs, assumed } =
-        tensors::read(&args.inputs, &variant, registered.radial.as_ref(), args.dtype)?;
+        tensors::read(&args.inputs, &variant, registered.pair().as_ref(), args.dtype)?;
     for note in &assumed {
         screen.say(format!("note: {note}"));
     }

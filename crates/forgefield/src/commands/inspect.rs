@@ -1,4 +1,4 @@
-use ff_kernels::cube::recorder::{Kernel, Recorder, Target};
+use ff_record::{Kernel, Recorder, Target};
 use ff_spec::{Cost, Device, Dtype, LaunchConfig, LaunchError, Problem, RuntimeKind, SCHEMA_VERSION};
 use serde::Serialize;
 
@@ -131,7 +131,7 @@ pub fn run(args: &InspectArgs, screen: &Screen) -> Result<()> {
             if emit == Emit::Resources {
                 return resources(header, None, Vec::new(), &[], args.json, screen);
             }
-            let text = header.subject.text().to_owned();
+            let text = header.subject.text();
             let code = Code { arch: host.device().arch.clone(), kernel: None, entry: None, text };
             print(args, header, vec![code], screen)
         }

@@ -297,7 +297,7 @@ fn force_scatter(passes: &Passes) -> Result<Scatters> {
 fn fused_message(passes: &Passes) -> Result<Op> {
     let spaces = Spaces::fused_message().map_err(Failure::fault)?;
     let used: BTreeSet<&str> =
-        registered().iter().filter_map(|r| r.radial.as_ref()).flat_map(|pair| [pair.basis, pair.cutoff]).collect();
+        registered().iter().filter_map(|r| r.radial).flat_map(|(basis, cutoff)| [basis, cutoff]).collect();
     let radial = RADIAL_FUNCTIONS.iter().filter(|f| used.contains(f.name)).map(|f| RadialFunction {
         name: f.name,
         kind: f.kind.name(),
@@ -330,7 +330,7 @@ fn row(registered: &'static Registered, passes: &Passes) -> Row {
         FilterKind::Tabulated => vec!["table".into()],
     };
     parameters.push("r_cut".into());
-    if let Some(pair) = &registered.radial {
+    if let Some(pair) = &registered.pair() {
         for (prefix, declared) in [("basis", pair.basis_parameters), ("cutoff", pair.cutoff_parameters)] {
             let name =
                 |(name, per_basis): &(&str, bool)| format!("{prefix}.{name}{}", if *per_basis { "[K]" } else { "" });
@@ -343,8 +343,8 @@ fn row(registered: &'static Registered, passes: &Passes) -> Row {
         family: registered.variant().family(),
         message: registered.message,
         filter: registered.filter,
-        basis: registered.radial.as_ref().map(|pair| pair.basis),
-        cutoff: registered.radial.as_ref().map(|pair| pair.cutoff),
+        basis: registered.radial.map(|(basis, _)| basis),
+        cutoff: registered.radial.map(|(_, cutoff)| cutoff),
         reduction: registered.reduction,
         deterministic: registered.reduction == Reduction::Receiver,
         parameters,

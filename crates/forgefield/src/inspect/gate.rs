@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Instant;
 
-use ff_kernels::cube::recorder::{Kernel, Recorder, Target};
+use ff_record::{Kernel, Recorder, Target};
 use ff_spec::fused_message::{FilterKind, Reduction, Variant};
 use ff_spec::{Dtype, LaunchConfig, LaunchError, Problem, SCHEMA_VERSION};
 use ff_tune::Space;

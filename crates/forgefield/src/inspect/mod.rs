@@ -6,7 +6,7 @@ pub mod nvrtc;
 pub mod ptxas;
 pub mod subject;
 
-use ff_kernels::cube::recorder::Kernel;
+use ff_record::Kernel;
 use serde::{Deserialize, Serialize};
 
 use gpu::Occupancy;

@@ -2,8 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use ff_kernels::cube::recorder::{Kernel, Recorder};
 use ff_kernels::{cell_list as lists, force_scatter as scatters, fused_message as messages};
+use ff_record::{Kernel, Recorder};
 use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, FilterKind, Inputs, Wanted};
 use ff_spec::{
     Cost, DeviceId, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
@@ -122,14 +122,13 @@ impl Subject {
         }
     }
 
-    /// The generated file, both targets.
-    pub fn text(&self) -> &'static str {
-        let found = match self {
-            Self::Message(variant, _) => messages::find(variant).map(|r| r.text),
-            Self::List(variant) => lists::find(variant).map(|r| r.text),
-            Self::Scatter(variant, _) => scatters::find(variant).map(|r| r.text),
-        };
-        found.unwrap_or_default()
+    /// The source of the host kernels; of a message, what was rendered for them.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Message(variant, _) => messages::find(variant).map(messages::Registered::text).unwrap_or_default(),
+            Self::List(_) => lists::host::SOURCE.to_owned(),
+            Self::Scatter(..) => scatters::host::SOURCE.to_owned(),
+        }
     }
 
     /// The sizes of a call on a built-in problem.
@@ -287,7 +286,7 @@ impl AllSpaces {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ff_kernels::cube::recorder::Target;
+    use ff_record::Target;
 
     #[test]
     fn recordings_of_many_threads_do_not_mix() {
