@@ -20,3 +20,8 @@ pub fn runtimes() -> Vec<Box<dyn Runtime>> {
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/burn.md")]
 pub struct BurnChapter;
+
+/// The same, of the oracle alone.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/write-an-op.md")]
+pub struct OpChapter;

@@ -24,6 +24,7 @@ const CHAPTERS: &[(&str, bool)] = &[
     ("report", false),
     ("sweep", false),
     ("tune-a-gpu", false),
+    ("write-an-op", true),
 ];
 
 /// What a chapter shows.
@@ -221,6 +222,7 @@ chapters! {
     report report_slow "report";
     sweep sweep_slow "sweep";
     tune_a_gpu tune_a_gpu_slow "tune-a-gpu";
+    write_an_op write_an_op_slow "write-an-op";
 }
 
 #[test]
