@@ -158,10 +158,25 @@ def use(browser, path, check, pictures):
 
 def empty(browser, path, check, pictures):
     with opened(browser, path, check, viewport={"width": 1280, "height": 900}) as page:
-        for chart in CHARTS:
-            check(len(page.locator(f"#{chart}-chart .empty").inner_text()) > 20, f"{chart} says why it is empty")
-        check(page.locator(".empty").count() == 8, "and so do the tables")
+        for panel in [*CHARTS, "searches", "gate"]:
+            check(not page.locator(f"#{panel}").is_visible(), f"{panel} has nothing to show and is folded")
+        lines = page.locator("#missing-list li").all_inner_texts()
+        for name in ["Tuning heat map", "Speed-up", "Best so far", "Roofline", "Searches", "Cases of the gate", "Passes of the gate"]:
+            check(sum(name in line and ": filled by " in line for line in lines) == 1, f"one line says what fills {name}: {lines}")
+        check(page.locator(".empty").count() == 0, "no empty box is left")
+        check(not page.locator("#filters").is_visible(), "nothing can be filtered")
         page.screenshot(path=pictures / "empty.png", full_page=True)
+
+
+def clone(browser, path, check, pictures):
+    """Tables and nothing else, as in a fresh clone."""
+    with opened(browser, path, check, viewport={"width": 1280, "height": 900}) as page:
+        check(page.locator("#speed-chart svg").count() == 1, "speed-ups of tables are drawn")
+        for panel in ["heat", "course", "searches", "gate"]:
+            check(not page.locator(f"#{panel}").is_visible(), f"{panel} is folded")
+        check(page.locator(".empty").count() == 0, "no empty box is left")
+        check(page.evaluate(LAYOUT) == [], f"clone: {page.evaluate(LAYOUT)}")
+        page.screenshot(path=pictures / "clone.png", full_page=True)
 
 
 def hostile(browser, path, check):
@@ -219,6 +234,7 @@ def main():
         use(browser, report(forgefield, folder, "report.html", *with_all), check, pictures)
         machines(browser, report(forgefield, folder, "machines.html", *two), check, pictures)
         empty(browser, report(forgefield, folder, "empty.html"), check, pictures)
+        clone(browser, report(forgefield, folder, "clone.html", "--tables", str(FIXTURES / "tables")), check, pictures)
         hostile(browser, report(forgefield, folder, "hostile.html", str(bad)), check)
         browser.close()
     print(f"{check.passed} passed, {len(check.failed)} failed; pictures in {pictures.name}")

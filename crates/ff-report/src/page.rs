@@ -11,11 +11,18 @@ pub const ECHARTS_VERSION: &str = "6.1.0";
 const FRAME: &str = include_str!("../assets/page.html");
 const STYLE: &str = include_str!("../assets/page.css");
 const SCRIPT: &str = include_str!("../assets/page.js");
+const PANELS: &str = include_str!("../assets/panels.js");
 
 /// The whole page: HTML that loads nothing.
 pub fn page(report: &Report) -> String {
     let data = embedded(report);
-    let parts = [("/* STYLE */", STYLE), ("/* DATA */", &data), ("/* LIBRARY */", ECHARTS), ("/* SCRIPT */", SCRIPT)];
+    let parts = [
+        ("/* STYLE */", STYLE),
+        ("/* DATA */", &data),
+        ("/* LIBRARY */", ECHARTS),
+        ("/* SCRIPT */", SCRIPT),
+        ("/* PANELS */", PANELS),
+    ];
     let (mut page, mut rest) = (String::new(), FRAME);
     // In the order of the frame, so that no part is looked for within another.
     for (mark, part) in parts {

@@ -59,7 +59,7 @@ fn real_records_become_a_page_that_loads_nothing() {
     let page = ff_report::page(&report);
     let document = document(&page);
     assert_eq!(document["searches"][1]["configs"].as_array().map(Vec::len), Some(48));
-    for mark in ["STYLE", "DATA", "LIBRARY", "SCRIPT"] {
+    for mark in ["STYLE", "DATA", "LIBRARY", "SCRIPT", "PANELS"] {
         assert!(!page.contains(&format!("/* {mark} */")), "{mark} is filled in");
     }
     // Outside of the library and the document, which hold texts that no browser follows.
@@ -67,7 +67,7 @@ fn real_records_become_a_page_that_loads_nothing() {
     for loads in ["src=", "href=", "url(", "@import", "fetch(", "http://", "https://"] {
         assert!(!own.contains(loads), "`{loads}` in the page");
     }
-    assert_eq!(page.matches("</script").count(), 3, "document, library, script");
+    assert_eq!(page.matches("</script").count(), 4, "document, library, scripts");
     assert_eq!(ff_report::page(&report), page, "the same report, the same bytes");
 }
 
@@ -85,7 +85,7 @@ fn what_a_record_says_stays_text() {
     sources.files.push(hostile.to_owned());
     let report = Report::new(sources, no_peak);
     let page = ff_report::page(&report);
-    assert_eq!(page.matches("</script").count(), 3);
+    assert_eq!(page.matches("</script").count(), 4);
     assert!(!page.contains("window.broken = 1</script>"));
     let document = document(&page);
     assert_eq!(document["warnings"][0], hostile);

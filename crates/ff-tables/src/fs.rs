@@ -1,9 +1,10 @@
 //! Writing files so that a crash, a full disk or a reader in between never sees half of one.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
+
+use tempfile::NamedTempFile;
 
 /// Replaces a file as a whole: writes beside it, syncs, renames. Parent folders are made.
 ///
@@ -12,13 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let dir = parent(path);
     fs::create_dir_all(dir)?;
-    let temporary = beside(path);
-    let written = write_synced(&temporary, contents).and_then(|()| fs::rename(&temporary, path));
-    if let Err(error) = written {
-        // The first error is the one to report; a leftover temporary file is never read.
-        let _ = fs::remove_file(&temporary);
-        return Err(error);
-    }
+    let mut file = beside(dir)?;
+    write_synced(file.as_file_mut(), contents)?;
+    file.persist(path)?;
     // The rename itself must reach the disk too. Where a folder cannot be opened (Windows) the system sees to it.
     if let Ok(dir) = File::open(dir) {
         let _ = dir.sync_all();
@@ -40,15 +37,13 @@ pub fn lock_folder_of(path: &Path) -> Option<File> {
 /// Whatever the file system says about making or writing a file there.
 pub fn ensure_writable(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)?;
-    let probe = beside(&dir.join("probe"));
+    let mut probe = beside(dir)?;
     // A page, because a full disk still makes empty files.
-    let written = write_synced(&probe, &[b' '; 4096]);
-    let removed = fs::remove_file(&probe);
-    written.and(removed)
+    write_synced(probe.as_file_mut(), &[b' '; 4096])?;
+    probe.close()
 }
 
-fn write_synced(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+fn write_synced(file: &mut File, contents: &[u8]) -> io::Result<()> {
     file.write_all(contents)?;
     file.sync_all()
 }
@@ -57,12 +52,13 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A hidden name in the same folder that no other process or thread uses.
-fn beside(path: &Path) -> PathBuf {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-    parent(path).join(format!(".{name}.{}.{count}.tmp", std::process::id()))
+/// A hidden file in a folder, removed where it is not persisted, with the permissions that any new file has.
+fn beside(dir: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".forgefield-").suffix(".tmp");
+    #[cfg(unix)]
+    let builder = builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(dir)
 }
 
 #[cfg(test)]
@@ -79,6 +75,10 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path().join("a")).expect("there").count(), 1);
         ensure_writable(&dir.path().join("a")).expect("writable");
         assert_eq!(fs::read_dir(dir.path().join("a")).expect("there").count(), 1);
+        // Whoever may read other new files may read this one.
+        fs::write(dir.path().join("plain"), b"").expect("writable");
+        let mode = |path: &Path| fs::metadata(path).expect("there").permissions();
+        assert_eq!(mode(&path), mode(&dir.path().join("plain")));
     }
 
     #[test]

@@ -195,7 +195,7 @@ fn a_stop_reaches_the_worker() {
         }
     };
     let outcome = run.tune("none", &mut each).expect("a stop is no error");
-    assert!(outcome.stopped && outcome.problems[0].notes[0].starts_with("stopped after"), "{outcome:?}");
+    assert!(outcome.stopped && outcome.problems[0].notes[0].text.starts_with("stopped after"), "{outcome:?}");
     let outcome = run.tune("none", &mut |_, _| {}).expect("runs");
     assert!(outcome.problems[0].reused >= 9, "{outcome:?}");
     fine(&run, &outcome);

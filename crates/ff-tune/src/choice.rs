@@ -105,7 +105,7 @@ mod tests {
         let mut drift = Drift::default();
         drift.begin(1000.0);
         drift.anchor(2000.0, [screened[2].config.clone()]);
-        assert!(drift.note().is_some_and(|note| note.contains("1.00 to 2.00 times")));
+        assert!(drift.note().is_some_and(|note| note.text.contains("1.00 to 2.00 times")));
         // 1,600 ns beside a default of 2,000 are 800 ns beside one of 1,000.
         let (_, best, _) = choose(Vec::new(), screened.clone(), &default, &drift);
         assert_eq!(best.map(|b| (b.config.clone(), b.timing.median_ns)), Some((screened[2].config.clone(), 800.0)));

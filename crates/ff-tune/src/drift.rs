@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use ff_spec::LaunchConfig;
 
+use crate::outcome::{Note, NoteKind};
+
 /// What is worth a note: less than this is in the spread of most machines.
 const NOTED: f64 = 0.1;
 
@@ -47,11 +49,12 @@ impl Drift {
     }
 
     /// What a reader should know.
-    pub(crate) fn note(&self) -> Option<String> {
+    pub(crate) fn note(&self) -> Option<Note> {
         let (least, greatest) = self.range.filter(|(least, greatest)| greatest / least > 1.0 + NOTED)?;
-        Some(format!(
+        let text = format!(
             "the machine drifted: the default took {least:.2} to {greatest:.2} times its first median; batches were compared \
              by their ratio to it"
-        ))
+        );
+        Some(Note::new(NoteKind::Drift, text))
     }
 }

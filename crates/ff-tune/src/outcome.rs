@@ -1,8 +1,8 @@
 //! What happens in a search, and what comes of it.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::PathBuf;
+use std::{fmt, io};
 
 use ff_spec::{Dtype, LaunchConfig, Problem};
 use ff_tables::{Pass, TableError};
@@ -74,6 +74,65 @@ pub struct Scored {
     pub pass: Pass,
 }
 
+/// What a note is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NoteKind {
+    /// The machine became faster or slower meanwhile.
+    Drift,
+    /// The constraints leave nothing of the space.
+    EmptySpace,
+    /// Configurations that were not tried for what they are estimated to cost.
+    LeftOut,
+    /// A stop before all were tried.
+    Stopped,
+    /// The variant cannot run here, or there is no reference to check it against.
+    NotRun,
+    /// A finalist that failed when it was looked at more closely.
+    Finalist,
+    /// The unfused composition was not measured or was wrong.
+    Unfused,
+    /// What was chosen is no entry of a table.
+    NoEntry,
+}
+
+impl fmt::Display for NoteKind {
+    /// As a part of `3 …`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NoteKind::Drift => "of drift",
+            NoteKind::EmptySpace => "of an empty space",
+            NoteKind::LeftOut => "of configurations left out",
+            NoteKind::Stopped => "stopped after a part",
+            NoteKind::NotRun => "not run here",
+            NoteKind::Finalist => "of a finalist that failed",
+            NoteKind::Unfused => "of an unfused composition that failed",
+            NoteKind::NoEntry => "without a table entry",
+        })
+    }
+}
+
+/// Something that a reader of an outcome should know. In JSON it is its text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
+pub struct Note {
+    /// What it is about.
+    pub kind: NoteKind,
+    /// A sentence.
+    pub text: String,
+}
+
+impl Note {
+    pub(crate) fn new(kind: NoteKind, text: impl Into<String>) -> Self {
+        Self { kind, text: text.into() }
+    }
+}
+
+impl From<Note> for String {
+    fn from(note: Note) -> Self {
+        note.text
+    }
+}
+
 /// What came of one task.
 #[derive(Clone, Debug, Serialize)]
 pub struct ProblemOutcome {
@@ -103,8 +162,8 @@ pub struct ProblemOutcome {
     pub reused: usize,
     /// What the constraints removed.
     pub space: Option<Explanation>,
-    /// What kept this task from being done in full: unsupported, an empty space, a stop.
-    pub notes: Vec<String>,
+    /// What kept this task from being done in full, and what its times have gone through.
+    pub notes: Vec<Note>,
     /// Where its time went.
     pub times: Times,
 }

@@ -13,7 +13,7 @@ use crate::compare::block_medians;
 use crate::drift::Drift;
 use crate::measure::{Mark, Policy, Timing};
 use crate::op::Tuned;
-use crate::outcome::{Event, Outcome, ProblemOutcome, Scored, TuneError};
+use crate::outcome::{Event, Note, NoteKind, Outcome, ProblemOutcome, Scored, TuneError};
 use crate::points::Points;
 use crate::records::{Record, RecordWriter, Stage, Verdict, identity};
 use crate::request::{Baseline, Budget, EstimateFn, Request, Task};
@@ -230,7 +230,7 @@ struct Progress<'t, O: Tuned> {
     reused: usize,
     screened: Vec<Scored>,
     drift: Drift,
-    notes: Vec<String>,
+    notes: Vec<Note>,
     /// Whether the verifier knows this problem, once it has been asked.
     announced: Option<bool>,
 }
@@ -296,7 +296,8 @@ impl<O: Tuned> Search<'_, O> {
         let (points, explanation) = space.open(&device, &problem, task.dtype)?;
         if points.is_empty() {
             // Said, not fatal: the default is still gated and timed, and other problems may have more room.
-            notes.push(space.empty(&device, &problem, task.dtype)?.to_string());
+            let conflict = space.empty(&device, &problem, task.dtype)?.to_string();
+            notes.push(Note::new(NoteKind::EmptySpace, conflict));
         }
         let (points, costs) = self.points(task, &problem, points, &mut notes);
         // What an earlier run chose competes again, so a short run cannot lose what a long one found.
@@ -339,7 +340,8 @@ impl<O: Tuned> Search<'_, O> {
             }
         }
         if self.stopped() {
-            progress.notes.push(format!("stopped after {} of {} configurations", progress.done, progress.total));
+            let text = format!("stopped after {} of {} configurations", progress.done, progress.total);
+            progress.notes.push(Note::new(NoteKind::Stopped, text));
         }
         let mut concluded = self.conclude(progress, finals, unfused, explanation, key);
         concluded.0.times = self.ledger.spent.since(before).filled(begin.elapsed());
@@ -352,7 +354,7 @@ impl<O: Tuned> Search<'_, O> {
         task: &Task<'_, O>,
         problem: &Problem,
         mut points: Points,
-        notes: &mut Vec<String>,
+        notes: &mut Vec<Note>,
     ) -> (Points, Option<Vec<Option<f64>>>) {
         let Request { estimate, keep, shard, .. } = self.request;
         if let Some(shard) = shard {
@@ -368,7 +370,8 @@ impl<O: Tuned> Search<'_, O> {
             points.retain(&kept);
             let mut kept = kept.into_iter();
             costs.retain(|_| kept.next() == Some(true));
-            notes.push(format!("{} of {all} configurations were left out by their estimated cost", all - points.len()));
+            let text = format!("{} of {all} configurations were left out by their estimated cost", all - points.len());
+            notes.push(Note::new(NoteKind::LeftOut, text));
         }
         (points, costs)
     }
@@ -403,7 +406,8 @@ impl<O: Tuned> Search<'_, O> {
         self.account();
         progress.announced = Some(announced.is_ok());
         if let Err(failure) = announced {
-            progress.notes.push(format!("no reference to check against: {}", failure.reason));
+            let text = format!("no reference to check against: {}", failure.reason);
+            progress.notes.push(Note::new(NoteKind::NotRun, text));
         }
         Ok(progress.announced == Some(true))
     }
@@ -429,7 +433,7 @@ impl<O: Tuned> Search<'_, O> {
                     anchored = true;
                 }
                 Err((failure, _)) if failure.hopeless => {
-                    progress.notes.push(failure.reason);
+                    progress.notes.push(Note::new(NoteKind::NotRun, failure.reason));
                     return Ok(false);
                 }
                 Err(failed) => self.fail(progress, &default, Stage::Screen, Samples::default(), failed)?,
@@ -636,15 +640,14 @@ impl<O: Tuned> Search<'_, O> {
             Ok(Some(baseline)) => baseline,
             Ok(None) => return Ok(None),
             Err(error) => {
-                progress.notes.push(format!("unfused composition: {error}"));
+                progress.notes.push(Note::new(NoteKind::Unfused, format!("unfused composition: {error}")));
                 return Ok(None);
             }
         };
         let allowed = gate_tolerance(progress.task.dtype, O::ORDER);
         if !(0.0..=allowed).contains(&rel_error) {
-            progress
-                .notes
-                .push(format!("unfused composition: relative error {rel_error:e}, expected at most {allowed:e}"));
+            let text = format!("unfused composition: relative error {rel_error:e}, expected at most {allowed:e}");
+            progress.notes.push(Note::new(NoteKind::Unfused, text));
             return Ok(None);
         }
         Ok(Timing::of(&samples_ns))
@@ -729,7 +732,8 @@ impl<O: Tuned> Search<'_, O> {
                 *n -= 1;
             }
             *progress.counts.entry(verdict).or_default() += 1;
-            progress.notes.push(format!("finalist {config} failed ({verdict}): {reason}"));
+            let text = format!("finalist {config} failed ({verdict}): {reason}");
+            progress.notes.push(Note::new(NoteKind::Finalist, text));
         } else {
             let best = progress.best_ns();
             self.count(progress, config, verdict, Some(&reason), timing, best);
@@ -817,7 +821,8 @@ impl<O: Tuned> Search<'_, O> {
                     .collect(),
                 pass: best.pass.clone(),
             };
-            Entry::new(fields).map_err(|error| notes.push(format!("no table entry: {error}"))).ok()
+            let refused = |error| notes.push(Note::new(NoteKind::NoEntry, format!("no table entry: {error}")));
+            Entry::new(fields).map_err(refused).ok()
         });
         // A search that was cut short must not replace what a whole one found, unless it found better.
         let known_ns = self.table.get(&key).map(|e| e.median_ns);

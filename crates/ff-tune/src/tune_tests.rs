@@ -219,7 +219,7 @@ fn a_broken_default_does_not_end_the_search() {
     let unsupported = FakeRuntime::new(|_| Behaviour::Unsupported);
     let mut bench = Bench::new();
     let outcome = bench.run(&unsupported, &bench.request(&["water-2"])).expect("runs");
-    assert!(outcome.problems[0].notes[0].contains("unsupported"));
+    assert!(outcome.problems[0].notes[0].text.contains("unsupported"));
     assert_eq!(unsupported.prepared.borrow().len(), 1, "asked once");
 }
 
@@ -297,7 +297,7 @@ fn estimates_order_and_filter() {
     let outcome = bench.run(&runtime, &request).expect("runs");
     let problem = &outcome.problems[0];
     assert!(problem.counts.values().sum::<usize>() < CONFIGS / 2, "{:?}", problem.counts);
-    assert!(problem.notes[0].contains("left out by their estimated cost"), "{:?}", problem.notes);
+    assert!(problem.notes[0].text.contains("left out by their estimated cost"), "{:?}", problem.notes);
     assert_eq!(problem.best.as_ref().map(|b| b.timing.median_ns), Some(600.0));
 
     let request = Request { strategy: Some(StrategyKind::CostModel), ..bench.request(&["water-2"]) };
@@ -389,7 +389,7 @@ fn a_stop_in_the_middle_keeps_what_was_measured() {
     let outcome = tune(&mut here, &request, &mut records, &mut on_event, stop).expect("a stop is no error");
     drop(records);
     assert!(outcome.stopped && outcome.problems.len() == 1);
-    assert!(outcome.problems[0].notes[0].starts_with("stopped after"));
+    assert!(outcome.problems[0].notes[0].text.starts_with("stopped after"));
     let screened = bench.records().iter().filter(|r| r.stage == Stage::Screen).count();
     assert!((20..CONFIGS).contains(&screened), "{screened}");
     assert_eq!(bench.table().entries().len(), 1);
@@ -515,7 +515,7 @@ fn an_empty_space_still_measures_the_default() {
     bench.spaces = Spaces::parse(&text, "x.toml").expect("sound");
     let outcome = bench.run(&FakeRuntime::new(landscape), &bench.request(&["water-2"])).expect("runs");
     let problem = &outcome.problems[0];
-    assert!(problem.notes[0].contains("`channel_block < 1`"), "{:?}", problem.notes);
+    assert!(problem.notes[0].text.contains("`channel_block < 1`"), "{:?}", problem.notes);
     assert_eq!(problem.best, problem.default);
     assert!(problem.best.is_some());
 }

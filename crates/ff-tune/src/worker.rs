@@ -14,6 +14,7 @@ use ff_spec::{Clock, Device, DeviceId, Dtype, Launch, LaunchConfig, LaunchError,
 use serde::{Deserialize, Serialize};
 
 use crate::measure::Policy;
+use crate::memory::{resident, spare};
 use crate::op::Tuned;
 use crate::records::Verdict;
 use crate::times::Times;
@@ -71,8 +72,6 @@ pub struct Watch {
 
 impl Watch {
     /// With a bound of the memory of this process in bytes; `None` for three quarters of what the system can spare.
-    ///
-    /// Memory is watched where the system says how much there is, which is Linux.
     pub fn new(memory: Option<u64>) -> Arc<Self> {
         let spare = || Some(resident()?.saturating_add(spare()? / 4 * 3));
         let (due_ms, allowed_ms) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -114,27 +113,6 @@ impl Watch {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Memory of this process that is in use, bytes.
-fn resident() -> Option<u64> {
-    field(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
-}
-
-/// What the system, or the control group of this process, can spare, bytes.
-fn spare() -> Option<u64> {
-    let system = field(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?;
-    let number = |name: &str| -> Option<u64> {
-        std::fs::read_to_string(format!("/sys/fs/cgroup/memory.{name}")).ok()?.trim().parse().ok()
-    };
-    let group = number("max").zip(number("current")).map(|(max, current)| max.saturating_sub(current));
-    Some(group.map_or(system, |group| group.min(system)))
-}
-
-/// A number of kB of the system's own tables, in bytes.
-fn field(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
 }
 
 /// How long calls may take.

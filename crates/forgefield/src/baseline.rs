@@ -90,10 +90,7 @@ pub fn distance(out: &Outputs<f64>, reference: &Outputs<f64>) -> f64 {
     if nodes.is_nan() || vectors.is_nan() { f64::NAN } else { nodes.max(vectors) }
 }
 
-/// Bytes that a composition may take: half of what the system has to spare, where it says so.
+/// Bytes that a composition may take: half of what the system has to spare, where it says so, or its control group.
 pub fn memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-    kib.map_or(4 << 30, |kib| kib * 512)
+    ff_tune::memory::spare().map_or(4 << 30, |bytes| bytes / 2)
 }

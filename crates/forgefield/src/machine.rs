@@ -35,7 +35,7 @@ impl Machine {
             device: device.name.clone(),
             level: device.arch.clone(),
             threads: if on_host { threads } else { 0 },
-            memory_gib: line("/proc/meminfo").and_then(|text| memory(&text)),
+            memory_gib: ff_tune::memory::total().map(gib),
             system: [Some(std::env::consts::OS.to_owned()), release]
                 .into_iter()
                 .flatten()
@@ -64,11 +64,8 @@ impl Machine {
     }
 }
 
-/// GiB of `MemTotal`.
-fn memory(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some((kib / f64::from(1 << 20)).round() as u64)
+fn gib(bytes: u64) -> u64 {
+    (bytes as f64 / f64::from(1 << 30)).round() as u64
 }
 
 #[cfg(test)]
@@ -101,7 +98,6 @@ mod tests {
 
     #[test]
     fn memory_is_rounded() {
-        assert_eq!(memory("MemTotal:       16374520 kB\nMemFree: 1 kB\n"), Some(16));
-        assert_eq!(memory("MemFree: 1 kB"), None);
+        assert_eq!((gib(16_374_520 << 10), gib(31 << 29)), (16, 16));
     }
 }

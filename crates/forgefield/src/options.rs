@@ -84,7 +84,15 @@ pub enum Command {
     #[command(after_help = "Example:\n  forgefield devices --json")]
     Devices(JsonOnly),
     /// Every op, variant, parameter and dtype, with the derivative orders registered and gated.
-    #[command(after_help = "Example:\n  forgefield ops")]
+    #[command(after_help = "Examples:
+  forgefield ops
+  forgefield ops painn_linear_receiver
+  forgefield ops --json
+
+Marks say what last passed the gate on a runtime, one for each derivative order; of a family its least proven variant.
+--json: [{\"op\", \"variant\", \"family\", \"orders\", \"orders_gated\", \"dtypes\", \"deterministic\", \"parameters\", \"radial\",
+\"passes\": [{\"order\", \"device\", \"runtime\", \"date\", \"current\", \"cases\", \"full\", \"dtypes\"}]}], for NAME with
+\"radial_functions\" and \"launch\" too. A pass is current where the kernel that passed is the one in this binary.")]
     Ops(OpsArgs),
     /// Check kernels against the f64 reference: the equivalence gate.
     #[command(after_help = "Examples:
@@ -285,7 +293,9 @@ pub struct VerifyArgs {
 /// `ops`.
 #[derive(Debug, Args)]
 pub struct OpsArgs {
-    /// Print the result as JSON.
+    /// An op, a family or a variant, to be shown in full.
+    pub name: Option<String>,
+    /// Print the result as JSON: a list of variants, of what is named with formulas and launch parameters.
     #[arg(long)]
     pub json: bool,
     /// What passed, as `verify --passes` wrote it [default: autotune/passes.json, where it is there].
@@ -608,6 +618,9 @@ pub struct TuneArgs {
     /// Tuning space in place of the built-in one of its op.
     #[arg(long, value_name = "FILE")]
     pub space: Option<PathBuf>,
+    /// End with every note, and with sizes, spreads and configurations beside the table.
+    #[arg(long)]
+    pub verbose: bool,
     /// Print the outcome as JSON.
     #[arg(long)]
     pub json: bool,

@@ -9,13 +9,15 @@ use ff_spec::fused_message::{
 };
 use ff_spec::{Problem, cell_list, force_scatter};
 use ff_structure::{
-    MessageSpec, Structure, batch, builtin, message_inputs, random_linear, random_mlp, read_structures,
+    Frames, MessageSpec, Structure, StructureWarning, batch, builtin, message_inputs, random_linear, random_mlp,
+    read_frames,
 };
 use ff_testkit::force_scatter as scatters;
 use ff_testkit::gradients::{random_tangent, sparse_cotangents};
 
 use crate::failure::{Failure, Result};
 use crate::options::Sizes;
+use crate::screen::Screen;
 
 /// Relative error of the tables that stand in for a filter: a tenth of what the gate allows in f32.
 const TABLE_TOLERANCE: f64 = 1e-6;
@@ -28,6 +30,15 @@ pub struct Workload {
     /// The built-in id or the file's name.
     pub name: String,
     structures: Vec<Structure>,
+    /// What a user should be told of the file.
+    warnings: Vec<StructureWarning>,
+}
+
+/// Says what in a structure file was probably not meant.
+pub fn warn(warnings: &[StructureWarning], screen: &Screen) {
+    for warning in warnings {
+        screen.warn(format!("warning: {warning}"));
+    }
 }
 
 /// Built-in problems and files, each checked to have neighbour lists at this cutoff.
@@ -38,11 +49,13 @@ pub fn collect(problems: &[String], files: &[PathBuf], sizes: &Sizes) -> Result<
     sizes.check()?;
     let mut workloads = Vec::new();
     for id in problems {
-        workloads.push(Workload { name: id.clone(), structures: builtin(id).map_err(Failure::input)? });
+        let structures = builtin(id).map_err(Failure::input)?;
+        workloads.push(Workload { name: id.clone(), structures, warnings: Vec::new() });
     }
     for path in files {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        workloads.push(Workload { name, structures: read_structures(path).map_err(Failure::input)? });
+        let Frames { structures, warnings } = read_frames(path).map_err(Failure::input)?;
+        workloads.push(Workload { name, structures, warnings });
     }
     for workload in &workloads {
         let geometry = geometry(&workload.structures, sizes.cutoff)?;
@@ -99,6 +112,11 @@ fn geometry(structures: &[Structure], cutoff: f64) -> Result<Inputs<f64>> {
 }
 
 impl Workload {
+    /// Says what in its file was probably not meant.
+    pub fn warn(&self, screen: &Screen) {
+        warn(&self.warnings, screen);
+    }
+
     /// The tensors of one call of a variant, with seeded random features and weights.
     ///
     /// # Errors
@@ -228,7 +246,8 @@ fn table(message: Message, sizes: &Sizes) -> Result<Filter<f64>> {
     };
     let radial = Some(("gaussian".to_owned(), "cosine".to_owned()));
     let sampled = Variant { message, filter, radial, reduction: Reduction::Receiver };
-    let smallest = Workload { name: String::new(), structures: builtin("h2").map_err(Failure::input)? };
+    let structures = builtin("h2").map_err(Failure::input)?;
+    let smallest = Workload { name: String::new(), structures, warnings: Vec::new() };
     let inputs = smallest.inputs(&sampled, sizes)?;
     Ok(ff_kernels::fused_message::tabulate(&sampled, &inputs, 2, TABLE_TOLERANCE)?.filter)
 }

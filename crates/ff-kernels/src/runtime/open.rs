@@ -16,7 +16,7 @@ pub enum OpenError {
     Unavailable {
         /// Which.
         runtime: RuntimeKind,
-        /// What the API said.
+        /// What is missing and what to install, or what the API said, in one line.
         reason: String,
     },
 }
@@ -80,7 +80,28 @@ fn quietly(
             .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
             .unwrap_or_else(|| "the driver could not be initialised".to_owned()),
     };
+    // CubeCL panics with wgpu's debug text where there is no adapter, which says nothing that a user could do.
+    let reason = if reason.contains("No possible adapter") { no_adapter(kind) } else { &reason };
     Err(OpenError::Unavailable { runtime: kind, reason: reason.lines().next().unwrap_or_default().to_owned() })
+}
+
+/// Why wgpu finds no adapter, and what to install.
+fn no_adapter(kind: RuntimeKind) -> &'static str {
+    if kind == RuntimeKind::Metal {
+        return "no Metal device was found";
+    }
+    let loader = if cfg!(windows) { "vulkan-1.dll" } else { "libvulkan.so.1" };
+    // SAFETY: wgpu has just tried to load the same library, by the same name; its initialisers have no preconditions.
+    match unsafe { libloading::Library::new(loader) } {
+        Ok(_) => {
+            "the Vulkan loader finds no adapter; install the GPU's driver, or Debian's `mesa-vulkan-drivers` for software \
+             Vulkan"
+        }
+        Err(_) => {
+            "there is no Vulkan loader; install the GPU's driver with Debian's `libvulkan1`, or `mesa-vulkan-drivers` for \
+             software Vulkan"
+        }
+    }
 }
 
 fn open_wgpu() -> Result<Box<dyn Runtime>, String> {
@@ -122,7 +143,22 @@ fn open_cuda() -> Result<Box<dyn Runtime>, OpenError> {
         use cubecl::cuda::{CudaDevice, CudaRuntime};
         use cudarc::driver::{result, sys};
 
-        let driver = |error: cudarc::driver::DriverError| format!("{error}");
+        // SAFETY: loads a library by its name, as the first call of the driver would.
+        if !unsafe { sys::is_culib_present() } {
+            return Err("there is no CUDA driver (libcuda); install NVIDIA's, Debian's `nvidia-driver`".to_owned());
+        }
+        // SAFETY: the same of the compiler.
+        if !unsafe { cudarc::nvrtc::sys::is_culib_present() } || cubecl::cuda::install::cuda_path().is_none() {
+            let reason = "there is no CUDA toolkit, whose NVRTC compiles kernels; install it, or name its folder in \
+                          CUDA_PATH and that of its libnvrtc in LD_LIBRARY_PATH";
+            return Err(reason.to_owned());
+        }
+        let driver = |error: cudarc::driver::DriverError| match error.0 {
+            sys::CUresult::CUDA_ERROR_NO_DEVICE => {
+                "NVIDIA's driver finds no GPU; `nvidia-smi` lists those that it sees".to_owned()
+            }
+            code => format!("NVIDIA's driver says {code:?}"),
+        };
         result::init().map_err(driver)?;
         let ordinal = 0;
         let device = result::device::get(ordinal).map_err(driver)?;

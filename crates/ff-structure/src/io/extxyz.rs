@@ -5,12 +5,19 @@
 
 use std::path::Path;
 
-use super::{Place, frame_name, quoted};
+use super::{Frames, Place, StructureWarning, frame_name, quoted};
 use crate::elements::{MAX_ATOMIC_NUMBER, atomic_number};
 use crate::{Structure, StructureError};
 
-pub(super) fn parse(text: &str, path: &Path) -> Result<Vec<Structure>, StructureError> {
+/// The keys that say what the atoms are: without them a crystal is a molecule, and columns are in another order.
+const KEYS: [&str; 3] = ["Lattice", "Properties", "pbc"];
+
+/// Typing errors that a key may have and still be taken for a slip; a third of its letters where that is less.
+const MOST_ERRORS: usize = 2;
+
+pub(super) fn parse(text: &str, path: &Path) -> Result<Frames, StructureError> {
     let mut frames: Vec<(Structure, bool)> = Vec::new();
+    let mut warnings: Vec<StructureWarning> = Vec::new();
     let mut lines = text.lines().zip(1..).peekable();
     let n_lines = text.lines().count();
     while let Some((line, number)) = lines.next() {
@@ -25,6 +32,12 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Vec<Structure>, Structure
         let ends = |place: Place<'_>, what: String| place.expected(what, "the end of the file");
         let (comment, _) = lines.next().ok_or_else(|| ends(place, "a comment line".into()))?;
         let header = Header::parse(comment, place)?;
+        for (found, meant) in header.slips {
+            match warnings.iter_mut().find(|warning| (warning.found.as_str(), warning.meant) == (found, meant)) {
+                Some(known) => known.frames += 1,
+                None => warnings.push(place.slip(found, meant)),
+            }
+        }
         // The count is not trusted with memory before the lines are seen.
         let mut species = Vec::with_capacity(n_atoms.min(n_lines));
         let mut positions = Vec::with_capacity(n_atoms.min(n_lines));
@@ -46,26 +59,33 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Vec<Structure>, Structure
         }
         structure
     };
-    Ok(frames.into_iter().enumerate().map(named).collect())
+    Ok(Frames { structures: frames.into_iter().enumerate().map(named).collect(), warnings })
 }
 
 /// What the comment line says.
-struct Header {
+struct Header<'a> {
     name: Option<String>,
     cell: Option<[[f64; 3]; 3]>,
     pbc: [bool; 3],
     columns: Columns,
+    /// Keys that are not read, each with the one that it was probably meant to be.
+    slips: Vec<(&'a str, &'static str)>,
 }
 
-impl Header {
-    fn parse(comment: &str, place: Place<'_>) -> Result<Self, StructureError> {
-        let mut header = Self { name: None, cell: None, pbc: [false; 3], columns: Columns::PLAIN };
+impl<'a> Header<'a> {
+    fn parse(comment: &'a str, place: Place<'_>) -> Result<Self, StructureError> {
+        let mut header = Self { name: None, cell: None, pbc: [false; 3], columns: Columns::PLAIN, slips: Vec::new() };
         let has = |key: &str| comment.split(key).skip(1).any(|after| after.trim_start().starts_with('='));
         if !has("Lattice") && !has("Properties") {
+            // Free text, which need not be pairs; what stands before a `=` in it may still have been meant as a key.
+            let before = comment.match_indices('=').map(|(at, _)| comment[..at].split_whitespace().next_back());
+            header.slips = slips(before.flatten());
             return Ok(header);
         }
         let mut pbc = None;
-        for (key, value) in pairs(comment, place)? {
+        let pairs = pairs(comment, place)?;
+        header.slips = slips(pairs.iter().map(|(key, _)| *key));
+        for (key, value) in pairs {
             match key {
                 "Lattice" => header.cell = Some(lattice(value, place)?),
                 "pbc" => pbc = Some(periodic(value, place)?),
@@ -76,10 +96,31 @@ impl Header {
         }
         header.pbc = pbc.unwrap_or([header.cell.is_some(); 3]);
         if header.cell.is_none() && header.pbc.contains(&true) {
-            return Err(place.expected("a Lattice, because pbc has a periodic direction", "none"));
+            let slip = header.slips.iter().find(|(_, meant)| *meant == "Lattice");
+            let found = slip.map_or_else(|| "none".to_owned(), |(found, _)| quoted(found));
+            return Err(place.expected("a Lattice, because pbc has a periodic direction", found));
         }
         Ok(header)
     }
+}
+
+/// The keys that are nearly one of [`KEYS`] which is not there itself: in another case, or with a typing error or two.
+fn slips<'a>(keys: impl Iterator<Item = &'a str> + Clone) -> Vec<(&'a str, &'static str)> {
+    let missing: Vec<&'static str> = KEYS.into_iter().filter(|key| !keys.clone().any(|found| found == *key)).collect();
+    let nearest = |found: &'a str| {
+        let errors = |key: &&'static str| {
+            let errors = strsim::damerau_levenshtein(&found.to_lowercase(), &key.to_lowercase());
+            (errors <= MOST_ERRORS.min(key.len() / 3)).then_some((errors, *key))
+        };
+        missing.iter().filter_map(errors).min().map(|(_, key)| (found, key))
+    };
+    let mut slips: Vec<(&str, &str)> = Vec::new();
+    for slip in keys.filter_map(nearest) {
+        if !slips.contains(&slip) {
+            slips.push(slip);
+        }
+    }
+    slips
 }
 
 /// The `key=value` pairs of a comment line; a key without a value stands for `T`.
@@ -254,7 +295,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Vec<Structure>, String> {
-        parse(text, Path::new("f.extxyz")).map_err(|e| e.to_string())
+        parse(text, Path::new("f.extxyz")).map(|frames| frames.structures).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -289,6 +330,40 @@ mod tests {
     }
 
     #[test]
+    fn near_misses_of_keys_are_said_once() {
+        let warnings = |text: &str| -> Vec<String> {
+            let frames = parse(text, Path::new("f.xyz")).unwrap_or_else(|error| panic!("{error}"));
+            frames.warnings.iter().map(ToString::to_string).collect()
+        };
+        let cell = "\"4 0 0 0 4 0 0 0 4\"";
+        for (comment, found, meant) in [
+            (format!("lattice={cell} Properties=species:S:1:pos:R:3"), "lattice", "Lattice"),
+            (format!("LATTICE = {cell}"), "LATTICE", "Lattice"),
+            (format!("Latice={cell} energy=-1.5"), "Latice", "Lattice"),
+            (format!("energy=-1.5 Latttise={cell}"), "Latttise", "Lattice"),
+            (format!("properties=pos:R:3:species:S:1 Lattice={cell}"), "properties", "Properties"),
+            (format!("Propertis=species:S:1:pos:R:3 Lattice={cell}"), "Propertis", "Properties"),
+            (format!("Lattice={cell} PBC=\"T T F\""), "PBC", "pbc"),
+            (format!("Lattice={cell} pcb=\"T T F\""), "pcb", "pbc"),
+        ] {
+            let text = format!("1\n{comment}\nH 0 0 0\n");
+            let expected =
+                format!("f.xyz:2: frame 1: key `{found}` means nothing and is not read, did you mean `{meant}`?");
+            assert_eq!(warnings(&text), [expected.clone()], "{comment}");
+            assert_eq!(warnings(&text.repeat(3)), [format!("{expected} (and in 2 further frames)")], "{comment}");
+        }
+        // Where the key is there, and where nothing looks like one.
+        for comment in [
+            format!("Lattice={cell} lattice=fcc pbc=\"T T T\" pbe=-1.5 Properties=species:S:1:pos:R:3"),
+            "energy=-1.5 forces=none charge=0 name=x config_type=bulk stress=0 free_energy=1".to_owned(),
+            "a molecule, whose lattice has Properties".to_owned(),
+            "E = -1.5 eV, step= 7, practice=x, b=3".to_owned(),
+        ] {
+            assert_eq!(warnings(&format!("1\n{comment}\nH 0 0 0\n")), [""; 0], "{comment}");
+        }
+    }
+
+    #[test]
     fn a_broken_frame_is_named_with_its_line() {
         let good = "1\nProperties=species:S:1:pos:R:3\nH 0 0 0\n";
         for (broken, expected) in [
@@ -320,6 +395,7 @@ mod tests {
             ("1\nLattice=\"1 0 0 0 1 0 0 0 NaN\"\n", "frame 2: expected a finite number for Lattice, found NaN"),
             ("1\nLattice=\"1 0 0 0 1 0 0 0 1\" pbc=\"T T\"\n", "expected three of T or F for pbc, found `T T`"),
             ("1\nProperties=species:S:1:pos:R:3 pbc=\"T F F\"\n", "frame 2: expected a Lattice, because pbc has a"),
+            ("1\nProperties=species:S:1:pos:R:3 lattice=1 pbc=\"T F F\"\n", "periodic direction, found `lattice`"),
         ] {
             let error = read(&format!("{good}{broken}")).expect_err(broken);
             assert!(error.contains(expected), "{error}\n  does not contain\n{expected}");

@@ -7,11 +7,12 @@
 mod extxyz;
 mod pdb;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::Structure;
 
-/// File name endings that [`read_structures`] knows.
+/// File name endings that [`read_frames`] knows.
 pub const EXTENSIONS: &[&str] = &["extxyz", "xyz", "pdb", "ent"];
 
 /// Why a structure file could not be read. Frames and lines are counted from 1.
@@ -59,20 +60,68 @@ pub enum StructureError {
     },
 }
 
+/// Something in a structure file that is valid and was probably not meant: a key that is not read and is nearly one that is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StructureWarning {
+    /// The file.
+    pub path: PathBuf,
+    /// Line in the file, counted from 1.
+    pub line: usize,
+    /// Frame in the file, counted from 1: the first where it is so.
+    pub frame: usize,
+    /// Frames where it is so.
+    pub frames: usize,
+    /// The key that is there.
+    pub found: String,
+    /// The key that was probably meant.
+    pub meant: &'static str,
+}
+
+impl fmt::Display for StructureWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, line, frame, frames, found, meant } = self;
+        let (path, found) = (path.display(), quoted(found));
+        write!(f, "{path}:{line}: frame {frame}: key {found} means nothing and is not read, did you mean `{meant}`?")?;
+        match frames - 1 {
+            0 => Ok(()),
+            1 => write!(f, " (and in 1 further frame)"),
+            further => write!(f, " (and in {further} further frames)"),
+        }
+    }
+}
+
+/// What a structure file holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Frames {
+    /// One system per frame.
+    pub structures: Vec<Structure>,
+    /// What a user should be told, each thing once.
+    pub warnings: Vec<StructureWarning>,
+}
+
+/// The structures of [`read_frames`], for whoever has no user to warn.
+///
+/// # Errors
+/// As [`read_frames`].
+pub fn read_structures(path: impl AsRef<Path>) -> Result<Vec<Structure>, StructureError> {
+    read_frames(path).map(|frames| frames.structures)
+}
+
 /// Reads every frame of a structure file; the format follows from the extension (see [`EXTENSIONS`]).
 ///
 /// Units: Å. Atoms keep the order of the file. From extended XYZ come species, positions, `Lattice`, `pbc` and `name`; other
 /// keys and columns are skipped. From PDB come `ATOM` and `HETATM` (of alternate locations the first of each residue)
-/// and `CRYST1`. One broken frame is an error: nothing is skipped silently.
+/// and `CRYST1`. One broken frame is an error: nothing is skipped silently. A key of extended XYZ that is skipped and is nearly
+/// `Lattice`, `Properties` or `pbc`, in a frame without that key, is a warning.
 ///
 /// # Errors
 /// [`StructureError`], naming file, frame and line, what was expected and what was found.
-pub fn read_structures(path: impl AsRef<Path>) -> Result<Vec<Structure>, StructureError> {
+pub fn read_frames(path: impl AsRef<Path>) -> Result<Frames, StructureError> {
     let path = path.as_ref();
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    let parse = match extension.as_str() {
+    let parse: fn(&str, &Path) -> Result<Frames, StructureError> = match extension.as_str() {
         "extxyz" | "xyz" => extxyz::parse,
-        "pdb" | "ent" => pdb::parse,
+        "pdb" | "ent" => |text, path| Ok(Frames { structures: pdb::parse(text, path)?, warnings: Vec::new() }),
         _ => {
             return Err(StructureError::Extension {
                 path: path.to_owned(),
@@ -85,12 +134,12 @@ pub fn read_structures(path: impl AsRef<Path>) -> Result<Vec<Structure>, Structu
     // Comments in old files are often Latin-1; only the fields that are read have to be ASCII.
     let text = String::from_utf8_lossy(&bytes);
     let text = text.trim_start_matches('\u{feff}');
-    let structures = parse(text, path)?;
-    if structures.is_empty() {
+    let frames = parse(text, path)?;
+    if frames.structures.is_empty() {
         let found = if text.trim().is_empty() { "an empty file" } else { "no atoms" };
         return Err(StructureError::Empty { path: path.to_owned(), found });
     }
-    Ok(structures)
+    Ok(frames)
 }
 
 /// A position in a file, for error messages.
@@ -111,6 +160,12 @@ impl Place<'_> {
             expected: expected.into(),
             found: found.into(),
         }
+    }
+
+    /// The warning that a key here is nearly one that is read.
+    fn slip(self, found: &str, meant: &'static str) -> StructureWarning {
+        let Self { path, frame, line } = self;
+        StructureWarning { path: path.to_owned(), line, frame, frames: 1, found: found.to_owned(), meant }
     }
 
     /// A finite number, or the error that `what` was expected.

@@ -19,7 +19,7 @@ use ff_spec::{
     Dtype, FusedMessage, Launch, LaunchConfig, LaunchError, OPS, Prepare, Problem, Runtime, RuntimeKind,
     SCHEMA_VERSION, cell_list, cost, fused_message,
 };
-use ff_structure::{MessageSpec, builtin, message_inputs, random_linear, random_mlp, read_structures};
+use ff_structure::{MessageSpec, builtin, message_inputs, random_linear, random_mlp, read_frames, read_structures};
 use ff_tables::{Loaded, load_all};
 use ff_testkit::gate::Gated;
 use ff_testkit::generators::rounded;
@@ -34,7 +34,7 @@ use crate::machine::Machine;
 use crate::options::BenchArgs;
 use crate::screen::{Left, Screen};
 use crate::variants::meant;
-use crate::{interrupt, runtimes, tensors, variants};
+use crate::{interrupt, runtimes, tensors, variants, workload};
 
 /// A message step with its sizes.
 #[derive(Clone)]
@@ -179,6 +179,12 @@ pub fn run(args: &BenchArgs, screen: &Screen) -> Result<()> {
     let cases = chosen(args)?;
     if args.list {
         return cases.iter().try_for_each(|case| screen.line(case.name()));
+    }
+    // Its workers read the same files.
+    if !args.serve {
+        for path in &args.structure {
+            workload::warn(&read_frames(path).map_err(Failure::input)?.warnings, screen);
+        }
     }
     if args.fail_over <= 0.0 {
         return Err(Failure::input("--fail-over 0%: expected above 0%, a slow-down that can be caught"));

@@ -1,13 +1,13 @@
 use ff_spec::cell_list::{Inputs, List, NeighborList, OP, Variant};
 use ff_spec::{CellList, Dtype, LaunchConfig, Prepare, Problem};
-use ff_structure::{batch, read_structures};
+use ff_structure::{Frames, batch, read_frames};
 use ff_tables::{ListQuery, Loaded, Selection, load_all, select_list};
 use serde::Serialize;
 
 use crate::failure::{Failure, Result};
 use crate::options::{ListFormat, NeighborsArgs};
 use crate::screen::Screen;
-use crate::{interrupt, provenance, runtimes};
+use crate::{interrupt, provenance, runtimes, workload};
 
 /// The pairs of one frame.
 #[derive(Serialize)]
@@ -20,7 +20,8 @@ struct Pairs {
 
 /// Prints the pairs of every frame of a file.
 pub fn run(args: &NeighborsArgs, screen: &Screen) -> Result<()> {
-    let structures = read_structures(&args.file).map_err(Failure::input)?;
+    let Frames { structures, warnings } = read_frames(&args.file).map_err(Failure::input)?;
+    workload::warn(&warnings, screen);
     let runtime = match (args.format, args.runtime.kind()) {
         (ListFormat::Text, _) => runtimes::open(args.runtime, screen)?,
         // Nothing but JSON on stdout.

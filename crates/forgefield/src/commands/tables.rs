@@ -194,6 +194,7 @@ fn selected(args: &SelectArgs, screen: &Screen) -> Result<()> {
     let problems: Vec<String> = args.problem.iter().cloned().collect();
     let files: Vec<PathBuf> = args.structure.iter().cloned().collect();
     let workloads = workload::collect(&problems, &files, &args.sizes)?;
+    workloads.iter().for_each(|workload| workload.warn(screen));
     let workload = workloads.first().ok_or_else(|| Failure::input("no problem, expected --problem or --structure"))?;
     let find = match args.op.as_str() {
         cell_list::OP => of_list,

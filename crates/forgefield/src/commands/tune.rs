@@ -1,5 +1,6 @@
 mod explain;
 mod replay;
+mod summary;
 mod worker;
 
 use std::collections::BTreeSet;
@@ -16,15 +17,14 @@ use ff_testkit::force_scatter::{random_cotangents, random_tangent};
 use ff_tune::replay::nearest_problem;
 use ff_tune::{
     BaselineFn, Budget, EstimateFn, Event, GateVerifier, InProcess, Outcome, Policy, ProblemOutcome, RecordWriter,
-    Recorded, Request, Shard, SpaceError, Spaces, StrategyKind, Task, Times, TuneError, Tuned, Verdict, Workbench,
-    tune,
+    Recorded, Request, Shard, SpaceError, Spaces, StrategyKind, Task, TuneError, Tuned, Workbench, tune,
 };
 
 use crate::baseline::Unfused;
 use crate::estimate::Estimator;
 use crate::failure::{Failure, Result};
 use crate::options::{BudgetArg, StrategyArg, TuneArgs};
-use crate::screen::{Left, Paint, Screen, columns, nanoseconds};
+use crate::screen::{Left, Screen, nanoseconds};
 use crate::variants::ByOp;
 use crate::workload::{self, Workload};
 use crate::{interrupt, provenance, runtimes, variants};
@@ -110,6 +110,9 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
         args.problem.clone()
     };
     let workloads = workload::collect(&built_in, &args.structure, &args.sizes)?;
+    if args.serve.is_none() {
+        workloads.iter().for_each(|workload| workload.warn(screen));
+    }
     let runtime = runtimes::open(args.runtime, screen)?;
     let unfused = Unfused::new(runtime.device().runtime, interrupt::flag());
     let baseline: &BaselineFn<'_> = &|variant, dtype, inputs| unfused.measure(variant, dtype, inputs);
@@ -227,7 +230,7 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
     if args.json {
         screen.json(&outcome)?;
     } else {
-        summary(&outcome, runtime.device(), records.path(), screen)?;
+        summary::show(&outcome, runtime.device(), records.path(), args.verbose, screen)?;
     }
     if outcome.stopped {
         return Err(Failure::interrupted("interrupted: what was measured is kept; --resume goes on from there"));
@@ -545,88 +548,6 @@ fn counts(outcome: &ProblemOutcome) -> String {
         parts.push(format!("{} of them from records", outcome.reused));
     }
     parts.join(", ")
-}
-
-fn summary(outcome: &Outcome, device: &DeviceId, records: &Path, screen: &Screen) -> Result<()> {
-    let header =
-        ["FAMILY", "DTYPE", "DEFAULT", "BEST", "× DEFAULT", "SPREAD", "UNFUSED", "× UNFUSED", "TRIED", "CONFIG"];
-    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
-    let rows: Vec<Vec<String>> = outcome
-        .problems
-        .iter()
-        .map(|p| {
-            let best = p.best.as_ref();
-            let ratio = |r: Option<f64>| or_dash(r.map(|r| format!("{r:.2}")));
-            let tried: usize = p.counts.values().sum();
-            vec![
-                kernel_name(&p.family, p.order),
-                p.dtype.to_string(),
-                or_dash(p.default.as_ref().map(|d| nanoseconds(d.timing.median_ns))),
-                or_dash(best.map(|b| nanoseconds(b.timing.median_ns))),
-                ratio(p.ratio()),
-                or_dash(best.map(|b| format!("{:.1} %", 100.0 * b.timing.spread_ns / b.timing.median_ns))),
-                or_dash(p.unfused.map(|u| nanoseconds(u.median_ns))),
-                ratio(p.unfused_ratio()),
-                tried.to_string(),
-                or_dash(best.map(|b| b.config.to_string())),
-            ]
-        })
-        .collect();
-    // Aligned over all problems, shown by problem.
-    let mut lines = columns(&header, &rows, "llrrrrrrrl").into_iter();
-    screen.line(screen.paint(Paint::Bold, lines.next().unwrap_or_default()))?;
-    let mut shown = None;
-    for (outcome, line) in outcome.problems.iter().zip(lines) {
-        let problem = &outcome.problem;
-        if shown.replace((outcome.op, &problem.name)) != Some((outcome.op, &problem.name)) {
-            screen.line(screen.paint(Paint::Bold, heading(outcome.op, problem)))?;
-        }
-        screen.line(line)?;
-        for note in &outcome.notes {
-            screen.line(format!("  note: {note}"))?;
-        }
-        let wrong = outcome.counts.get(&Verdict::Correctness).copied().unwrap_or(0);
-        if wrong > 0 {
-            let text = format!("{wrong} configurations gave wrong results; the records say which");
-            screen.line(format!("  {}", screen.paint(Paint::Red, text)))?;
-        }
-    }
-    if device.software {
-        let text = format!("{} is a software adapter: these times are no performance claims", device.name);
-        screen.line(screen.paint(Paint::Yellow, text))?;
-    }
-    screen.line(format!("time    {}", spent(&outcome.times)))?;
-    screen.line(format!("records {}", records.display()))?;
-    if outcome.tables.is_empty() {
-        screen.line("table   none: nothing passed")?;
-    }
-    outcome.tables.iter().try_for_each(|table| screen.line(format!("table   {}", table.display())))
-}
-
-/// Where the time went, and which share of it the tuner took for itself.
-fn spent(times: &Times) -> String {
-    let seconds = |ns: u64| ns as f64 * 1e-9;
-    format!(
-        "{:.1} s: {:.1} s compiling, {:.1} s gating, {:.1} s running, {:.1} s of its own ({:.1} %)",
-        seconds(times.total_ns()),
-        seconds(times.compile_ns),
-        seconds(times.gate_ns),
-        seconds(times.benchmark_ns),
-        seconds(times.own_ns()),
-        100.0 * times.own_share()
-    )
-}
-
-/// A problem with its sizes. Those of lists are estimates, as tables are keyed by them.
-fn heading(op: &str, problem: &Problem) -> String {
-    let Problem { name, n_atoms, n_systems, n_edges, .. } = problem;
-    match op {
-        cell_list::OP => {
-            let systems = if *n_systems == 1 { "system" } else { "systems" };
-            format!("{name}: {n_atoms} atoms in {n_systems} {systems}, lists of about {n_edges} edges")
-        }
-        _ => format!("{name}: {n_atoms} atoms, {n_edges} edges"),
-    }
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<()> {
     let seconds = begin.elapsed().as_secs_f64();
 
     if let Some(path) = &args.junit {
-        write(path, &junit::xml(&summary))?;
+        write(path, &junit::xml(&summary)?)?;
     }
     // Of what was interrupted nobody knows whether all cases of it would have passed.
     if let Some(path) = args.passes.as_deref().filter(|_| !interrupt::raised()) {

@@ -132,12 +132,19 @@ fn a_missing_runtime_is_a_fault_where_asked_for_and_none_with_auto() {
         without_vulkan(dir.path()).args(words.split_whitespace()).output().expect("starts").into()
     };
     let gate = "verify --variant cfconv_tabulated_receiver --dtype f32";
-    let done = go(&format!("{gate} --runtime vulkan")).expect(3, &["runtime `vulkan` is not"]);
-    assert_eq!(done.err.lines().count(), 1, "{}", done.err);
+    for words in [gate.to_owned(), "tune --problem h2o".to_owned(), "bench --case painn-linear".to_owned()] {
+        let done = go(&format!("{words} --runtime vulkan")).expect(3, &["runtime `vulkan` is not"]);
+        assert_eq!(done.err.lines().count(), 1, "{}", done.err);
+        if cfg!(target_os = "linux") {
+            assert!(done.err.contains("; install ") && done.err.contains("`mesa-vulkan-drivers`"), "{}", done.err);
+        }
+    }
     if !cfg!(feature = "cuda") {
         go(&format!("{gate} --runtime cuda")).expect(3, &["runtime `cuda` is not compiled", "--features cuda"]);
         go(&format!("{gate} --runtime auto")).expect(0, &["runtime host: ", "(chosen by auto)"]);
-        go("devices").expect(0, &["auto uses host", "runtime `vulkan` is not"]);
+        let devices = go("devices").expect(0, &["auto uses host", "runtime `vulkan` is not", "; install "]);
+        let missing = devices.out.lines().filter(|line| line.starts_with("runtime `vulkan`"));
+        assert_eq!(missing.count(), 1, "{}", devices.out);
         // Not asked for by name: said, and no failure.
         go(gate).expect(0, &["runtimes host: ", "not checked: runtime `"]);
     }

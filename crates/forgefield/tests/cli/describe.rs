@@ -42,36 +42,100 @@ fn devices_name_host_and_what_is_missing_without_chatter() {
 }
 
 #[test]
+fn ops_fit_a_screen() {
+    let dir = folder();
+    let page =
+        run(dir.path(), "ops").expect(0, &["f32 and f64", "fused_message: ", "cell_list: ", "force_scatter: "]).out;
+    assert!(page.lines().all(|line| line.chars().count() <= 100), "{page}");
+    let rendered = ff_kernels::fused_message::registered().len()
+        + ff_kernels::cell_list::registered().len()
+        + ff_kernels::force_scatter::registered().len();
+    assert!(page.starts_with(&format!("{rendered} variants of 3 ops")), "{page}");
+    let counted: usize = page
+        .lines()
+        .filter(|line| line.starts_with("  "))
+        .filter_map(|line| line.split_whitespace().nth(1)?.parse::<usize>().ok())
+        .sum();
+    assert_eq!(counted, rendered, "the families have all of them: {page}");
+    assert!(page.lines().count() <= 36, "{page}");
+    // Without notes of passes every mark says so; lists have nothing to differentiate.
+    let marks = |family: &str| {
+        let line = page.lines().find(|line| line.trim_start().starts_with(family)).expect("listed");
+        line.matches('·').count()
+    };
+    let runtimes = ff_kernels::compiled().len();
+    assert_eq!((marks("full_cells"), marks("painn_mlp_receiver")), (runtimes, 3 * runtimes), "{page}");
+}
+
+#[test]
+fn ops_show_what_is_named() {
+    let dir = folder();
+    let narrow = |done: Done| {
+        assert!(done.out.lines().all(|line| line.chars().count() <= 100), "{}", done.out);
+        done
+    };
+    for (name, words) in [
+        ("fused_message", ["registered 0, 1, 2; gated 0, 1, 2", "painn_tabulated_receiver", "exp(-gamma*(d - mu)^2)"]),
+        ("cell_list", ["registered 0; gated 0", "half_cells", "rows_per_task"]),
+        (
+            "painn_linear_receiver",
+            ["6 variants of fused_message", "painn_linear_bessel_cosine_receiver", "edges_per_tile"],
+        ),
+        (
+            "cfconv_mlp_gaussian_cosine_receiver",
+            ["variant of fused_message", "basis.mu[K]", "family      cfconv_mlp_receiver"],
+        ),
+        ("atomic", ["variant of force_scatter", "same bits   no", "no pass noted"]),
+    ] {
+        narrow(run(dir.path(), &format!("ops {name}")).expect(0, &words));
+    }
+    run(dir.path(), "ops painn_linaer_receiver").expect(2, &["did you mean `painn_linear_receiver`?"]);
+    run(dir.path(), "ops fused_mesage").expect(2, &["unknown name", "did you mean `fused_message`?"]);
+}
+
+#[test]
 fn ops_list_every_variant() {
     let dir = folder();
-    run(dir.path(), "ops")
-        .expect(0, &["fused_message", "f32, f64", "registered 0, 1, 2; gated 0, 1, 2", "painn_tabulated_receiver"]);
     let json = run(dir.path(), "ops --json").json();
-    let op = &json["ops"][0];
-    assert_eq!(op["op"], "fused_message");
-    let lists = &json["ops"][1];
-    assert_eq!((&lists["op"], lists["variants"].as_array().map(Vec::len)), (&"cell_list".into(), Some(4)));
-    let scatters = &json["ops"][2];
-    assert_eq!((&scatters["op"], &scatters["variants"][0]["variant"]), (&"force_scatter".into(), &"gather".into()));
-    assert_eq!(scatters["orders_gated"], serde_json::json!([0, 1, 2]));
-    let launch = |op: &serde_json::Value, order: u64, part: &str, value: &str| {
-        let launch = op["launch"].as_array().expect("a list");
-        let of_order = |l: &&serde_json::Value| l["orders"].as_array().is_some_and(|all| all.contains(&order.into()));
-        let spaces = launch.iter().filter(of_order).filter(|l| l[part] == value);
-        spaces.map(|l| l["target"].as_str().expect("text").to_owned()).collect::<Vec<_>>()
+    let of_op = |json: &serde_json::Value, op: &str| -> Vec<serde_json::Value> {
+        json.as_array().expect("a list").iter().filter(|row| row["op"] == op).cloned().collect()
     };
-    for order in 0..=2 {
-        assert_eq!(launch(op, order, "reduction", "receiver"), ["host", "cube"]);
-        assert_eq!(launch(scatters, order, "reduction", "atomic"), ["host", "cube"]);
+    assert_eq!(of_op(&json, "cell_list").len(), 4);
+    assert_eq!(of_op(&json, "force_scatter")[0]["variant"], "gather");
+    let messages = of_op(&json, "fused_message");
+    assert_eq!(messages.len(), ff_kernels::fused_message::registered().len());
+    for row in json.as_array().expect("a list") {
+        let orders = if row["op"] == "cell_list" { serde_json::json!([0]) } else { serde_json::json!([0, 1, 2]) };
+        assert_eq!((&row["orders"], &row["orders_gated"]), (&orders, &orders), "{row}");
+        assert_eq!((&row["dtypes"], &row["passes"]), (&serde_json::json!(["f32", "f64"]), &serde_json::json!([])));
+        assert!(row["family"].is_string() && row.get("launch").is_none(), "{row}");
     }
-    assert_eq!(launch(lists, 0, "strategy", "brute"), ["host", "cube"]);
-    assert_eq!(op["orders_gated"], serde_json::json!([0, 1, 2]));
-    assert_eq!(lists["orders_gated"], serde_json::json!([0]));
-    let variants = op["variants"].as_array().expect("a list");
-    assert_eq!(variants.len(), ff_kernels::fused_message::registered().len());
-    let gaussian = variants.iter().find(|v| v["variant"] == "cfconv_mlp_gaussian_cosine_receiver").expect("rendered");
+    let gaussian =
+        messages.iter().find(|row| row["variant"] == "cfconv_mlp_gaussian_cosine_receiver").expect("rendered");
+    assert_eq!(gaussian["radial"], serde_json::json!(["gaussian", "cosine"]));
     let parameters = gaussian["parameters"].to_string();
     assert!(parameters.contains("A1") && parameters.contains("basis.mu[K]"), "{parameters}");
+
+    // What is named also has its formulas and launch parameters.
+    let named = |name: &str| run(dir.path(), &format!("ops {name} --json")).json();
+    let targets = |row: &serde_json::Value, order: u64| -> Vec<String> {
+        let launch = row["launch"].as_array().expect("a list");
+        let of_order = |l: &&serde_json::Value| l["orders"].as_array().is_some_and(|all| all.contains(&order.into()));
+        launch.iter().filter(of_order).map(|l| l["target"].as_str().expect("text").to_owned()).collect()
+    };
+    let (messages, scatters) = (named("painn_mlp_receiver"), named("atomic"));
+    assert_eq!((messages.as_array().map(Vec::len), scatters.as_array().map(Vec::len)), (Some(6), Some(1)));
+    for order in 0..=2 {
+        assert_eq!(targets(&messages[0], order), ["host", "cube"]);
+        assert_eq!(targets(&scatters[0], order), ["host", "cube"]);
+    }
+    assert_eq!(targets(&named("full_brute")[0], 0), ["host", "cube"]);
+    assert_eq!(
+        (&messages[0]["launch"][0]["reduction"], &scatters[0]["launch"][0]["reduction"]),
+        (&"receiver".into(), &"atomic".into())
+    );
+    let formulas = messages[0]["radial_functions"].as_array().expect("a list");
+    assert!(formulas.len() == 2 && formulas.iter().all(|f| f["formula"].is_string()), "{formulas:?}");
 }
 
 #[test]

@@ -42,14 +42,42 @@ fn a_table_changes_how_and_not_what() {
         |options: &str| run(dir, &format!("neighbors two.extxyz --cutoff 3.5 --format json {options}")).expect(0, &[]);
     let without = list("--tables none");
     assert!(without.err.is_empty(), "{}", without.err);
-    run(dir, "tune --runtime host --out out --op cell_list --structure two.extxyz --cutoff 3.5 --dtype f64 --budget 2")
-        .expect(0, &["two: 3 atoms in 2 systems"]);
+    let tune =
+        "tune --runtime host --out out --op cell_list --structure two.extxyz --cutoff 3.5 --dtype f64 --budget 2";
+    run(dir, &format!("{tune} --verbose")).expect(0, &["two: 3 atoms in 2 systems"]);
     let with = list("--tables out");
     assert_eq!((with.out, with.err), (without.out, String::new()));
     let table = std::fs::read_dir(dir.join("out")).expect("made").flatten().find(|f| f.path().is_dir());
     std::fs::write(table.expect("a device folder").path().join("cell_list.json"), "{").expect("written");
     let broken = list("--tables out");
     assert!(broken.err.contains("warning: ") && broken.err.contains("cell_list.json"), "{}", broken.err);
+}
+
+#[test]
+fn a_key_that_is_nearly_known_is_a_warning() {
+    let dir = folder();
+    let dir = dir.path();
+    std::fs::write(dir.join("slip.extxyz"), FRAMES.replace("Lattice", "lattice").replace(" pbc=\"T F F\"", ""))
+        .expect("written");
+    let warning =
+        "warning: slip.extxyz:2: frame 1: key `lattice` means nothing and is not read, did you mean `Lattice`?";
+    let done = run(dir, "neighbors slip.extxyz --cutoff 3.5 --format json").expect(0, &[]);
+    assert_eq!(done.err.trim_end(), warning, "one line, and stdout has the lists");
+    let first = done.out.lines().next().expect("a line for each frame");
+    let pairs: serde_json::Value = serde_json::from_str(first).expect("JSON");
+    assert_eq!(pairs["n_pairs"], 2, "read as a molecule");
+    // Once, however often the file is read: workers read it too.
+    for words in [
+        "tune --runtime host --out out --structure slip.extxyz --op cell_list --variant full_brute --budget 1 --quiet",
+        "tables select --structure slip.extxyz --runtime host --dir none",
+    ] {
+        let done = run(dir, words).expect(0, &[]);
+        assert_eq!(done.err.matches(warning).count(), 1, "{words}: {}", done.err);
+    }
+    // Where directions are said to repeat it is an error that names the key.
+    std::fs::write(dir.join("slip.extxyz"), FRAMES.replace("Lattice", "lattice")).expect("written");
+    run(dir, "neighbors slip.extxyz --cutoff 3.5")
+        .expect(2, &["slip.extxyz:2: frame 1: expected a Lattice", "found `lattice`"]);
 }
 
 #[test]

@@ -18,8 +18,13 @@ fn a_search_leaves_records_and_a_table_that_is_used() {
     let words =
         format!("tune {SMALL} --problem molecules --variant cfconv_mlp_receiver,painn_tabulated_receiver --budget 4");
     let done = run(dir.path(), &words)
-        .expect(0, &["molecules: 40 atoms", "DEFAULT", "UNFUSED", "time    ", " of its own (", "records ", "table "]);
+        .expect(0, &["DEFAULT", "CHOSEN", "SPEED-UP", "UNFUSED", "time    ", " of its own (", "records ", "table "]);
     assert!(done.out.starts_with("runtime host: "), "{}", done.out);
+    let rows: Vec<&str> = done.out.lines().filter(|line| line.starts_with("molecules ")).collect();
+    assert_eq!(rows.len(), 2, "a row for each variant and problem: {}", done.out);
+    assert!(done.out.lines().all(|line| line.chars().count() <= 100), "{}", done.out);
+    // The runtime, the header, the rows; at most one line of notes; time, records, table.
+    assert!((7..=8).contains(&done.out.lines().count()), "{}", done.out);
     assert!(records(dir.path()).iter().all(|r| r["schema"] == 1 && r["device"]["runtime"] == "host"));
     run(dir.path(), "tables check --dir out").expect(0, &["2 entries, each with a numerical pass"]);
     let sizes = "--runtime host --features 16 --n-basis 8 --hidden 16 --dir out";
@@ -29,7 +34,8 @@ fn a_search_leaves_records_and_a_table_that_is_used() {
         .expect(0, &["step    default", "no entry for cfconv_mlp_receiver in f64"]);
     // Resuming measures nothing again.
     let before = records(dir.path()).iter().filter(|r| r["stage"] == "screen").count();
-    run(dir.path(), &format!("{words} --resume")).expect(0, &["4 of them from records"]);
+    run(dir.path(), &format!("{words} --resume --verbose"))
+        .expect(0, &["4 of them from records", "molecules: 40 atoms", "SPREAD", "CONFIG", "channel_block="]);
     assert_eq!(records(dir.path()).iter().filter(|r| r["stage"] == "screen").count(), before);
     // A table merges with itself without a change.
     let table = std::fs::read_dir(dir.path().join("out")).expect("made").flatten().find(|f| f.path().is_dir());
@@ -78,7 +84,7 @@ fn every_order_is_tuned_on_its_own() {
 fn lists_are_tuned_and_the_table_is_used() {
     let dir = folder();
     let dir = dir.path();
-    let words = "tune --runtime host --out out --op cell_list --problem molecules --budget 3";
+    let words = "tune --runtime host --out out --op cell_list --problem molecules --budget 3 --verbose";
     let done =
         run(dir, words).expect(0, &["molecules: 40 atoms in 8 systems, lists of about ", "full_brute", "half_cells"]);
     assert!(!done.out.contains("painn"), "{}", done.out);
