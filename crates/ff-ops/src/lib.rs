@@ -1,4 +1,4 @@
-//! The fused kernels as operations on Burn tensors, and the unfused compositions they are measured against.
+//! The fused kernels as operations on Burn tensors.
 //!
 //! One module per op: its user function on `Tensor<B, D>`, the backend trait that carries it, and an implementation of
 //! the trait per kind of backend. Nothing here tunes: launch configurations come from `ff-tables`.
@@ -11,8 +11,8 @@ pub mod fused_message;
 #[cfg(feature = "fusion")]
 mod fusion;
 mod nodes;
-pub mod on_tensors;
-pub mod unfused;
+
+pub use dtype::{burn_dtype, spec_dtype};
 
 #[cfg(test)]
 mod invariance_tests;

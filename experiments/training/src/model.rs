@@ -8,8 +8,8 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Distribution, Tensor};
 use ff_ops::force_scatter::{ForceScatterBackend, edge_vec};
 use ff_ops::fused_message::{FilterTensors, OpError, Options, fused_message};
-use ff_ops::unfused;
 use ff_spec::fused_message::{Radial, Variant};
+use ff_yardstick::unfused;
 
 use crate::data::Batch;
 

@@ -1,13 +1,15 @@
 use std::sync::{Arc, OnceLock};
 
-use burn::tensor::backend::Backend;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::ops::IntTensor;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Int, Tensor, TensorData};
 use ff_kernels::fused_message::SenderList;
 use ff_kernels::fused_message::host::ReceiverOrder;
+use ff_spec::Dtype;
 use ff_spec::fused_message::{Activation, Filter, InputError};
 
 use super::{Context, FilterPrimitives, OpError, primitive};
+use crate::dtype::burn_dtype;
 
 /// A neighbour list with its edge vectors: `row_ptr` [n_atoms + 1] and `sender` [n_edges], CSR by receiver, and
 /// `edge_vec` [n_edges, 3] in Å.
@@ -81,6 +83,25 @@ impl<B: Backend> Graph<B> {
             Some(edge) => Err(InputError::Sender { edge, found: senders[edge], n_atoms }.into()),
             None => Ok(graph),
         }
+    }
+
+    /// Uploads a list and its edge vectors [n_edges, 3] in Å, rounded to `dtype`.
+    ///
+    /// # Errors
+    /// As [`Graph::new`].
+    pub fn upload(
+        row_ptr: &[u32],
+        sender: &[u32],
+        edge_vec: &[f64],
+        dtype: Dtype,
+        device: &B::Device,
+    ) -> Result<Self, OpError> {
+        let indices = |values: &[u32]| {
+            let values: Vec<i64> = values.iter().map(|i| i64::from(*i)).collect();
+            Tensor::<B, 1, Int>::from_data(&values[..], device)
+        };
+        let rows = edge_vec.len() / 3;
+        Self::new(indices(row_ptr), indices(sender), floats(edge_vec, [rows, 3], dtype, device))
     }
 
     /// Takes a list that is known to be right, such as one that was built on the device, without reading it.
@@ -235,7 +256,41 @@ pub enum FilterTensors<B: Backend> {
     },
 }
 
+/// Numbers as a tensor, rounded to `dtype`.
+fn floats<B: Backend, const D: usize>(
+    values: &[f64],
+    shape: [usize; D],
+    dtype: Dtype,
+    device: &B::Device,
+) -> Tensor<B, D> {
+    let dtype = burn_dtype(dtype);
+    Tensor::from_data(TensorData::new(values.to_vec(), shape).convert_dtype(dtype), (device, dtype))
+}
+
 impl<B: Backend> FilterTensors<B> {
+    /// Uploads weights for K basis functions and C channels, rounded to `dtype`.
+    ///
+    /// # Panics
+    /// Where the weights are not of these sizes.
+    pub fn upload(filter: &Filter<f64>, n_basis: usize, channels: usize, dtype: Dtype, device: &B::Device) -> Self {
+        let (k, c) = (n_basis, channels);
+        match filter {
+            Filter::Linear { a, b } => {
+                Self::Linear { a: floats(a, [k, c], dtype, device), b: floats(b, [c], dtype, device) }
+            }
+            Filter::Mlp { hidden, a1, b1, a2, b2, activation } => Self::Mlp {
+                a1: floats(a1, [k, *hidden], dtype, device),
+                b1: floats(b1, [*hidden], dtype, device),
+                a2: floats(a2, [*hidden, c], dtype, device),
+                b2: floats(b2, [c], dtype, device),
+                activation: *activation,
+            },
+            Filter::Tabulated { order, n_nodes, values } => {
+                Self::Tabulated { values: floats(values, [*n_nodes, *order, c], dtype, device) }
+            }
+        }
+    }
+
     /// Checks the tensors for K basis functions and C channels; returns the hidden width, 0 without one.
     pub(super) fn check(
         &self,
@@ -280,6 +335,18 @@ impl<B: Backend> FilterTensors<B> {
         }
     }
 
+    /// Every tensor flat, in the order of their names above.
+    pub fn flat(&self) -> Vec<Tensor<B, 1>> {
+        fn flat<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> Tensor<B, 1> {
+            tensor.clone().reshape([tensor.shape().num_elements()])
+        }
+        match self {
+            Self::Linear { a, b } => vec![flat(a), b.clone()],
+            Self::Mlp { a1, b1, a2, b2, .. } => vec![flat(a1), b1.clone(), flat(a2), b2.clone()],
+            Self::Tabulated { values } => vec![flat(values)],
+        }
+    }
+
     pub(super) fn primitives(&self) -> FilterPrimitives<B> {
         match self.clone() {
             Self::Linear { a, b } => FilterPrimitives::Linear { a: primitive(a), b: primitive(b) },
@@ -287,6 +354,38 @@ impl<B: Backend> FilterTensors<B> {
                 FilterPrimitives::Mlp { a1: primitive(a1), b1: primitive(b1), a2: primitive(a2), b2: primitive(b2) }
             }
             Self::Tabulated { values } => FilterPrimitives::Tabulated { values: primitive(values) },
+        }
+    }
+}
+
+impl<B: AutodiffBackend> FilterTensors<B> {
+    /// The same weights as leaves of the graph; a table, which has no gradient, as it is.
+    pub fn require_grad(self) -> Self {
+        match self {
+            Self::Linear { a, b } => Self::Linear { a: a.require_grad(), b: b.require_grad() },
+            Self::Mlp { a1, b1, a2, b2, activation } => Self::Mlp {
+                a1: a1.require_grad(),
+                b1: b1.require_grad(),
+                a2: a2.require_grad(),
+                b2: b2.require_grad(),
+                activation,
+            },
+            Self::Tabulated { values } => Self::Tabulated { values },
+        }
+    }
+
+    /// Weights of the backend beneath on this graph, which does not track them.
+    pub fn from_inner(inner: FilterTensors<B::InnerBackend>) -> Self {
+        match inner {
+            FilterTensors::Linear { a, b } => Self::Linear { a: Tensor::from_inner(a), b: Tensor::from_inner(b) },
+            FilterTensors::Mlp { a1, b1, a2, b2, activation } => Self::Mlp {
+                a1: Tensor::from_inner(a1),
+                b1: Tensor::from_inner(b1),
+                a2: Tensor::from_inner(a2),
+                b2: Tensor::from_inner(b2),
+                activation,
+            },
+            FilterTensors::Tabulated { values } => Self::Tabulated { values: Tensor::from_inner(values) },
         }
     }
 }

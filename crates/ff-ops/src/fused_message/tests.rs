@@ -6,9 +6,10 @@ use ff_spec::Clock;
 use ff_spec::fused_message::Outputs;
 use ff_tables::{Entry, EntryFields, Evidence, Pass, Step, Versions, gate_tolerance};
 use ff_testkit::generators::{CaseSpec, Degrees};
+use ff_testkit::small::{case, distance, spec, variants};
 
 use super::*;
-use crate::testing::{case, distance, filter, floats, graph, numbers_of, on_host, spec, variants};
+use crate::testing::{filter, floats, graph, numbers_of, on_host};
 
 /// The op on tensors made of `inputs`.
 fn call<B: FusedMessageBackend>(
