@@ -5,7 +5,7 @@ use std::time::Duration;
 use cubecl::ir::StorageType;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
-use ff_spec::fused_message::{Activation, Filter, Inputs, Message, Outputs, Reduction, Variant};
+use ff_spec::fused_message::{Activation, Filter, FilterSizes, Inputs, Outputs, Radial, Reduction, Sizes, Variant};
 use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, Limits, Problem, RuntimeKind};
 
 use super::cube::{CubeConfig, InputsLaunch, Lanes, Real, zero};
@@ -61,11 +61,10 @@ pub fn host_config(config: &LaunchConfig) -> Result<HostConfig, LaunchError> {
 ///
 /// # Errors
 /// [`LaunchError::Constraint`] for a missing, zero or unknown parameter and for anything the device cannot hold.
-pub fn cube_config<T>(
+pub fn cube_config(
     variant: &Variant,
     dtype: Dtype,
-    inputs: &Inputs<T>,
-    problem: &Problem,
+    sizes: &Sizes,
     limits: &Limits,
     config: &LaunchConfig,
 ) -> Result<(CubeConfig, usize), LaunchError> {
@@ -80,10 +79,10 @@ pub fn cube_config<T>(
     let channels = reader.get("channels_per_cube");
     let (edges_per_tile, unroll) = (reader.get("edges_per_tile"), reader.get("unroll"));
     let refuse = |text: String| Err(LaunchError::Constraint(text));
-    if !channels.is_multiple_of(vector) || !inputs.features.is_multiple_of(vector) {
+    if !channels.is_multiple_of(vector) || !sizes.features.is_multiple_of(vector) {
         return refuse(format!(
             "vector_width = {vector} divides neither channels_per_cube = {channels} nor F = {}",
-            inputs.features
+            sizes.features
         ));
     }
     if !edges_per_tile.is_multiple_of(unroll) {
@@ -93,21 +92,21 @@ pub fn cube_config<T>(
     if units * groups > limits.max_units_per_cube as usize {
         return refuse(format!("{} units per cube, the device has {}", units * groups, limits.max_units_per_cube));
     }
-    let (hidden, order, tanh) = match &inputs.filter {
-        Filter::Linear { .. } => (0, 0, false),
-        Filter::Mlp { hidden, activation, .. } => (*hidden, 0, *activation == Activation::Tanh),
-        Filter::Tabulated { order, .. } => (0, *order, false),
+    let (hidden, order, tanh) = match sizes.filter {
+        FilterSizes::Linear => (0, 0, false),
+        FilterSizes::Mlp { hidden, activation } => (hidden, 0, activation == Activation::Tanh),
+        FilterSizes::Tabulated { order, .. } => (0, order, false),
     };
-    let shared = shared_memory(problem, dtype.size(), groups, edges_per_tile, order);
+    let shared = shared_memory(&sizes.problem(""), dtype.size(), groups, edges_per_tile, order);
     if shared > limits.shared_memory as usize {
         return refuse(format!("{shared} bytes of shared memory per cube, the device has {}", limits.shared_memory));
     }
-    let depth = match &inputs.filter {
-        Filter::Linear { .. } => inputs.radial.n_basis,
-        Filter::Mlp { .. } => hidden,
-        Filter::Tabulated { .. } => 2 * order,
+    let n_basis = sizes.n_basis;
+    let depth = match sizes.filter {
+        FilterSizes::Linear => n_basis,
+        FilterSizes::Mlp { .. } => hidden,
+        FilterSizes::Tabulated { .. } => 2 * order,
     };
-    let n_basis = inputs.radial.n_basis;
     Ok((CubeConfig { units, groups, edges_per_tile, unroll, n_basis, hidden, order, depth, tanh }, vector))
 }
 
@@ -201,9 +200,8 @@ pub fn host_call<'a, T: HostElement>(registered: &Registered, inputs: &'a Inputs
 
 /// Buffers of one call on a cube runtime.
 struct Buffers {
-    /// In the order of [`super::cube::Inputs`], up to `hidden_bias`.
-    inputs: [Buffer; 9],
-    radial: Buffer,
+    /// In the order of [`super::cube::Inputs`], up to `radial`.
+    inputs: [Buffer; 10],
     out_nodes: Buffer,
     out_vectors: Buffer,
 }
@@ -229,7 +227,7 @@ pub struct CubeCall<'a, R: Runtime> {
 impl<R: Runtime> CubeCall<'_, R> {
     /// The arguments for [`super::cube::Inputs`].
     pub fn inputs(&self) -> InputsLaunch<Real, Lanes, R> {
-        arguments(self.buffers.inputs.each_ref(), &self.buffers.radial, self.vector, self.scalars)
+        arguments(self.buffers.inputs.each_ref(), self.vector, self.scalars)
     }
 
     /// The `y` or `dq` buffer.
@@ -243,15 +241,14 @@ impl<R: Runtime> CubeCall<'_, R> {
     }
 }
 
-/// Tensors in the order of [`super::cube::Inputs`], the radial parameters, the vector width, and atoms, vectors of features
-/// and segments of the table as the kernels' arguments.
+/// Tensors in the order of [`super::cube::Inputs`], the vector width, and atoms, vectors of features and segments of the table
+/// as the kernels' arguments.
 pub(super) fn arguments<R: Runtime>(
-    tensors: [&Buffer; 9],
-    radial: &Buffer,
+    tensors: [&Buffer; 10],
     vector: usize,
     (n_atoms, features, segments): (u32, u32, u32),
 ) -> InputsLaunch<Real, Lanes, R> {
-    let [row_ptr, sender, edge_vec, nodes, vectors, weights, bias, hidden_weights, hidden_bias] = tensors;
+    let [row_ptr, sender, edge_vec, nodes, vectors, weights, bias, hidden_weights, hidden_bias, radial] = tensors;
     InputsLaunch::new(
         array(row_ptr, 1),
         array(sender, 1),
@@ -279,7 +276,11 @@ pub(super) fn filter_tensors<T>(filter: &Filter<T>) -> [&[T]; 4] {
 }
 
 /// Uploads a call's tensors, in the order of [`super::cube::Inputs`].
-pub(super) fn upload_inputs<R: Runtime, T: CubeElement>(client: &ComputeClient<R>, inputs: &Inputs<T>) -> [Buffer; 9] {
+pub(super) fn upload_inputs<R: Runtime, T: HostElement + CubeElement>(
+    client: &ComputeClient<R>,
+    registered: &Registered,
+    inputs: &Inputs<T>,
+) -> [Buffer; 10] {
     let floats = |values: &[T]| upload(client, values);
     let [weights, bias, hidden_weights, hidden_bias] = filter_tensors(&inputs.filter).map(floats);
     [
@@ -292,6 +293,7 @@ pub(super) fn upload_inputs<R: Runtime, T: CubeElement>(client: &ComputeClient<R
         bias,
         hidden_weights,
         hidden_bias,
+        floats(&radial_parameters(registered, &inputs.radial)),
     ]
 }
 
@@ -329,14 +331,17 @@ pub(super) fn check_rows<R: Runtime>(
     }
 }
 
-/// r_c, the cutoff's parameters, then each of the basis' parameters: one value per k, so that kernels read them all alike.
-pub(super) fn radial_parameters<T: HostElement>(call: &Call<T>) -> Vec<T> {
-    let mut radial = vec![call.r_cut];
-    radial.extend(&call.cutoff);
-    for values in &call.basis {
-        radial.extend((0..call.n_basis).map(|k| if values.len() == 1 { values[0] } else { values[k] }));
+/// Checked radial parameters as the cube kernels read them, the tensor `radial` of [`super::cube::Inputs`]: r_c, the cutoff's
+/// parameters, then each of the basis' parameters: one value per k, so that kernels read them all alike.
+pub fn radial_parameters<T: HostElement>(registered: &Registered, radial: &Radial<T>) -> Vec<T> {
+    let mut all = vec![radial.r_cut];
+    let Some(pair) = registered.radial else { return all };
+    all.extend(pair.cutoff_parameters.iter().map(|(name, _)| radial.cutoff[*name][0]));
+    for (name, _) in pair.basis_parameters {
+        let values = &radial.basis[*name];
+        all.extend((0..radial.n_basis).map(|k| if values.len() == 1 { values[0] } else { values[k] }));
     }
-    radial
+    all
 }
 
 /// A buffer as an array of vectors.
@@ -374,37 +379,36 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
         config: &LaunchConfig,
     ) -> Result<Self, LaunchError> {
         registered.check(inputs)?;
-        let tensors = || upload_inputs(client, inputs);
-        let mut launch = Self::build(client, device, registered, entry, (inputs, inputs.n_edges()), config, tensors)?;
+        let tensors = || upload_inputs(client, registered, inputs);
+        let mut launch = Self::build(client, device, registered, entry, &inputs.sizes(), config, tensors)?;
         ff_spec::Launch::poison(&mut launch)?;
         Ok(launch)
     }
 
     /// Takes tensors that lie in the device's memory already, in the order of [`super::cube::Inputs`]: `row_ptr`,
-    /// `sender`, `edge_vec`, `nodes`, `vectors`, `weights`, `bias`, `hidden_weights`, `hidden_bias`; `None` for one
-    /// without elements. Of `sizes` all but the tensors is read (message, atoms, features, radial parameters, sizes of
-    /// the filter), so its tensors may be empty; `n_edges` is the number of edges. Of a list with room for more, arrays of
-    /// edges go on behind the edges that `row_ptr` counts, and `n_edges` counts that room. On a software adapter `row_ptr` is
-    /// read back: its loops bound the length of a row.
+    /// `sender`, `edge_vec`, `nodes`, `vectors`, `weights`, `bias`, `hidden_weights`, `hidden_bias`, and what
+    /// [`radial_parameters`] makes; `None` for one without elements. Of a list with room for more, arrays of edges go on behind
+    /// the edges that `row_ptr` counts, and `sizes` counts that room. On a software adapter `row_ptr` is read back: its loops
+    /// bound the length of a row.
     ///
     /// # Errors
     /// [`LaunchError::Constraint`] and [`LaunchError::Runtime`].
     ///
     /// # Safety
     /// The buffers belong to `client`, are contiguous and row-major, hold u32 (the first two) or `T`, and have the shapes
-    /// that `sizes` and `n_edges` say. Message, filter and radial parameters of `sizes` passed [`Registered::check`],
-    /// `row_ptr` ascends from 0 to no more than `n_edges`, and every sender is below the number of atoms.
+    /// that `sizes` says. Sizes and radial parameters passed [`Registered::check_call`], `row_ptr` ascends from 0 to no more than
+    /// the number of edges, and every sender is below the number of atoms.
     pub unsafe fn from_handles(
         client: &ComputeClient<R>,
         device: &DeviceId,
         registered: &'static Registered,
         entry: CubeEntry<R>,
-        (sizes, n_edges): (&Inputs<T>, usize),
-        tensors: [Option<Buffer>; 9],
+        sizes: &Sizes,
+        tensors: [Option<Buffer>; 10],
         config: &LaunchConfig,
     ) -> Result<Self, LaunchError> {
         let tensors = || tensors.map(|tensor| tensor.unwrap_or_else(|| upload::<R, T>(client, &[])));
-        Self::build(client, device, registered, entry, (sizes, n_edges), config, tensors)
+        Self::build(client, device, registered, entry, sizes, config, tensors)
     }
 
     fn build(
@@ -412,17 +416,15 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
         device: &DeviceId,
         registered: &'static Registered,
         entry: CubeEntry<R>,
-        (sizes, n_edges): (&Inputs<T>, usize),
+        sizes: &Sizes,
         config: &LaunchConfig,
-        tensors: impl FnOnce() -> [Buffer; 9],
+        tensors: impl FnOnce() -> [Buffer; 10],
     ) -> Result<Self, LaunchError> {
-        let problem = sizes.problem("");
         let variant = registered.variant();
-        let (config, vector) = cube_config(&variant, T::DTYPE, sizes, &problem, &device.limits, config)?;
-        let radial = radial_parameters(&host_call(registered, sizes));
+        let (config, vector) = cube_config(&variant, T::DTYPE, sizes, &device.limits, config)?;
         let groups = match registered.reduction {
             Reduction::Receiver => sizes.n_atoms,
-            Reduction::EdgeAtomic => n_edges.div_ceil(config.edges_per_tile),
+            Reduction::EdgeAtomic => sizes.n_edges.div_ceil(config.edges_per_tile),
         };
         let cubes = groups.div_ceil(config.groups);
         let blocks = (sizes.features / vector).div_ceil(config.units);
@@ -433,12 +435,11 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
         }
         let count = (cubes * blocks > 0)
             .then(|| CubeCount::Static(cubes.div_ceil(along_z) as u32, blocks as u32, along_z as u32));
-        let segments = match &sizes.filter {
-            Filter::Tabulated { n_nodes, .. } => n_nodes - 1,
+        let segments = match sizes.filter {
+            FilterSizes::Tabulated { n_nodes, .. } => n_nodes - 1,
             _ => 0,
         };
-        let rows = sizes.n_atoms * sizes.features;
-        let lengths = (rows, if sizes.message == Message::Painn { 3 * rows } else { 0 });
+        let lengths: (usize, usize) = sizes.outputs().into();
         let output = |used: usize| match used {
             0 => upload::<R, T>(client, &[]),
             used => (client.empty(used * size_of::<T>()), used),
@@ -455,12 +456,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> CubeLaunch<R, T> {
             config,
             vector,
             count,
-            buffers: Buffers {
-                inputs: tensors,
-                radial: upload(client, &radial),
-                out_nodes: output(lengths.0),
-                out_vectors: output(lengths.1),
-            },
+            buffers: Buffers { inputs: tensors, out_nodes: output(lengths.0), out_vectors: output(lengths.1) },
             scalars: (sizes.n_atoms as u32, (sizes.features / vector) as u32, segments as u32),
             lengths,
             element: std::marker::PhantomData,
@@ -557,7 +553,7 @@ impl<R: Runtime, T: HostElement + CubeElement + Float> ff_spec::Launch for CubeL
 
     fn input_digest(&mut self) -> Result<u64, LaunchError> {
         let mut parts = Vec::new();
-        for (handle, _) in self.buffers.inputs.iter().chain([&self.buffers.radial]) {
+        for (handle, _) in &self.buffers.inputs {
             parts.push(self.client.read_one(handle.clone()).map_err(fault)?);
         }
         let parts: Vec<&[u8]> = parts.iter().map(|bytes| &bytes[..]).collect();

@@ -1,5 +1,6 @@
 //! The cube kernels on the buffers of CubeCL tensors.
 
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use burn::tensor::backend::DeviceOps;
@@ -13,16 +14,15 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeElement, CubeRuntime, FloatElement, IntElement, cubecl};
 use ff_kernels::fused_message::{
     BackwardOutputs, BackwardTensors, CubeBackward, CubeBackwardEntry, CubeBackwardInputs, CubeEntry, CubeLaunch,
-    HostElement, Registered, reads_list_by_sender,
+    HostElement, Registered, radial_parameters, reads_list_by_sender,
 };
 use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, Message, Wanted};
 use ff_spec::{DeviceId, Dtype, LaunchError, RuntimeKind};
 
-use super::{
-    FilterPrimitives, FusedMessageBackend, Plan, PrimitiveDoubleGradients, PrimitiveGradients, PrimitiveMessage,
-    Primitives, Shapes, by_sender,
-};
+use super::primitives::{FilterPrimitives, Shapes};
+use super::{FusedMessageBackend, Plan, PrimitiveDoubleGradients, PrimitiveGradients, PrimitiveMessage, Primitives};
 use crate::dtype::burn_dtype;
+use crate::graph::by_sender;
 
 /// A CubeCL runtime that kernels were rendered for.
 pub trait CubeKernels: CubeRuntime {
@@ -84,6 +84,10 @@ where
 {
     const ORDER: u8 = 2;
 
+    type KeptRadial = CubeRadial;
+    // The kernels read a filter's tensors where they lie.
+    type KeptFilter = ();
+
     fn device_id(device: &R::Device) -> DeviceId {
         // Opening looks at the driver, once per runtime; a program that made its own client first stays unidentified.
         static OPENED: [OnceLock<Option<DeviceId>>; RuntimeKind::ALL.len()] = [const { OnceLock::new() }; 4];
@@ -96,7 +100,7 @@ where
     }
 
     fn fused_message(inputs: Primitives<Self>, plan: &Arc<Plan>) -> Result<PrimitiveMessage<Self>, LaunchError> {
-        let entry = R::entry(plan.registered);
+        let entry = R::entry(plan.kind.registered);
         match plan.dtype {
             Dtype::F32 => launch::<R, f32, Self>(inputs, plan, entry),
             Dtype::F64 => launch::<R, f64, Self>(inputs, plan, entry),
@@ -149,12 +153,44 @@ fn unidentified<R: CubeKernels>(device: &R::Device) -> DeviceId {
     }
 }
 
+/// Radial parameters on a device, by dtype.
+#[derive(Default)]
+pub struct CubeRadial([OnceLock<(Handle, usize)>; Dtype::ALL.len()]);
+
+impl CubeRadial {
+    /// Those of a plan, uploaded by the first call of its dtype.
+    fn get<R: CubeRuntime, T: HostElement + cubecl::CubeElement>(
+        &self,
+        client: &ComputeClient<R>,
+        plan: &Plan,
+    ) -> (Handle, usize) {
+        let upload = || {
+            // Rounded like every other input of this dtype.
+            let values = radial_parameters::<T>(plan.kind.registered, &plan.kind.radial.cast());
+            (client.create_from_slice(T::as_bytes(&values)), values.len())
+        };
+        self.0[plan.dtype as usize].get_or_init(upload).clone()
+    }
+}
+
+impl fmt::Debug for CubeRadial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|buffer| buffer.get().map(|(_, len)| len))).finish()
+    }
+}
+
 /// The tensors of the forward in the order of [`CubeLaunch::from_handles`].
-fn buffers<R, B>(inputs: Primitives<B>) -> [Option<(Handle, usize)>; 9]
+fn buffers<R, T, B>(inputs: Primitives<B>, plan: &Plan) -> [Option<(Handle, usize)>; 10]
 where
     R: CubeRuntime,
-    B: FusedMessageBackend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
+    T: HostElement + cubecl::CubeElement,
+    B: FusedMessageBackend<
+            FloatTensorPrimitive = CubeTensor<R>,
+            IntTensorPrimitive = CubeTensor<R>,
+            KeptRadial = CubeRadial,
+        >,
 {
+    let radial = inputs.kept_radial.get::<R, T>(&inputs.nodes.client, plan);
     let [weights, bias, hidden_weights, hidden_bias] = weights::<R, B>(Some(inputs.filter));
     [
         indices(inputs.row_ptr),
@@ -166,6 +202,7 @@ where
         bias,
         hidden_weights,
         hidden_bias,
+        Some(radial),
     ]
 }
 
@@ -188,19 +225,22 @@ fn launch<R, T, B>(inputs: Primitives<B>, plan: &Plan, entry: CubeEntry<R>) -> R
 where
     R: CubeKernels,
     T: HostElement + CubeElement + cubecl::CubeElement + Float,
-    B: FusedMessageBackend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
+    B: FusedMessageBackend<
+            FloatTensorPrimitive = CubeTensor<R>,
+            IntTensorPrimitive = CubeTensor<R>,
+            KeptRadial = CubeRadial,
+        >,
 {
     let (client, device) = (inputs.nodes.client.clone(), inputs.nodes.device.clone());
-    let tensors = buffers(inputs);
-    let sizes = plan.sizes.cast::<T>();
-    // SAFETY: `fused_message` checked shapes, dtypes and devices of every tensor, and `Graph` the list.
+    let tensors = buffers::<R, T, B>(inputs, plan);
+    // SAFETY: shapes, dtypes and devices of every tensor were checked before there was a plan, and the list by `Graph`.
     let launch = unsafe {
         CubeLaunch::<R, T>::from_handles(
             &client,
-            &plan.device,
-            plan.registered,
+            &plan.kind.device,
+            plan.kind.registered,
             entry,
-            (&sizes, plan.n_edges),
+            &plan.sizes,
             tensors,
             plan.config(0),
         )
@@ -244,11 +284,15 @@ fn backward<R, T, B, I>(
 where
     R: CubeKernels,
     T: HostElement + CubeElement + cubecl::CubeElement + Float,
-    B: FusedMessageBackend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
+    B: FusedMessageBackend<
+            FloatTensorPrimitive = CubeTensor<R>,
+            IntTensorPrimitive = CubeTensor<R>,
+            KeptRadial = CubeRadial,
+        >,
     I: CubeBackwardInputs<T>,
 {
     let (client, device) = (inputs.nodes.client.clone(), inputs.nodes.device.clone());
-    let list = match reads_list_by_sender(&plan.registered.variant(), <I::Op as ff_spec::Op>::ORDER) {
+    let list = match reads_list_by_sender(&plan.kind.variant, <I::Op as ff_spec::Op>::ORDER) {
         true => by_sender::<B>(&inputs.by_sender, &inputs.row_ptr, &inputs.sender)
             .map_err(|error| LaunchError::Runtime(error.to_string()))?
             .map(indices),
@@ -256,7 +300,7 @@ where
     };
     let shapes = Shapes::new(&inputs, wanted);
     let tensors = BackwardTensors {
-        forward: buffers(inputs),
+        forward: buffers::<R, T, B>(inputs, plan),
         list,
         grad: [buffer(Some(grad.nodes)), buffer(grad.vectors)],
         tangent: tangent.map(|PrimitiveGradients { nodes, vectors, edge_vec, filter }| {
@@ -265,16 +309,15 @@ where
             [edge_vec, nodes, vectors, weights, bias, hidden_weights, hidden_bias]
         }),
     };
-    let sizes = plan.sizes.cast::<T>();
-    // SAFETY: as in `launch`; the list by sender was made of this list, and Burn's graph hands over gradients in the shapes of
-    // what they are taken in.
+    // SAFETY: as in `launch`; the list by sender was made of this list, and cotangents and tangents have
+    // the shapes of what they are taken in.
     let launch = unsafe {
         CubeBackward::<R, T, I>::from_handles(
             &client,
-            &plan.device,
-            plan.registered,
-            R::backward(plan.registered),
-            (&sizes, plan.n_edges),
+            &plan.kind.device,
+            plan.kind.registered,
+            R::backward(plan.kind.registered),
+            &plan.sizes,
             tensors,
             wanted,
             plan.config(<I::Op as ff_spec::Op>::ORDER),

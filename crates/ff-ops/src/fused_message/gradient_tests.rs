@@ -5,7 +5,8 @@ use burn::tensor::DType;
 use burn::tensor::backend::AutodiffBackend;
 use burn_autodiff::Autodiff;
 use burn_flex::Flex;
-use ff_spec::fused_message::Filter;
+use ff_spec::fused_message::{Filter, Inputs, Message as MessageKind};
+use ff_spec::{Dtype, RuntimeKind};
 use ff_testkit::generators::CaseSpec;
 use ff_testkit::small::{case, numbers, spec};
 

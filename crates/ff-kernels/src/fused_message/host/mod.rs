@@ -99,11 +99,6 @@ impl<T: Element> Stages<T> {
     }
 }
 
-/// How the forward cuts channels into passes.
-fn layout<T: Element>(parts: usize, features: usize, config: &HostConfig) -> Layout {
-    Layout::new::<T>(parts, features, config, if parts == 1 { 4 } else { 2 })
-}
-
 impl<T: Element> Call<'_, T> {
     /// Coefficients per edge of the filter's last linear map.
     fn depth(&self) -> usize {
@@ -214,7 +209,7 @@ struct Prepared<'a, T: Element> {
 
 impl<'a, T: Element> Prepared<'a, T> {
     fn new(stages: &'a Stages<T>, call: &'a Call<'a, T>, config: &HostConfig) -> Self {
-        let layout = layout::<T>(stages.parts, call.features, config);
+        let layout = Layout::of_order::<T>(0, stages.parts, call.features, config);
         Self { stages, call, layout, weights: Weights::new(call.filter, call, layout) }
     }
 
