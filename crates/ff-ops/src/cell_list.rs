@@ -26,9 +26,10 @@ use ff_spec::cell_list::{Inputs, List, Variant};
 use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, RuntimeKind};
 use ff_tables::{ListQuery, Selection, Table, select_list};
 
-use crate::dtype::{burn_dtype, spec_dtype};
+use crate::call::{Context, OpError, primitive, tensor};
+use crate::dtype::burn_dtype;
 use crate::force_scatter::{ForceScatterBackend, Systems};
-use crate::fused_message::{Context, Graph, OpError, primitive, tensor};
+use crate::graph::{Graph, HostList};
 
 /// A backend that keeps neighbour lists.
 pub trait CellListBackend: ForceScatterBackend {
@@ -142,12 +143,8 @@ impl<B: CellListBackend> Neighbors<B> {
     /// # Errors
     /// [`OpError`] for the first thing that does not fit.
     pub fn new(positions: Tensor<B, 2>, batch: &Batch<'_>, options: &Options<'_>) -> Result<Self, OpError> {
-        let dtype = spec_dtype(positions.dtype()).ok_or_else(|| OpError::Dtype {
-            tensor: "positions",
-            found: format!("{:?}", positions.dtype()),
-            expected: "f32 or f64".to_owned(),
-        })?;
-        let context = Context { of: "positions", device: positions.device(), dtype };
+        let context = Context::of("positions", &positions)?;
+        let dtype = context.dtype;
         let n_atoms: usize = batch.n_atoms.iter().sum();
         context.float("positions", &positions, [n_atoms, 3], "n_atoms, 3")?;
         let data = positions
@@ -237,8 +234,8 @@ impl<B: CellListBackend> Neighbors<B> {
         // The receiver of an edge is the sender of its reverse.
         let receiver = sender.clone().select(0, transpose.clone());
         let by_sender = [row_ptr.clone(), transpose, receiver].map(Tensor::into_primitive);
-        let senders = senders.map(OnceLock::from).unwrap_or_default();
-        Graph::of_list(row_ptr, sender, tensor(edge_vec), Arc::new(senders), Arc::new(OnceLock::from(by_sender)))
+        let host = senders.map(HostList::with_senders).unwrap_or_default();
+        Graph::of_list(row_ptr, sender, tensor(edge_vec), host, Arc::new(OnceLock::from(by_sender)))
     }
 
     /// S·H of each edge in Å, [n_edges, 3], as [`edge_vec`](crate::force_scatter::edge_vec) takes it.

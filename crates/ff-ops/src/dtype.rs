@@ -2,7 +2,7 @@ use burn::tensor::DType;
 use ff_spec::Dtype;
 
 /// Burn's name of a dtype.
-pub(crate) fn burn_dtype(dtype: Dtype) -> DType {
+pub fn burn_dtype(dtype: Dtype) -> DType {
     match dtype {
         Dtype::F32 => DType::F32,
         Dtype::F64 => DType::F64,
@@ -10,6 +10,6 @@ pub(crate) fn burn_dtype(dtype: Dtype) -> DType {
 }
 
 /// The dtype of a Burn tensor, if kernels were rendered for it.
-pub(crate) fn spec_dtype(dtype: DType) -> Option<Dtype> {
+pub fn spec_dtype(dtype: DType) -> Option<Dtype> {
     Dtype::ALL.into_iter().find(|d| burn_dtype(*d) == dtype)
 }

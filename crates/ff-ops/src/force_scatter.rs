@@ -13,20 +13,18 @@ mod flex;
 #[cfg(feature = "fusion")]
 mod fusion;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{Int, Tensor};
-use ff_kernels::SenderList;
 use ff_kernels::force_scatter::{Registered, cube_config, default_config, find, host_config};
 use ff_spec::force_scatter::{OP, Reduction, Variant};
 use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, Problem, RuntimeKind, TuneKey};
 use ff_tables::{Query, Table, select};
 
-use crate::dtype::spec_dtype;
-use crate::fused_message::{
-    Context, FusedMessageBackend, Graph, OpError, by_sender, check_indices, check_support, primitive, tensor,
-};
+use crate::call::{Context, OpError, check_indices, check_support, primitive, tensor};
+use crate::fused_message::FusedMessageBackend;
+use crate::graph::{Graph, HostList, by_sender};
 
 /// A backend that carries the kernels of `force_scatter`.
 pub trait ForceScatterBackend: FusedMessageBackend {
@@ -40,6 +38,17 @@ pub trait ForceScatterBackend: FusedMessageBackend {
     fn edge_differences(
         list: &ListPrimitives<Self>,
         positions: FloatTensor<Self>,
+        plan: &Arc<ScatterPlan>,
+    ) -> Result<FloatTensor<Self>, LaunchError>;
+
+    /// Σ over the edges that an atom sends − Σ over those it receives of `grad` [n_edges, 3], [n_atoms, 3]: the transpose of
+    /// [`ForceScatterBackend::edge_differences`].
+    ///
+    /// # Errors
+    /// As [`ForceScatterBackend::edge_differences`].
+    fn edge_sums(
+        list: &ListPrimitives<Self>,
+        grad: FloatTensor<Self>,
         plan: &Arc<ScatterPlan>,
     ) -> Result<FloatTensor<Self>, LaunchError>;
 
@@ -85,7 +94,7 @@ pub struct ListPrimitives<B: FusedMessageBackend> {
     sender: IntTensor<B>,
     system_ptr: IntTensor<B>,
     /// Kept with the graph; the host kernels alone read it.
-    senders: Arc<OnceLock<SenderList>>,
+    host: Arc<HostList>,
     /// `sender_ptr`, `transpose` and `receiver` on a device, which the cube kernels read where sums are gathered.
     by_sender: Option<[IntTensor<B>; 3]>,
 }
@@ -118,7 +127,7 @@ impl<B: FusedMessageBackend> ListPrimitives<B> {
             row_ptr: int(self.row_ptr),
             sender: int(self.sender),
             system_ptr: int(self.system_ptr),
-            senders: self.senders,
+            host: self.host,
             by_sender: self.by_sender.map(|list| list.map(int)),
         }
     }
@@ -143,7 +152,7 @@ impl<B: FusedMessageBackend> SumPrimitives<B> {
 }
 
 /// Which kernel a call launches, and how.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ScatterPlan {
     device: DeviceId,
     variant: Variant,
@@ -261,15 +270,14 @@ pub fn edge_vec<B: ForceScatterBackend>(
     positions: Tensor<B, 2>,
     offset: Option<Tensor<B, 2>>,
 ) -> Result<Tensor<B, 2>, OpError> {
-    let context = context("positions", &positions)?;
+    let context = Context::of("positions", &positions)?;
     graph.check_list(&context)?;
     context.float("positions", &positions, [graph.n_atoms(), 3], "n_atoms, 3")?;
     if let Some(offset) = &offset {
         context.float("offset", offset, [graph.n_edges(), 3], "n_edges, 3")?;
     }
     // One system will do: nothing is summed over it.
-    let device = positions.device();
-    let system_ptr = Tensor::<B, 1, Int>::from_data([0, graph.n_atoms() as i64], &device);
+    let system_ptr = Tensor::from_primitive(graph.whole());
     let options = ScatterOptions { variant: Variant { reduction: Reduction::Gather }, tables: &[] };
     let (list, plan) = call::<B>(graph, system_ptr, &options, context.dtype)?;
     let differences = tensor::<B, 2>(B::edge_differences(&list, primitive(positions), &plan)?);
@@ -290,7 +298,7 @@ pub fn strained<B: FusedMessageBackend>(
     strain: Tensor<B, 3>,
     systems: &Systems<B>,
 ) -> Result<Tensor<B, 2>, OpError> {
-    let context = context("edge_vec", &edge_vec)?;
+    let context = Context::of("edge_vec", &edge_vec)?;
     let n_edges = systems.of_edges.dims()[0];
     context.float("edge_vec", &edge_vec, [n_edges, 3], "n_edges, 3")?;
     context.float("strain", &strain, [systems.n_systems(), 3, 3], "n_systems, 3, 3")?;
@@ -319,7 +327,7 @@ pub fn force_scatter<B: ForceScatterBackend>(
     systems: &Systems<B>,
     options: &ScatterOptions<'_>,
 ) -> Result<Forces<B>, OpError> {
-    let context = context("edge_grad", &edge_grad)?;
+    let context = Context::of("edge_grad", &edge_grad)?;
     graph.check_list(&context)?;
     let shape = [graph.n_edges(), 3];
     context.float("edge_grad", &edge_grad, shape, "n_edges, 3")?;
@@ -329,18 +337,6 @@ pub fn force_scatter<B: ForceScatterBackend>(
     let edges = EdgePrimitives { edge_vec: primitive(graph.edge_vec().clone()), edge_grad: primitive(edge_grad) };
     let SumPrimitives { forces, strain } = B::force_scatter(&list, edges, &plan)?;
     Ok(Forces { forces: tensor(forces), strain: tensor(strain) })
-}
-
-fn context<B: FusedMessageBackend, const D: usize>(
-    name: &'static str,
-    tensor: &Tensor<B, D>,
-) -> Result<Context<B::Device>, OpError> {
-    let dtype = spec_dtype(tensor.dtype()).ok_or_else(|| OpError::Dtype {
-        tensor: name,
-        found: format!("{:?}", tensor.dtype()),
-        expected: "f32 or f64".to_owned(),
-    })?;
-    Ok(Context { of: name, device: tensor.device(), dtype })
 }
 
 fn call<B: FusedMessageBackend>(
@@ -373,10 +369,14 @@ fn call<B: FusedMessageBackend>(
         row_ptr,
         sender,
         system_ptr: system_ptr.into_primitive(),
-        senders: graph.senders().clone(),
+        host: graph.host().clone(),
         by_sender,
     };
     let configs = [0, 1, 2].map(|order| {
+        let default = || default_config(&device, &variant, dtype, &problem);
+        if tables.is_empty() {
+            return default();
+        }
         let query = Query {
             op: OP,
             device: &device,
@@ -387,7 +387,7 @@ fn call<B: FusedMessageBackend>(
             RuntimeKind::Host => host_config(config).is_ok(),
             _ => cube_config(&device.limits, config).is_ok(),
         });
-        selection.config.unwrap_or_else(|| default_config(&device, &variant, dtype, &problem))
+        selection.config.unwrap_or_else(default)
     });
     Ok((list, Arc::new(ScatterPlan { device, variant, dtype, configs, n_atoms, n_systems, n_edges })))
 }

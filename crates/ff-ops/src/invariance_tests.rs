@@ -6,11 +6,12 @@ use burn_flex::Flex;
 use ff_spec::Dtype;
 use ff_spec::fused_message::{Inputs, Message, Variant};
 use ff_testkit::generators::CaseSpec;
+use ff_testkit::small::{case, spec};
 use proptest::prelude::*;
 
 use crate::force_scatter::{Systems, edge_vec, strained};
 use crate::fused_message::{Graph, Options, fused_message};
-use crate::testing::{case, filter, floats, indices, numbers_of, spec};
+use crate::testing::{filter, floats, indices, numbers_of};
 
 type B = Autodiff<Flex>;
 type Positions = Vec<[f64; 3]>;

@@ -9,8 +9,6 @@
 //! | filter | `A` [K, C], `b` [C]; `A1` [K, H], `b1` [H], `A2` [H, C], `b2` [C]; `table` [n_nodes, order, C] | T | C = F (cfconv), 3F (painn) |
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,91 +16,15 @@ use crate::dtype::cast;
 use crate::{Problem, Scalar};
 
 mod gradients;
+mod sizes;
+mod variant;
 
 pub use gradients::{BackwardInputs, DoubleBackwardInputs, DoubleGradients, Gradients, Wanted};
+pub use sizes::{FilterSizes, Sizes};
+pub use variant::{FilterKind, MalformedVariant, Message, Reduction, Variant};
 
 /// The name of this family of kernels.
 pub const OP: &str = "fused_message";
-
-/// How a filter, a sender's features and a direction make a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Message {
-    /// SchNet's continuous-filter convolution (arXiv 1706.08566, eq. 2): y_i = Σ_j x_j ⊙ W(d_ij).
-    Cfconv,
-    /// PaiNN's message block (arXiv 2102.03150, eqs. 7 and 8), split in SchNetPack's order (q, r, μ).
-    Painn,
-}
-
-impl Message {
-    /// All messages.
-    pub const ALL: [Message; 2] = [Message::Cfconv, Message::Painn];
-
-    /// Filters per feature: C = parts · F.
-    pub fn parts(self) -> usize {
-        match self {
-            Message::Cfconv => 1,
-            Message::Painn => 3,
-        }
-    }
-
-    /// The name used in variant ids.
-    pub fn name(self) -> &'static str {
-        match self {
-            Message::Cfconv => "cfconv",
-            Message::Painn => "painn",
-        }
-    }
-}
-
-/// How W(d) is obtained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FilterKind {
-    /// W = f_c(d)·(Φ(d) A + b).
-    Linear,
-    /// W = f_c(d)·(σ(Φ(d) A₁ + b₁) A₂ + b₂).
-    Mlp,
-    /// Either of the above, sampled into Hermite segments.
-    Tabulated,
-}
-
-impl FilterKind {
-    /// All filters.
-    pub const ALL: [FilterKind; 3] = [FilterKind::Linear, FilterKind::Mlp, FilterKind::Tabulated];
-
-    /// The name used in variant ids.
-    pub fn name(self) -> &'static str {
-        match self {
-            FilterKind::Linear => "linear",
-            FilterKind::Mlp => "mlp",
-            FilterKind::Tabulated => "tabulated",
-        }
-    }
-}
-
-/// How messages are summed into receivers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reduction {
-    /// One owner per receiver row: no atomics, the same bits on every run.
-    Receiver,
-    /// Edges in tiles of equal size, partial sums added atomically.
-    EdgeAtomic,
-}
-
-impl Reduction {
-    /// All reductions.
-    pub const ALL: [Reduction; 2] = [Reduction::Receiver, Reduction::EdgeAtomic];
-
-    /// The name used in variant ids.
-    pub fn name(self) -> &'static str {
-        match self {
-            Reduction::Receiver => "receiver",
-            Reduction::EdgeAtomic => "edge_atomic",
-        }
-    }
-}
 
 /// The non-linearity σ between the two layers of an `mlp` filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -112,76 +34,6 @@ pub enum Activation {
     ShiftedSoftplus,
     /// tanh x.
     Tanh,
-}
-
-/// What changes the generated code. One variant is one generated file for both targets.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Variant {
-    /// Message.
-    pub message: Message,
-    /// Filter.
-    pub filter: FilterKind,
-    /// Names of the radial basis and the cutoff; `None` for a tabulated filter, which has them in its table.
-    pub radial: Option<(String, String)>,
-    /// Reduction.
-    pub reduction: Reduction,
-}
-
-impl Variant {
-    /// The id: `painn_linear_gaussian_cosine_receiver`, `cfconv_tabulated_edge_atomic`.
-    pub fn id(&self) -> String {
-        match &self.radial {
-            Some((basis, cutoff)) => {
-                format!("{}_{}_{basis}_{cutoff}_{}", self.message.name(), self.filter.name(), self.reduction.name())
-            }
-            None => self.family(),
-        }
-    }
-
-    /// The id without its radial functions: what tuning tables are keyed by.
-    pub fn family(&self) -> String {
-        format!("{}_{}_{}", self.message.name(), self.filter.name(), self.reduction.name())
-    }
-}
-
-impl fmt::Display for Variant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.id())
-    }
-}
-
-/// A variant id that cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "malformed fused_message variant `{found}`, expected <message>_<filter>[_<basis>_<cutoff>]_<reduction> \
-     such as `painn_linear_gaussian_cosine_receiver`"
-)]
-pub struct MalformedVariant {
-    /// What was given.
-    pub found: String,
-}
-
-impl FromStr for Variant {
-    type Err = MalformedVariant;
-
-    fn from_str(s: &str) -> Result<Self, Self::Err> {
-        let malformed = || MalformedVariant { found: s.to_owned() };
-        let rest = s;
-        let message = Message::ALL.into_iter().find(|m| rest.starts_with(m.name())).ok_or_else(malformed)?;
-        let rest = rest[message.name().len()..].strip_prefix('_').ok_or_else(malformed)?;
-        let filter = FilterKind::ALL.into_iter().find(|m| rest.starts_with(m.name())).ok_or_else(malformed)?;
-        let rest = rest[filter.name().len()..].strip_prefix('_').ok_or_else(malformed)?;
-        let reduction = Reduction::ALL.into_iter().find(|m| rest.ends_with(m.name())).ok_or_else(malformed)?;
-        let radial = match (filter, rest[..rest.len() - reduction.name().len()].strip_suffix('_')) {
-            (FilterKind::Tabulated, None) => None,
-            (FilterKind::Linear | FilterKind::Mlp, Some(radial)) => {
-                let (basis, cutoff) = radial.rsplit_once('_').ok_or_else(malformed)?;
-                Some((basis.to_owned(), cutoff.to_owned()))
-            }
-            _ => return Err(malformed()),
-        };
-        Ok(Self { message, filter, radial, reduction })
-    }
 }
 
 /// Parameters of the radial functions, by the names their TOML files declare.
@@ -195,6 +47,19 @@ pub struct Radial<T> {
     pub basis: BTreeMap<String, Vec<T>>,
     /// Parameters of the cutoff function: length 1 each.
     pub cutoff: BTreeMap<String, Vec<T>>,
+}
+
+impl<T: Scalar> Radial<T> {
+    /// The same parameters in another dtype, rounded to nearest.
+    pub fn cast<U: Scalar>(&self) -> Radial<U> {
+        let cast_map = |m: &BTreeMap<String, Vec<T>>| m.iter().map(|(k, v)| (k.clone(), cast(v))).collect();
+        Radial {
+            r_cut: U::from_f64(self.r_cut.to_f64()),
+            n_basis: self.n_basis,
+            basis: cast_map(&self.basis),
+            cutoff: cast_map(&self.cutoff),
+        }
+    }
 }
 
 /// The filter's weights, row-major.
@@ -388,26 +253,11 @@ impl<T: Scalar> Inputs<T> {
 
     /// The sizes that tables are keyed by and constraints may name.
     pub fn problem(&self, name: &str) -> Problem {
-        let (n_basis, hidden) = match &self.filter {
-            Filter::Linear { .. } => (self.radial.n_basis, 0),
-            Filter::Mlp { hidden, .. } => (self.radial.n_basis, *hidden),
-            Filter::Tabulated { order, .. } => (2 * order, 0),
-        };
-        Problem {
-            name: name.to_owned(),
-            n_atoms: self.n_atoms as u64,
-            n_systems: 0,
-            n_edges: self.n_edges() as u64,
-            max_degree: self.max_degree() as u64,
-            features: self.features as u32,
-            n_basis: n_basis as u32,
-            hidden: hidden as u32,
-        }
+        Problem { max_degree: self.max_degree() as u64, ..self.sizes().problem(name) }
     }
 
     /// The same inputs in another dtype, rounded to nearest.
     pub fn cast<U: Scalar>(&self) -> Inputs<U> {
-        let cast_map = |m: &BTreeMap<String, Vec<T>>| m.iter().map(|(k, v)| (k.clone(), cast(v))).collect();
         Inputs {
             message: self.message,
             n_atoms: self.n_atoms,
@@ -417,12 +267,7 @@ impl<T: Scalar> Inputs<T> {
             edge_vec: cast(&self.edge_vec),
             nodes: cast(&self.nodes),
             vectors: cast(&self.vectors),
-            radial: Radial {
-                r_cut: U::from_f64(self.radial.r_cut.to_f64()),
-                n_basis: self.radial.n_basis,
-                basis: cast_map(&self.radial.basis),
-                cutoff: cast_map(&self.radial.cutoff),
-            },
+            radial: self.radial.cast(),
             filter: self.filter.cast(),
         }
     }
@@ -455,11 +300,7 @@ impl<T: Scalar> Inputs<T> {
                 all.push(("table".into(), vec![*n_nodes, *order, c], values));
             }
         }
-        for (prefix, map) in [("basis", &self.radial.basis), ("cutoff", &self.radial.cutoff)] {
-            for (name, values) in map {
-                all.push((format!("{prefix}.{name}"), vec![values.len()], values));
-            }
-        }
+        all.extend(self.radial.tensors().map(|(name, values)| (name, vec![values.len()], values)));
         all
     }
 
@@ -468,15 +309,7 @@ impl<T: Scalar> Inputs<T> {
     /// # Errors
     /// The first thing that is wrong, with what was expected and found.
     pub fn check(&self) -> Result<(), InputError> {
-        for (what, found) in [
-            ("n_edges", self.n_edges()),
-            ("n_atoms × 3F", self.n_atoms.saturating_mul(3).saturating_mul(self.features)),
-            ("3 × n_edges", self.n_edges().saturating_mul(3)),
-        ] {
-            if found > u32::MAX as usize {
-                return Err(InputError::TooLarge { what, found: found as u64 });
-            }
-        }
+        self.sizes().check()?;
         if self.row_ptr.len() != self.n_atoms + 1 {
             return Err(shape_error("row_ptr", &[self.n_atoms + 1], self.row_ptr.len()));
         }
@@ -492,15 +325,7 @@ impl<T: Scalar> Inputs<T> {
         if let Some(edge) = self.sender.iter().position(|j| *j as usize >= self.n_atoms) {
             return Err(InputError::Sender { edge, found: self.sender[edge], n_atoms: self.n_atoms });
         }
-        if let Filter::Tabulated { order, n_nodes, .. } = &self.filter
-            && (!(2..=3).contains(order) || *n_nodes < 2)
-        {
-            return Err(InputError::TableOrder { found: *order });
-        }
-        let r_cut = self.radial.r_cut.to_f64();
-        if !(r_cut.is_finite() && r_cut > 0.0) {
-            return Err(InputError::Cutoff { found: r_cut });
-        }
+        self.radial.check()?;
         for (tensor, shape, values) in self.tensors() {
             if values.len() != shape.iter().product::<usize>() {
                 return Err(shape_error(&tensor, &shape, values.len()));
@@ -518,15 +343,9 @@ impl<T: Scalar> Inputs<T> {
     /// Checks that these tensors are what a variant reads.
     ///
     /// # Errors
-    /// [`InputError::Variant`] where message or filter differ.
+    /// As [`Sizes::check_variant`].
     pub fn check_variant(&self, variant: &Variant) -> Result<(), InputError> {
-        if self.message != variant.message || self.filter.kind() != variant.filter {
-            return Err(InputError::Variant {
-                variant: variant.id(),
-                found: format!("message `{}` with filter `{}`", self.message.name(), self.filter.kind().name()),
-            });
-        }
-        Ok(())
+        self.sizes().check_variant(variant)
     }
 
     /// Output buffers of the right size, every element NaN, so that a missing write shows.
@@ -549,27 +368,5 @@ fn shape_error(tensor: &str, shape: &[usize], found: usize) -> InputError {
         shape: format!("[{}]", text.join(", ")),
         expected: shape.iter().product(),
         found,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_round_trip() {
-        for id in [
-            "painn_linear_gaussian_cosine_receiver",
-            "cfconv_mlp_expnorm_polynomial_edge_atomic",
-            "painn_tabulated_receiver",
-            "cfconv_linear_my_basis_cosine_receiver",
-        ] {
-            assert_eq!(id.parse::<Variant>().map(|v| v.id()), Ok(id.to_owned()));
-        }
-        for bad in
-            ["", "painn", "painn_linear_receiver", "cfconv_tabulated_gaussian_cosine_receiver", "x_linear_a_b_receiver"]
-        {
-            assert!(bad.parse::<Variant>().is_err(), "{bad} was accepted");
-        }
     }
 }

@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ff_ops::unfused;
 use ff_spec::fused_message::{FilterKind, Inputs, Outputs, Variant};
 use ff_spec::{Dtype, LaunchError, Prepare, RuntimeKind};
 use ff_testkit::generators::rounded;
 use ff_testkit::tolerance::norm;
 use ff_tune::Baseline;
+use ff_yardstick::unfused;
 
 /// Tensors of the size of the largest that live at once in the composition.
 const TENSORS: u64 = 6;

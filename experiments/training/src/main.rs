@@ -17,7 +17,7 @@ use burn_autodiff::Autodiff;
 use burn_flex::Flex;
 use clap::Parser;
 use data::{Batch, Frame, frames};
-use model::{CUTOFF, Message, Model, Sizes};
+use model::{CUTOFF, Messages, Model, Sizes};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -73,11 +73,16 @@ impl<B: Backend> Losses<B> {
 }
 
 /// The errors of a model, on a graph of its weights.
-fn losses(model: &Model<Once>, batch: &Batch<Once>, over: &Batch<Twice>, message: Message) -> Result<Losses<Once>> {
+fn losses(
+    model: &Model<Once>,
+    batch: &Batch<Once>,
+    over: &Batch<Twice>,
+    messages: &Messages<Twice>,
+) -> Result<Losses<Once>> {
     // Positions alone are tracked in the outer graph; beneath it the weights still are.
     let outer = Model::<Twice>::from_inner(model.clone()).no_grad();
     let positions = Tensor::<Twice, 2>::from_inner(batch.positions.clone()).require_grad();
-    let energies = outer.energies(positions.clone(), over, message)?;
+    let energies = outer.energies(positions.clone(), over, messages)?;
     let n_atoms = batch.positions.dims()[0] / batch.n_frames;
     let gradients = energies.clone().sum().backward();
     // Energies are per atom, forces are of the whole.
@@ -103,8 +108,8 @@ impl Pair {
         Ok(Self { once: Batch::new(frames, mean)?, twice: Batch::new(frames, mean)? })
     }
 
-    fn losses(&self, model: &Model<Once>, message: Message) -> Result<Losses<Once>> {
-        losses(model, &self.once, &self.twice, message)
+    fn losses(&self, model: &Model<Once>, messages: &Messages<Twice>) -> Result<Losses<Once>> {
+        losses(model, &self.once, &self.twice, messages)
     }
 }
 
@@ -147,10 +152,10 @@ fn number<B: Backend>(tensor: &Tensor<B, 1>) -> f64 {
     tensor.to_data().iter::<f64>().next().unwrap_or(f64::NAN)
 }
 
-fn held_out(model: &Model<Once>, batches: &[Pair], step: usize) -> Result<Point> {
+fn held_out(model: &Model<Once>, batches: &[Pair], step: usize, messages: &Messages<Twice>) -> Result<Point> {
     let (mut energy, mut forces) = (0.0, 0.0);
     for batch in batches {
-        let losses = batch.losses(model, Message::Fused)?;
+        let losses = batch.losses(model, messages)?;
         energy += number(&losses.energy) / batches.len() as f64;
         forces += number(&losses.forces) / batches.len() as f64;
     }
@@ -159,9 +164,9 @@ fn held_out(model: &Model<Once>, batches: &[Pair], step: usize) -> Result<Point>
 }
 
 /// One gradient of the loss: its value, the norm of the gradient in the first filter, and the time in ms.
-fn gradient(model: &Model<Once>, batch: &Pair, message: Message) -> Result<(f64, f64, f64)> {
+fn gradient(model: &Model<Once>, batch: &Pair, messages: &Messages<Twice>) -> Result<(f64, f64, f64)> {
     let start = Instant::now();
-    let loss = batch.losses(model, message)?.total();
+    let loss = batch.losses(model, messages)?.total();
     let found = loss.backward();
     let gradient = model.first_filter().grad(&found).context("the loss does not depend on the filter")?;
     let time = start.elapsed().as_secs_f64() * 1e3;
@@ -174,14 +179,15 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// Steps with fused and composed messages in turn, on the same batch; what they compute is compared first.
-fn time(model: &Model<Once>, batch: &Pair, pairs: usize) -> Result<Timing> {
-    let (fused, composed) = (gradient(model, batch, Message::Fused)?, gradient(model, batch, Message::Composed)?);
+fn time(model: &Model<Once>, batch: &Pair, pairs: usize, kernels: &Messages<Twice>) -> Result<Timing> {
+    let operations = &Messages::new(SIZES.n_basis, false)?;
+    let (fused, composed) = (gradient(model, batch, kernels)?, gradient(model, batch, operations)?);
     let apart = |a: f64, b: f64| (a - b).abs() / b.abs();
     let difference = apart(fused.0, composed.0).max(apart(fused.1, composed.1));
     ensure!(difference < 1e-3, "fused and composed messages differ by {difference:e} of the loss or its gradient");
     let mut times = Vec::new();
     for _ in 0..pairs {
-        times.push((gradient(model, batch, Message::Fused)?.2, gradient(model, batch, Message::Composed)?.2));
+        times.push((gradient(model, batch, kernels)?.2, gradient(model, batch, operations)?.2));
     }
     Ok(Timing {
         fused_ms: median(times.iter().map(|t| t.0).collect()),
@@ -203,11 +209,12 @@ fn main() -> Result<()> {
     let refs: Vec<&Frame> = held.iter().collect();
     let held: Vec<Pair> = refs.chunks(args.batch).map(|frames| Pair::new(frames, mean)).collect::<Result<_>>()?;
 
+    let kernels = &Messages::new(SIZES.n_basis, true)?;
     let mut model = Model::<Once>::new(&SIZES, &device);
     let mut optimiser = AdamConfig::new().init();
     let mut rng = ChaCha8Rng::seed_from_u64(args.seed);
     let mut order: Vec<&Frame> = train.iter().collect();
-    let mut curve = vec![held_out(&model, &held, 0)?];
+    let mut curve = vec![held_out(&model, &held, 0, kernels)?];
     let begin = Instant::now();
     for step in 0..args.steps {
         let at = step * args.batch % (order.len() - order.len() % args.batch);
@@ -215,13 +222,13 @@ fn main() -> Result<()> {
             order.shuffle(&mut rng);
         }
         let batch = Pair::new(&order[at..at + args.batch], mean)?;
-        let gradients = batch.losses(&model, Message::Fused)?.total().backward();
+        let gradients = batch.losses(&model, kernels)?.total().backward();
         let gradients = GradientsParams::from_grads(gradients, &model);
         // A cosine from the full rate to none.
         let rate = 0.5 * LEARNING_RATE * (1.0 + (std::f64::consts::PI * step as f64 / args.steps as f64).cos());
         model = optimiser.step(rate, model, gradients);
         if (step + 1) % 100 == 0 || step + 1 == args.steps {
-            let point = held_out(&model, &held, step + 1)?;
+            let point = held_out(&model, &held, step + 1, kernels)?;
             eprintln!(
                 "step {}: held out {:.4} eV per atom, {:.4} eV/Å, loss {:.3e}",
                 point.step, point.energy_rmse, point.force_rmse, point.loss
@@ -231,7 +238,7 @@ fn main() -> Result<()> {
     }
     let seconds = begin.elapsed().as_secs_f64();
     let batch = Pair::new(&order[..args.batch], mean)?;
-    let timing = time(&model, &batch, args.timed)?;
+    let timing = time(&model, &batch, args.timed, kernels)?;
     let results = Results {
         seed: args.seed,
         steps: args.steps,

@@ -7,22 +7,35 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Distribution, Tensor};
 use ff_ops::force_scatter::{ForceScatterBackend, edge_vec};
-use ff_ops::fused_message::{FilterTensors, OpError, Options, fused_message};
-use ff_ops::unfused;
+use ff_ops::fused_message::{Features, FilterTensors, FusedMessageBackend, Layer as MessageLayer, OpError};
 use ff_spec::fused_message::{Radial, Variant};
+use ff_yardstick::unfused;
 
 use crate::data::Batch;
 
 /// How far atoms see each other, Å.
 pub const CUTOFF: f64 = 4.5;
 
-/// Which message a model is evaluated with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Message {
-    /// The fused kernels.
-    Fused,
-    /// Burn's operations.
-    Composed,
+/// What a model's messages are computed by: one variant with the same radial functions in every interaction.
+pub struct Messages<B: FusedMessageBackend> {
+    variant: Variant,
+    radial: Radial<f64>,
+    /// The fused kernels; `None` for Burn's operations.
+    fused: Option<MessageLayer<B>>,
+}
+
+impl<B: FusedMessageBackend> Messages<B> {
+    /// By the fused kernels, or composed of Burn's operations.
+    ///
+    /// # Errors
+    /// [`OpError`] where there is no kernel.
+    pub fn new(n_basis: usize, fused: bool) -> Result<Self, OpError> {
+        let variant: Variant = "painn_linear_gaussian_cosine_receiver".parse().expect("a name of this format");
+        let radial = radial(n_basis);
+        let layer = || MessageLayer::new(&variant, &radial, Vec::new(), &B::Device::default());
+        let fused = fused.then(layer).transpose()?;
+        Ok(Self { variant, radial, fused })
+    }
 }
 
 /// Sizes.
@@ -128,12 +141,9 @@ impl<B: ForceScatterBackend> Model<B> {
         &self,
         positions: Tensor<B, 2>,
         batch: &Batch<B>,
-        message: Message,
+        messages: &Messages<B>,
     ) -> Result<Tensor<B, 1>, OpError> {
-        let variant: Variant = "painn_linear_gaussian_cosine_receiver".parse().expect("a name of this format");
-        let [n_basis, _] = self.layers[0].filter_a.dims();
         let (n_atoms, f) = (positions.dims()[0], self.embedding.dims()[1]);
-        let radial = radial(n_basis);
         let edge_vec = edge_vec(&batch.graph, positions.clone(), Some(batch.graph.edge_vec().clone()))?;
         let graph = batch.graph.with_edge_vec(edge_vec)?;
         let mut s = self.embedding.val().repeat_dim(0, n_atoms);
@@ -141,15 +151,13 @@ impl<B: ForceScatterBackend> Model<B> {
         for layer in &self.layers {
             let filter = FilterTensors::Linear { a: layer.filter_a.val(), b: layer.filter_b.val() };
             let nodes = mlp(&layer.message, s.clone());
-            let (dq, dmu) = match message {
-                Message::Fused => {
-                    let options = Options { variant: &variant, tables: &[] };
-                    let sums = fused_message(&graph, nodes, Some(mu.clone()), &radial, &filter, &options)?;
+            let (vectors, Messages { variant, radial, fused }) = (Some(mu.clone()), messages);
+            let (dq, dmu) = match fused {
+                Some(kernels) => {
+                    let sums = kernels.forward(&graph, Features { nodes, vectors }, &kernels.load(filter)?)?;
                     (sums.nodes, sums.vectors)
                 }
-                Message::Composed => {
-                    unfused::message(&graph, &batch.receiver, nodes, Some(mu.clone()), &radial, &filter, &variant)?
-                }
+                None => unfused::message(&graph, &batch.receiver, nodes, vectors, radial, &filter, variant)?,
             };
             s = s + dq;
             mu = mu + dmu.expect("painn has vectors");

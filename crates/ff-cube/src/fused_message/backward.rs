@@ -6,8 +6,8 @@ use std::time::Duration;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 use ff_spec::fused_message::{
-    Activation, BackwardInputs, DoubleBackwardInputs, DoubleGradients, Filter, Gradients, InputError, Inputs, Message,
-    Outputs, Reduction, Variant, Wanted,
+    Activation, BackwardInputs, DoubleBackwardInputs, DoubleGradients, Filter, FilterSizes, Gradients, InputError,
+    Inputs, Message, Outputs, Reduction, Sizes, Variant, Wanted,
 };
 use ff_spec::{
     DeviceId, FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchConfig, LaunchError, Op, SenderList,
@@ -17,7 +17,7 @@ use ff_spec::{
 use super::call::{UNITS, array, check_rows, clear, filter_tensors, most_tiles_in_software, upload_inputs};
 use super::config::{BackwardConfig, CubeConfig, Kernel};
 use super::kernels::parts::{add_groups, add_parts};
-use super::parameters::{cube_config, radial_parameters};
+use super::parameters::cube_config;
 use super::submit::{BackwardCall, Buffers, Grid, submit};
 use crate::Element;
 use crate::buffers::{Buffer, cubes, empty, fault, timed, upload};
@@ -42,14 +42,14 @@ const SUM_BYTES: usize = 256;
 
 /// What a backward reads, in a device's memory; `None` for a tensor without elements.
 pub struct BackwardTensors {
-    /// `row_ptr`, `sender`, `edge_vec`, `nodes`, `vectors`, `weights`, `bias`, `hidden_weights` and `hidden_bias`, as in
-    /// [`super::CubeLaunch::from_handles`].
-    pub forward: [Option<Buffer>; 9],
+    /// `row_ptr`, `sender`, `edge_vec`, `nodes`, `vectors`, `weights`, `bias`, `hidden_weights`, `hidden_bias` and the radial
+    /// parameters, as in [`super::CubeLaunch::from_handles`].
+    pub forward: [Option<Buffer>; 10],
     /// The fields of [`SenderList`] in their order, u32; none of them is read where [`reads_list_by_sender`] says so.
     pub list: [Option<Buffer>; 3],
     /// Gradients in `y` or `dq` [n_atoms, F] and in `dmu` [n_atoms, 3, F].
     pub grad: [Option<Buffer>; 2],
-    /// The direction of a second backward: as `forward` from `edge_vec` on, `None` also for a tensor that is zero. The
+    /// The direction of a second backward: as `forward` from `edge_vec` to `hidden_bias`, `None` also for a tensor that is zero. The
     /// weights' are all given or none.
     pub tangent: Option<[Option<Buffer>; 7]>,
 }
@@ -189,7 +189,7 @@ impl<R: Runtime, T: Element, I: CubeBackwardInputs<T>> CubeBackward<R, T, I> {
         };
         let grad = backward.grad();
         let tensors = BackwardTensors {
-            forward: upload_inputs(client, inputs).map(Some),
+            forward: upload_inputs(client, variant, inputs).map(Some),
             list: [sender_ptr, transpose, receiver].map(indices),
             grad: [floats(&grad.nodes), floats(&grad.vectors)],
             tangent: backward.tangent().map(|tangent| {
@@ -199,7 +199,7 @@ impl<R: Runtime, T: Element, I: CubeBackwardInputs<T>> CubeBackward<R, T, I> {
                     .map(floats)
             }),
         };
-        let (sizes, wanted) = ((inputs, inputs.n_edges()), backward.wanted());
+        let (sizes, wanted) = (&inputs.sizes(), backward.wanted());
         // SAFETY: the tensors were checked, and the list was made of them.
         let launch = unsafe { Self::from_handles(client, device, variant, sizes, tensors, wanted, config) };
         let mut launch = launch?;
@@ -207,9 +207,8 @@ impl<R: Runtime, T: Element, I: CubeBackwardInputs<T>> CubeBackward<R, T, I> {
         Ok(launch)
     }
 
-    /// Takes tensors that lie in the device's memory already. Of `sizes` all but the tensors is read (message, atoms,
-    /// features, radial parameters, sizes of the filter), so its tensors may be empty; `n_edges` is the number of edges. On a
-    /// software adapter the rows are read back, as in [`super::CubeLaunch::from_handles`].
+    /// Takes tensors that lie in the device's memory already. On a software adapter the rows are read back, as in
+    /// [`super::CubeLaunch::from_handles`].
     ///
     /// # Errors
     /// [`LaunchError::Constraint`] and [`LaunchError::Runtime`].
@@ -225,16 +224,16 @@ impl<R: Runtime, T: Element, I: CubeBackwardInputs<T>> CubeBackward<R, T, I> {
         client: &ComputeClient<R>,
         device: &DeviceId,
         variant: &Variant,
-        (sizes, n_edges): (&Inputs<T>, usize),
+        sizes: &Sizes,
         tensors: BackwardTensors,
         wanted: Wanted,
         config: &LaunchConfig,
     ) -> Result<Self, LaunchError> {
         assert_eq!(tensors.tangent.is_some(), I::Op::ORDER == 2, "the second backward alone has a direction");
-        let problem = sizes.problem("");
-        let (tile, vector) = cube_config(variant, T::DTYPE, sizes, &problem, &device.limits, config)?;
-        let (n_atoms, channels) = (sizes.n_atoms, sizes.message.parts() * sizes.features);
-        let wanted = Wanted { filter: wanted.filter && !matches!(sizes.filter, Filter::Tabulated { .. }), ..wanted };
+        let (tile, vector) = cube_config(variant, T::DTYPE, sizes, &device.limits, config)?;
+        let (n_atoms, n_edges, channels) = (sizes.n_atoms, sizes.n_edges, sizes.channels());
+        let wanted =
+            Wanted { filter: wanted.filter && !matches!(sizes.filter, FilterSizes::Tabulated { .. }), ..wanted };
         let rates = tensors.tangent.is_some();
         let by_list = reads_list_by_sender(variant, I::Op::ORDER);
         let fit = |kernel| {
@@ -336,8 +335,8 @@ impl<R: Runtime, T: Element, I: CubeBackwardInputs<T>> CubeBackward<R, T, I> {
                 hidden_bias,
             ]
         });
-        let segments = match &sizes.filter {
-            Filter::Tabulated { n_nodes, .. } => n_nodes - 1,
+        let segments = match sizes.filter {
+            FilterSizes::Tabulated { n_nodes, .. } => n_nodes - 1,
             _ => 0,
         };
         let call = BackwardCall {
@@ -346,7 +345,6 @@ impl<R: Runtime, T: Element, I: CubeBackwardInputs<T>> CubeBackward<R, T, I> {
             vector,
             buffers: Buffers {
                 inputs,
-                radial: upload(client, &radial_parameters::<T>(&tile, &sizes.radial)),
                 list,
                 grad: tensors.grad.map(floats),
                 direction,
@@ -361,8 +359,8 @@ impl<R: Runtime, T: Element, I: CubeBackwardInputs<T>> CubeBackward<R, T, I> {
             last_map: last_map.filter(|_| wanted.filter),
             first_map: first_map.filter(|_| wanted.filter && tile.hidden > 0),
         };
-        let hidden = match &sizes.filter {
-            Filter::Mlp { hidden, activation, .. } => Some((*hidden, *activation)),
+        let hidden = match sizes.filter {
+            FilterSizes::Mlp { hidden, activation } => Some((hidden, activation)),
             _ => None,
         };
         Ok(Self { call, lengths, wanted, adds: !by_list, hidden, of: PhantomData })
@@ -521,9 +519,9 @@ impl<R: Runtime, T: Element, I: CubeBackwardInputs<T>> Launch<I::Op> for CubeBac
     }
 
     fn input_digest(&mut self) -> Result<u64, LaunchError> {
-        let Buffers { inputs, radial, list, grad, direction, .. } = &self.call.buffers;
+        let Buffers { inputs, list, grad, direction, .. } = &self.call.buffers;
         let mut parts = Vec::new();
-        for (handle, _) in inputs.iter().chain([radial]).chain(list).chain(grad).chain(direction.iter().flatten()) {
+        for (handle, _) in inputs.iter().chain(list).chain(grad).chain(direction.iter().flatten()) {
             parts.push(self.call.client.read_one(handle.clone()).map_err(fault)?);
         }
         let parts: Vec<&[u8]> = parts.iter().map(|bytes| &bytes[..]).collect();

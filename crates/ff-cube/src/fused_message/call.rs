@@ -1,10 +1,11 @@
 //! What launches of every order share: a call's tensors on a device and as arguments of kernels.
 
 use cubecl::prelude::*;
-use ff_spec::fused_message::{Filter, Inputs};
+use ff_spec::fused_message::{Filter, Inputs, Variant};
 use ff_spec::{DeviceId, LaunchError};
 
 use super::kernels::parts::zero;
+use super::parameters::radial_parameters;
 use super::tile::InputsLaunch;
 use super::{Lanes, Real};
 use crate::Element;
@@ -13,15 +14,14 @@ use crate::buffers::{Buffer, cubes, fault, upload};
 /// Units of a cube that clears.
 pub(super) const UNITS: usize = 256;
 
-/// Tensors in the order of [`super::tile::Inputs`], the radial parameters, the vector width, and atoms, vectors of features
+/// Tensors in the order of [`super::tile::Inputs`], the vector width, and atoms, vectors of features
 /// and segments of the table as the kernels' arguments.
 pub(super) fn arguments<R: Runtime>(
-    tensors: [&Buffer; 9],
-    radial: &Buffer,
+    tensors: [&Buffer; 10],
     vector: usize,
     (n_atoms, features, segments): (u32, u32, u32),
 ) -> InputsLaunch<Real, Lanes, R> {
-    let [row_ptr, sender, edge_vec, nodes, vectors, weights, bias, hidden_weights, hidden_bias] = tensors;
+    let [row_ptr, sender, edge_vec, nodes, vectors, weights, bias, hidden_weights, hidden_bias, radial] = tensors;
     InputsLaunch::new(
         array(row_ptr, 1),
         array(sender, 1),
@@ -49,7 +49,11 @@ pub(super) fn filter_tensors<T>(filter: &Filter<T>) -> [&[T]; 4] {
 }
 
 /// Uploads a call's tensors, in the order of [`super::tile::Inputs`].
-pub(super) fn upload_inputs<R: Runtime, T: CubeElement>(client: &ComputeClient<R>, inputs: &Inputs<T>) -> [Buffer; 9] {
+pub(super) fn upload_inputs<R: Runtime, T: Element>(
+    client: &ComputeClient<R>,
+    variant: &Variant,
+    inputs: &Inputs<T>,
+) -> [Buffer; 10] {
     let floats = |values: &[T]| upload(client, values);
     let [weights, bias, hidden_weights, hidden_bias] = filter_tensors(&inputs.filter).map(floats);
     [
@@ -62,6 +66,7 @@ pub(super) fn upload_inputs<R: Runtime, T: CubeElement>(client: &ComputeClient<R
         bias,
         hidden_weights,
         hidden_bias,
+        floats(&radial_parameters(variant, &inputs.radial)),
     ]
 }
 

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use cubecl::prelude::*;
 use cubecl::server::Handle;
-use ff_spec::fused_message::{Filter, Inputs, Message, Outputs, Reduction, Variant};
+use ff_spec::fused_message::{FilterSizes, Inputs, Outputs, Reduction, Sizes, Variant};
 use ff_spec::{DeviceId, LaunchConfig, LaunchError, digest};
 
 use super::call::{arguments, array, check_rows, clear, upload_inputs};
 use super::config::CubeConfig;
 use super::kernels::forward::{edge_atomic, receiver};
-use super::parameters::{cube_config, radial_parameters};
+use super::parameters::cube_config;
 use super::tile::InputsLaunch;
 use super::{Lanes, Real};
 use crate::Element;
@@ -18,9 +18,8 @@ use crate::buffers::{Buffer, fault, timed, upload};
 
 /// Buffers of one call on a cube runtime.
 struct Buffers {
-    /// In the order of [`super::tile::Inputs`], up to `hidden_bias`.
-    inputs: [Buffer; 9],
-    radial: Buffer,
+    /// In the order of [`super::tile::Inputs`], up to `radial`.
+    inputs: [Buffer; 10],
     out_nodes: Buffer,
     out_vectors: Buffer,
 }
@@ -51,52 +50,49 @@ impl<R: Runtime, T: Element> CubeLaunch<R, T> {
         inputs: &Inputs<T>,
         config: &LaunchConfig,
     ) -> Result<Self, LaunchError> {
-        let tensors = || upload_inputs(client, inputs);
-        let mut launch = Self::build(client, device, variant, (inputs, inputs.n_edges()), config, tensors)?;
+        let tensors = || upload_inputs(client, variant, inputs);
+        let mut launch = Self::build(client, device, variant, &inputs.sizes(), config, tensors)?;
         ff_spec::Launch::poison(&mut launch)?;
         Ok(launch)
     }
 
     /// Takes tensors that lie in the device's memory already, in the order of [`super::tile::Inputs`]: `row_ptr`,
-    /// `sender`, `edge_vec`, `nodes`, `vectors`, `weights`, `bias`, `hidden_weights`, `hidden_bias`; `None` for one
-    /// without elements. Of `sizes` all but the tensors is read (message, atoms, features, radial parameters, sizes of
-    /// the filter), so its tensors may be empty; `n_edges` is the number of edges. Of a list with room for more, arrays of
-    /// edges go on behind the edges that `row_ptr` counts, and `n_edges` counts that room. On a software adapter `row_ptr` is
-    /// read back: its loops bound the length of a row.
+    /// `sender`, `edge_vec`, `nodes`, `vectors`, `weights`, `bias`, `hidden_weights`, `hidden_bias`, and what
+    /// [`super::radial_parameters`] makes; `None` for one without elements. Of a list with room for more, arrays of edges go on
+    /// behind the edges that `row_ptr` counts, and `sizes` counts that room. On a software adapter `row_ptr` is read back: its
+    /// loops bound the length of a row.
     ///
     /// # Errors
     /// [`LaunchError::Constraint`] and [`LaunchError::Runtime`].
     ///
     /// # Safety
     /// The buffers belong to `client`, are contiguous and row-major, hold u32 (the first two) or `T`, and have the shapes
-    /// that `sizes` and `n_edges` say. Message, filter and radial parameters of `sizes` were checked against the variant,
-    /// `row_ptr` ascends from 0 to no more than `n_edges`, and every sender is below the number of atoms.
+    /// that `sizes` says. Sizes and radial parameters were checked against the variant, `row_ptr` ascends from 0 to no more than
+    /// the number of edges, and every sender is below the number of atoms.
     pub unsafe fn from_handles(
         client: &ComputeClient<R>,
         device: &DeviceId,
         variant: &Variant,
-        (sizes, n_edges): (&Inputs<T>, usize),
-        tensors: [Option<Buffer>; 9],
+        sizes: &Sizes,
+        tensors: [Option<Buffer>; 10],
         config: &LaunchConfig,
     ) -> Result<Self, LaunchError> {
         let tensors = || tensors.map(|tensor| tensor.unwrap_or_else(|| upload::<R, T>(client, &[])));
-        Self::build(client, device, variant, (sizes, n_edges), config, tensors)
+        Self::build(client, device, variant, sizes, config, tensors)
     }
 
     fn build(
         client: &ComputeClient<R>,
         device: &DeviceId,
         variant: &Variant,
-        (sizes, n_edges): (&Inputs<T>, usize),
+        sizes: &Sizes,
         config: &LaunchConfig,
-        tensors: impl FnOnce() -> [Buffer; 9],
+        tensors: impl FnOnce() -> [Buffer; 10],
     ) -> Result<Self, LaunchError> {
-        let problem = sizes.problem("");
-        let (config, vector) = cube_config(variant, T::DTYPE, sizes, &problem, &device.limits, config)?;
-        let radial = radial_parameters::<T>(&config, &sizes.radial);
+        let (config, vector) = cube_config(variant, T::DTYPE, sizes, &device.limits, config)?;
         let groups = match variant.reduction {
             Reduction::Receiver => sizes.n_atoms,
-            Reduction::EdgeAtomic => n_edges.div_ceil(config.edges_per_tile),
+            Reduction::EdgeAtomic => sizes.n_edges.div_ceil(config.edges_per_tile),
         };
         let cubes = groups.div_ceil(config.groups);
         let blocks = (sizes.features / vector).div_ceil(config.units);
@@ -107,12 +103,11 @@ impl<R: Runtime, T: Element> CubeLaunch<R, T> {
         }
         let count = (cubes * blocks > 0)
             .then(|| CubeCount::Static(cubes.div_ceil(along_z) as u32, blocks as u32, along_z as u32));
-        let segments = match &sizes.filter {
-            Filter::Tabulated { n_nodes, .. } => n_nodes - 1,
+        let segments = match sizes.filter {
+            FilterSizes::Tabulated { n_nodes, .. } => n_nodes - 1,
             _ => 0,
         };
-        let rows = sizes.n_atoms * sizes.features;
-        let lengths = (rows, if sizes.message == Message::Painn { 3 * rows } else { 0 });
+        let lengths: (usize, usize) = sizes.outputs().into();
         let output = |used: usize| match used {
             0 => upload::<R, T>(client, &[]),
             used => (client.empty(used * size_of::<T>()), used),
@@ -128,12 +123,7 @@ impl<R: Runtime, T: Element> CubeLaunch<R, T> {
             config,
             vector,
             count,
-            buffers: Buffers {
-                inputs: tensors,
-                radial: upload(client, &radial),
-                out_nodes: output(lengths.0),
-                out_vectors: output(lengths.1),
-            },
+            buffers: Buffers { inputs: tensors, out_nodes: output(lengths.0), out_vectors: output(lengths.1) },
             scalars: (sizes.n_atoms as u32, (sizes.features / vector) as u32, segments as u32),
             lengths,
             element: std::marker::PhantomData,
@@ -157,8 +147,7 @@ impl<R: Runtime, T: Element> CubeLaunch<R, T> {
         }
         let dim = CubeDim::new_2d(self.config.units as u32, self.config.groups as u32);
         let buffers = &self.buffers;
-        let inputs: InputsLaunch<Real, Lanes, R> =
-            arguments(buffers.inputs.each_ref(), &buffers.radial, self.vector, self.scalars);
+        let inputs: InputsLaunch<Real, Lanes, R> = arguments(buffers.inputs.each_ref(), self.vector, self.scalars);
         let (nodes, vectors) = (array(&buffers.out_nodes, self.vector), array(&buffers.out_vectors, self.vector));
         let real = T::as_type_native_unchecked().storage_type();
         // SAFETY: the buffers have the shapes that the kernel indexes, as `build` made or was promised them.
@@ -236,7 +225,7 @@ impl<R: Runtime, T: Element> ff_spec::Launch for CubeLaunch<R, T> {
 
     fn input_digest(&mut self) -> Result<u64, LaunchError> {
         let mut parts = Vec::new();
-        for (handle, _) in self.buffers.inputs.iter().chain([&self.buffers.radial]) {
+        for (handle, _) in &self.buffers.inputs {
             parts.push(self.client.read_one(handle.clone()).map_err(fault)?);
         }
         let parts: Vec<&[u8]> = parts.iter().map(|bytes| &bytes[..]).collect();

@@ -32,7 +32,7 @@ mod tile;
 pub use backward::{BackwardOutputs, BackwardTensors, CubeBackward, CubeBackwardInputs, reads_list_by_sender};
 pub use config::{BackwardConfig, CubeConfig};
 pub use launch::CubeLaunch;
-pub use parameters::{cube_config, shared_memory};
+pub use parameters::{cube_config, radial_parameters, shared_memory};
 
 // Every kernel names its element type and vector width by these two, so that the pieces are compiled once for all of
 // them and not once per kernel.

@@ -1,6 +1,6 @@
 //! Launch parameters as the kernels are compiled with them.
 
-use ff_spec::fused_message::{Activation, Filter, Inputs, Radial, Reduction, Variant};
+use ff_spec::fused_message::{Activation, FilterSizes, Radial, Reduction, Sizes, Variant};
 use ff_spec::{Dtype, LaunchConfig, LaunchError, Limits, Problem, Scalar};
 
 use super::config::CubeConfig;
@@ -10,11 +10,10 @@ use crate::generated::{Basis, Cutoff};
 ///
 /// # Errors
 /// [`LaunchError::Constraint`] for a missing, zero or unknown parameter and for anything the device cannot hold.
-pub fn cube_config<T>(
+pub fn cube_config(
     variant: &Variant,
     dtype: Dtype,
-    inputs: &Inputs<T>,
-    problem: &Problem,
+    sizes: &Sizes,
     limits: &Limits,
     config: &LaunchConfig,
 ) -> Result<(CubeConfig, usize), LaunchError> {
@@ -30,10 +29,10 @@ pub fn cube_config<T>(
     }
     .map(|value| value as usize);
     let refuse = |text: String| Err(LaunchError::Constraint(text));
-    if !channels.is_multiple_of(vector) || !inputs.features.is_multiple_of(vector) {
+    if !channels.is_multiple_of(vector) || !sizes.features.is_multiple_of(vector) {
         return refuse(format!(
             "vector_width = {vector} divides neither channels_per_cube = {channels} nor F = {}",
-            inputs.features
+            sizes.features
         ));
     }
     if !edges_per_tile.is_multiple_of(unroll) {
@@ -43,21 +42,21 @@ pub fn cube_config<T>(
     if units * groups > limits.max_units_per_cube as usize {
         return refuse(format!("{} units per cube, the device has {}", units * groups, limits.max_units_per_cube));
     }
-    let (hidden, order, tanh) = match &inputs.filter {
-        Filter::Linear { .. } => (0, 0, false),
-        Filter::Mlp { hidden, activation, .. } => (*hidden, 0, *activation == Activation::Tanh),
-        Filter::Tabulated { order, .. } => (0, *order, false),
+    let (hidden, order, tanh) = match sizes.filter {
+        FilterSizes::Linear => (0, 0, false),
+        FilterSizes::Mlp { hidden, activation } => (hidden, 0, activation == Activation::Tanh),
+        FilterSizes::Tabulated { order, .. } => (0, order, false),
     };
-    let shared = shared_memory(problem, dtype.size(), groups, edges_per_tile, order);
+    let shared = shared_memory(&sizes.problem(""), dtype.size(), groups, edges_per_tile, order);
     if shared > limits.shared_memory as usize {
         return refuse(format!("{shared} bytes of shared memory per cube, the device has {}", limits.shared_memory));
     }
-    let depth = match &inputs.filter {
-        Filter::Linear { .. } => inputs.radial.n_basis,
-        Filter::Mlp { .. } => hidden,
-        Filter::Tabulated { .. } => 2 * order,
+    let n_basis = sizes.n_basis;
+    let depth = match sizes.filter {
+        FilterSizes::Linear => n_basis,
+        FilterSizes::Mlp { .. } => hidden,
+        FilterSizes::Tabulated { .. } => 2 * order,
     };
-    let n_basis = inputs.radial.n_basis;
     let (parts, radial) = (variant.message.parts(), radial_functions(variant)?);
     let config =
         CubeConfig { units, groups, edges_per_tile, unroll, n_basis, hidden, order, depth, tanh, parts, radial };
@@ -73,14 +72,18 @@ fn radial_functions(variant: &Variant) -> Result<Option<(Basis, Cutoff)>, Launch
     }
 }
 
-/// r_c, the cutoff's parameters, then each of the basis' parameters: one value per k, so that kernels read them all alike.
-/// Names and lengths have been checked.
-pub(super) fn radial_parameters<T: Scalar>(config: &CubeConfig, given: &Radial<T>) -> Vec<T> {
+/// Checked radial parameters of a variant as the kernels read them, the tensor `radial` of their inputs: r_c, the cutoff's
+/// parameters, then each of the basis' parameters: one value per k, so that kernels read them all alike.
+///
+/// # Panics
+/// For radial functions that were not rendered and parameters that were not checked.
+pub fn radial_parameters<T: Scalar>(variant: &Variant, given: &Radial<T>) -> Vec<T> {
     let mut radial = vec![given.r_cut];
-    if let Some((basis, cutoff)) = config.radial {
+    let functions = radial_functions(variant).expect("the parameters were checked for rendered functions");
+    if let Some((basis, cutoff)) = functions {
         radial.extend(cutoff.parameters().iter().map(|name| given.cutoff[*name][0]));
         for values in basis.parameters().iter().map(|name| &given.basis[*name]) {
-            radial.extend((0..config.n_basis).map(|k| values[if values.len() == 1 { 0 } else { k }]));
+            radial.extend((0..given.n_basis).map(|k| values[if values.len() == 1 { 0 } else { k }]));
         }
     }
     radial

@@ -16,9 +16,8 @@ use crate::buffers::Buffer;
 
 /// Buffers of one call.
 pub(super) struct Buffers {
-    /// In the order of [`super::tile::Inputs`], up to `hidden_bias`.
-    pub inputs: [Buffer; 9],
-    pub radial: Buffer,
+    /// In the order of [`super::tile::Inputs`], up to `radial`.
+    pub inputs: [Buffer; 10],
     /// The fields of [`ff_spec::SenderList`].
     pub list: [Buffer; 3],
     pub grad: [Buffer; 2],
@@ -64,7 +63,7 @@ impl<R: Runtime> BackwardCall<R> {
             let [sender_ptr, _, receiver] = &self.buffers.list;
             (tensors[0], tensors[1]) = (sender_ptr, receiver);
         }
-        arguments(tensors, &self.buffers.radial, self.vector, self.scalars)
+        arguments(tensors, self.vector, self.scalars)
     }
 
     fn grad(&self) -> CotangentsLaunch<Real, Lanes, R> {

@@ -59,7 +59,7 @@ pub(super) fn backward<T: Element>(
         out.filter = out.filter.as_ref().map(|filter| filter.map(|_| T::default()));
         return;
     }
-    let layout = Layout::new::<T>(stages.parts, f, config, 2);
+    let layout = Layout::of_order::<T>(1, stages.parts, f, config);
     let columns = match call.filter {
         Filter::Mlp { a2, .. } if wanted.filter => layout.columns(a2),
         _ => Vec::new(),

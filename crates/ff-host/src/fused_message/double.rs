@@ -64,7 +64,7 @@ pub(super) fn double_backward<T: Element>(
         *filter = filter.as_ref().map(|filter| filter.map(|_| T::default()));
         return;
     }
-    let layout = Layout::new::<T>(stages.parts, f, config, 1);
+    let layout = Layout::of_order::<T>(2, stages.parts, f, config);
     let columns = [Some(call.filter), direction.filter].map(|filter| match filter {
         Some(Filter::Mlp { a2, .. }) if wanted.filter => layout.columns(a2),
         _ => Vec::new(),

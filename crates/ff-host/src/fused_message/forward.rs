@@ -13,7 +13,7 @@ use super::order::ReceiverOrder;
 use super::stages::Stages;
 use super::sweep::{Owned, Rows, Shared, Sink, Sweep, edges_per_task};
 use super::tile::Tile;
-use super::weights::{Layout, forward_layout};
+use super::weights::Layout;
 use crate::Element;
 
 /// One owner per receiver: they are cut into tasks of about equal numbers of edges, each summed in the order of its edges.
@@ -74,7 +74,7 @@ struct Prepared<'a, T: Element> {
 
 impl<'a, T: Element> Prepared<'a, T> {
     fn new(stages: &'a Stages<T>, call: &'a Call<'a, T>, config: &HostConfig) -> Self {
-        let layout = forward_layout::<T>(stages.parts, call.features, config);
+        let layout = Layout::of_order::<T>(0, stages.parts, call.features, config);
         Self { stages, call, layout, weights: Weights::new(call.filter, call, layout) }
     }
 

@@ -21,8 +21,13 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// What `config` asks for, and no more than `most` registers: sums and filters of more would not stay in them.
-    pub fn new<T: Element>(parts: usize, features: usize, config: &HostConfig, most: usize) -> Self {
+    /// What `config` asks for in a derivative order, and no more registers than sums and filters stay in.
+    pub fn of_order<T: Element>(order: u8, parts: usize, features: usize, config: &HostConfig) -> Self {
+        let most = match (order, parts) {
+            (0, 1) => 4,
+            (0 | 1, _) => 2,
+            _ => 1,
+        };
         let lanes = Arch::new().dispatch(Lanes(PhantomData::<T>));
         let registers = config.channel_block.div_ceil(lanes).clamp(1, most);
         Self { parts, features, lanes, registers: 1 << registers.ilog2() }
@@ -65,11 +70,6 @@ impl Layout {
             }
         }
     }
-}
-
-/// How the forward cuts channels into passes.
-pub(super) fn forward_layout<T: Element>(parts: usize, features: usize, config: &HostConfig) -> Layout {
-    Layout::new::<T>(parts, features, config, if parts == 1 { 4 } else { 2 })
 }
 
 /// Lanes of a register at the level that this processor has.
@@ -141,9 +141,9 @@ pub struct PackedTable<T> {
 }
 
 impl<T: Element> PackedTable<T> {
-    /// Packs `values` [rows, parts × features] for forward calls under `config`.
-    pub fn new(values: &[T], parts: usize, features: usize, config: &HostConfig) -> Self {
-        let layout = forward_layout::<T>(parts, features, config);
+    /// Packs `values` [rows, parts × features] for calls of a derivative order under `config`.
+    pub fn new(order: u8, values: &[T], parts: usize, features: usize, config: &HostConfig) -> Self {
+        let layout = Layout::of_order::<T>(order, parts, features, config);
         Self { layout, values: Packed::new(values, layout) }
     }
 }

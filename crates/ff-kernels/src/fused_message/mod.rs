@@ -4,10 +4,11 @@ mod launch;
 mod on_host;
 mod table;
 
-use ff_spec::fused_message::{FilterKind, InputError, Inputs, Message, Reduction, Variant};
+use ff_spec::fused_message::{FilterKind, InputError, Inputs, Message, Radial, Reduction, Sizes, Variant};
 
 pub use ff_cube::fused_message::{
-    BackwardOutputs, BackwardTensors, CubeBackward, CubeBackwardInputs, CubeLaunch, cube_config, reads_list_by_sender,
+    BackwardOutputs, BackwardTensors, CubeBackward, CubeBackwardInputs, CubeLaunch, cube_config, radial_parameters,
+    reads_list_by_sender,
 };
 pub use ff_host::fused_message as host;
 pub use ff_host::fused_message::{Compiled as HostElement, Parameters};
@@ -90,15 +91,32 @@ impl Registered {
     /// The first thing that is wrong.
     pub fn check<T: ff_spec::Scalar>(&self, inputs: &Inputs<T>) -> Result<(), InputError> {
         inputs.check()?;
-        inputs.check_variant(&self.variant())?;
+        self.check_call(&inputs.sizes(), &inputs.radial)
+    }
+
+    /// Checks all of a call that is no tensor against this variant.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check_call<T: ff_spec::Scalar>(&self, sizes: &Sizes, radial: &Radial<T>) -> Result<(), InputError> {
+        sizes.check()?;
+        sizes.check_variant(&self.variant())?;
+        self.check_radial(radial)
+    }
+
+    /// Checks the parameters of the radial functions: their names and lengths, and that they are finite.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check_radial<T: ff_spec::Scalar>(&self, radial: &Radial<T>) -> Result<(), InputError> {
+        radial.check()?;
         let Some(pair) = &self.pair() else { return Ok(()) };
-        for (function, declared, given) in [
-            (pair.basis, pair.basis_parameters, &inputs.radial.basis),
-            (pair.cutoff, pair.cutoff_parameters, &inputs.radial.cutoff),
-        ] {
+        for (function, declared, given) in
+            [(pair.basis, pair.basis_parameters, &radial.basis), (pair.cutoff, pair.cutoff_parameters, &radial.cutoff)]
+        {
             let expected: Vec<(String, usize)> = declared
                 .iter()
-                .map(|(name, per_basis)| ((*name).to_owned(), if *per_basis { inputs.radial.n_basis } else { 1 }))
+                .map(|(name, per_basis)| ((*name).to_owned(), if *per_basis { radial.n_basis } else { 1 }))
                 .collect();
             let matches = given.len() == expected.len()
                 && expected.iter().all(|(name, length)| given.get(name).is_some_and(|v| v.len() == *length));

@@ -86,7 +86,7 @@ impl<T: HostElement, I: HostInputs<T>> HostLaunch<T, I> {
         let forward = inputs.forward();
         let table = match &forward.filter {
             Filter::Tabulated { values, .. } if I::Op::ORDER == 0 => {
-                Some(PackedTable::new(values, forward.message.parts(), forward.features, &config))
+                Some(PackedTable::new(0, values, forward.message.parts(), forward.features, &config))
             }
             _ => None,
         };

@@ -5,6 +5,7 @@ use burn_flex::Flex;
 use ff_spec::cell_list::{NeighborList, Strategy};
 use ff_spec::fused_message::{Message as MessageKind, Variant as MessageVariant};
 use ff_spec::{CellList, Prepare};
+use ff_testkit::small::{case, spec};
 use ff_testkit::tolerance::{Order, norm, tolerance};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -12,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use super::*;
 use crate::force_scatter::edge_vec;
 use crate::fused_message::{self, fused_message};
-use crate::testing::{case, filter, floats, spec};
+use crate::testing::{filter, floats};
 
 const ATOMS: [usize; 4] = [40, 0, 30, 1];
 const PBC: [[bool; 3]; 4] = [[true; 3], [true; 3], [false; 3], [true, false, true]];

@@ -32,6 +32,19 @@ impl<B: ForceScatterBackend, C: CheckpointStrategy> ForceScatterBackend for Auto
         })
     }
 
+    fn edge_sums(
+        list: &ListPrimitives<Self>,
+        grad: FloatTensor<Self>,
+        plan: &Arc<ScatterPlan>,
+    ) -> Result<FloatTensor<Self>, LaunchError> {
+        let prep = EdgeSums.prepare::<C>([grad.node]).compute_bound().stateful();
+        let state = (list.clone().map(|int| int), plan.clone());
+        let grad = grad.primitive;
+        record::<B, C, _, _, 1>(prep, (B::SCATTER_ORDER, 1), "edge_vec", state, |(list, plan)| {
+            B::edge_sums(&list, grad, &plan)
+        })
+    }
+
     fn force_scatter(
         list: &ListPrimitives<Self>,
         edges: EdgePrimitives<Self>,
@@ -134,10 +147,23 @@ impl<B: ForceScatterBackend> Backward<B, 1> for Differences {
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let (list, plan) = ops.state;
         let grad = grads.consume::<B>(&ops.node);
-        // Σ over sent edges − Σ over received ones: the forces of these gradients, with the other sign.
-        let edges = EdgePrimitives { edge_vec: grad.clone(), edge_grad: grad };
-        let sums = or_panic(B::force_scatter(&list, edges, &plan), &plan);
-        register::<B, 1>(ops.parents.map(|parent| parent.map(|node| node.id)), [B::float_neg(sums.forces)], grads);
+        let found = or_panic(B::edge_sums(&list, grad, &plan), &plan);
+        register::<B, 1>(ops.parents.map(|parent| parent.map(|node| node.id)), [found], grads);
+    }
+}
+
+/// The transpose of [`Differences`], whose transpose that is.
+#[derive(Debug)]
+struct EdgeSums;
+
+impl<B: ForceScatterBackend> Backward<B, 1> for EdgeSums {
+    type State = (ListPrimitives<B>, Arc<ScatterPlan>);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (list, plan) = ops.state;
+        let grad = grads.consume::<B>(&ops.node);
+        let found = or_panic(B::edge_differences(&list, grad, &plan), &plan);
+        register::<B, 1>(ops.parents.map(|parent| parent.map(|node| node.id)), [found], grads);
     }
 }
 

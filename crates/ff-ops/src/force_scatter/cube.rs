@@ -13,9 +13,10 @@ use ff_spec::force_scatter::{BackwardInputs, DoubleBackwardInputs, Inputs};
 use ff_spec::{Dtype, LaunchError};
 
 use super::{EdgePrimitives, ForceScatterBackend, ListPrimitives, ScatterPlan, SumPrimitives};
+use crate::call::{primitive, tensor};
 use crate::dtype::burn_dtype;
 use crate::fused_message::cube::{buffer, indices};
-use crate::fused_message::{CubeKernels, FusedMessageBackend, primitive, tensor};
+use crate::fused_message::{CubeKernels, FusedMessageBackend};
 
 impl<R, F, I, BT> ForceScatterBackend for CubeBackend<R, F, I, BT>
 where
@@ -41,6 +42,18 @@ where
         let edges = EdgePrimitives { edge_vec: edges.clone(), edge_grad: edges };
         let grad = SumPrimitives { forces: primitive(positions.neg()), strain };
         Ok(Self::force_scatter_backward(list, edges, grad, plan)?.edge_grad)
+    }
+
+    fn edge_sums(
+        list: &ListPrimitives<Self>,
+        grad: CubeTensor<R>,
+        plan: &Arc<ScatterPlan>,
+    ) -> Result<CubeTensor<R>, LaunchError> {
+        // The forces of these gradients with the other sign; of no system, so that no strain is summed.
+        let plan = Arc::new(ScatterPlan { n_systems: 0, ..ScatterPlan::clone(plan) });
+        let edges = EdgePrimitives { edge_vec: grad.clone(), edge_grad: grad };
+        let sums = Self::force_scatter(list, edges, &plan)?;
+        Ok(primitive(tensor::<Self, 2>(sums.forces).neg()))
     }
 
     fn force_scatter(

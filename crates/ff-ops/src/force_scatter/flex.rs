@@ -34,6 +34,14 @@ impl ForceScatterBackend for Flex {
         by_dtype!(plan, edge_differences(list, &positions, plan))
     }
 
+    fn edge_sums(
+        list: &ListPrimitives<Self>,
+        grad: FlexTensor,
+        plan: &Arc<ScatterPlan>,
+    ) -> Result<FlexTensor, LaunchError> {
+        by_dtype!(plan, edge_sums(list, &grad, plan))
+    }
+
     fn force_scatter(
         list: &ListPrimitives<Self>,
         edges: EdgePrimitives<Self>,
@@ -64,21 +72,24 @@ impl ForceScatterBackend for Flex {
 
 /// A list as the host kernels read it.
 struct List<'a> {
-    row_ptr: Vec<u32>,
-    sender: Vec<u32>,
+    indices: &'a [Vec<u32>; 2],
+    senders: &'a SenderList,
     system_ptr: Vec<u32>,
-    kept: &'a ListPrimitives<Flex>,
 }
 
 impl<'a> List<'a> {
     fn new(list: &'a ListPrimitives<Flex>) -> Self {
-        let [row_ptr, sender, system_ptr] = [&list.row_ptr, &list.sender, &list.system_ptr].map(indices);
-        Self { row_ptr, sender, system_ptr, kept: list }
+        Self { system_ptr: indices(&list.system_ptr), ..Self::without_systems(list) }
+    }
+
+    /// Of no system: the kernels sum no strain.
+    fn without_systems(list: &'a ListPrimitives<Flex>) -> Self {
+        let read = list.host.indices(|| [&list.row_ptr, &list.sender].map(indices));
+        Self { indices: read, senders: list.host.senders(read), system_ptr: vec![0] }
     }
 
     fn call<'b, T>(&'b self, edge_vec: &'b [T], edge_grad: &'b [T]) -> Call<'b, T> {
-        let Self { row_ptr, sender, system_ptr, kept } = self;
-        let senders = kept.senders.get_or_init(|| SenderList::new(row_ptr, sender));
+        let Self { indices: [row_ptr, sender], senders, system_ptr } = self;
         Call { row_ptr, sender, edge_vec, edge_grad, system_ptr, senders }
     }
 }
@@ -131,6 +142,21 @@ fn edge_differences<T: HostElement + Element>(
     let grad = Cotangents { forces: &forces, strain: &strain };
     T::backward(&list.call(&zeros, &zeros), &grad, &host_config(plan.config(1))?, &mut out);
     Ok(tensor(out.edge_grad, &[plan.n_edges, 3]))
+}
+
+/// The forces of these gradients with the other sign.
+fn edge_sums<T: HostElement + Element>(
+    list: &ListPrimitives<Flex>,
+    grad: &FlexTensor,
+    plan: &ScatterPlan,
+) -> Result<FlexTensor, LaunchError> {
+    let (list, grad) = (List::without_systems(list), grad.to_contiguous());
+    let edges = grad.storage::<T>();
+    let mut out = Outputs { forces: vec![T::default(); 3 * plan.n_atoms], strain: Vec::new() };
+    let entries = T::entries(plan.registered()?);
+    (entries.forward)(&list.call(edges, edges), &host_config(plan.config(0))?, &mut out);
+    let sums = out.forces.into_iter().map(|x| T::from_f64(-x.to_f64())).collect();
+    Ok(tensor(sums, &[plan.n_atoms, 3]))
 }
 
 fn forward<T: HostElement + Element>(

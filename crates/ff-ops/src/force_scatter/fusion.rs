@@ -22,6 +22,16 @@ impl<B: FusionBackend + ForceScatterBackend> ForceScatterBackend for Fusion<B> {
         Ok(fused::<B>(&device, found))
     }
 
+    fn edge_sums(
+        list: &ListPrimitives<Self>,
+        grad: FloatTensor<Self>,
+        plan: &Arc<ScatterPlan>,
+    ) -> Result<FloatTensor<Self>, LaunchError> {
+        let device = grad.client.device().clone();
+        let found = B::edge_sums(&list.clone().map(int::<B>), float::<B>(grad), plan)?;
+        Ok(fused::<B>(&device, found))
+    }
+
     fn force_scatter(
         list: &ListPrimitives<Self>,
         edges: EdgePrimitives<Self>,

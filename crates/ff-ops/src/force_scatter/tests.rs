@@ -10,10 +10,11 @@ use ff_reference::force_scatter as oracle;
 use ff_spec::force_scatter::{BackwardInputs, DoubleBackwardInputs, Gradients, Inputs, Outputs};
 use ff_spec::{Clock, RuntimeKind};
 use ff_tables::{Entry, EntryFields, Evidence, Pass, Versions};
+use ff_testkit::small::{assert_agree, numbers};
 use ff_testkit::tolerance::{Order, tolerance};
 
 use super::*;
-use crate::testing::{assert_agree, floats, indices, numbers, numbers_of};
+use crate::testing::{floats, indices, numbers_of};
 
 /// Three systems of 4, 0 and 5 atoms, all pairs within each.
 fn inputs() -> Inputs<f64> {

@@ -12,10 +12,8 @@ use burn_autodiff::ops::{Backward, Ops};
 use ff_spec::fused_message::{Message, OP, Wanted};
 use ff_spec::{DeviceId, LaunchError};
 
-use super::{
-    FilterPrimitives, FusedMessageBackend, Plan, PrimitiveDoubleGradients, PrimitiveGradients, PrimitiveMessage,
-    Primitives, Shapes,
-};
+use super::primitives::{FilterPrimitives, Shapes};
+use super::{FusedMessageBackend, Plan, PrimitiveDoubleGradients, PrimitiveGradients, PrimitiveMessage, Primitives};
 use crate::nodes::{Joined, join, record};
 
 /// Calls `$record` with the number of `$parents` as a constant.
@@ -35,6 +33,9 @@ macro_rules! with_parents {
 impl<B: FusedMessageBackend, C: CheckpointStrategy> FusedMessageBackend for Autodiff<B, C> {
     // A graph of its own takes one derivative of those that there are kernels for.
     const ORDER: u8 = B::ORDER.saturating_sub(1);
+
+    type KeptRadial = B::KeptRadial;
+    type KeptFilter = B::KeptFilter;
 
     fn device_id(device: &Self::Device) -> DeviceId {
         B::device_id(device)

@@ -1,5 +1,6 @@
 //! The cube kernels on the buffers of CubeCL tensors.
 
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use burn::tensor::backend::DeviceOps;
@@ -12,16 +13,16 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
 use ff_kernels::cube::Element;
 use ff_kernels::fused_message::{
-    BackwardOutputs, BackwardTensors, CubeBackward, CubeBackwardInputs, CubeLaunch, reads_list_by_sender,
+    BackwardOutputs, BackwardTensors, CubeBackward, CubeBackwardInputs, CubeLaunch, radial_parameters,
+    reads_list_by_sender,
 };
 use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, Message, Wanted};
 use ff_spec::{DeviceId, Dtype, LaunchError, RuntimeKind};
 
-use super::{
-    FilterPrimitives, FusedMessageBackend, Plan, PrimitiveDoubleGradients, PrimitiveGradients, PrimitiveMessage,
-    Primitives, Shapes, by_sender,
-};
+use super::primitives::{FilterPrimitives, Shapes};
+use super::{FusedMessageBackend, Plan, PrimitiveDoubleGradients, PrimitiveGradients, PrimitiveMessage, Primitives};
 use crate::dtype::burn_dtype;
+use crate::graph::by_sender;
 
 /// A CubeCL runtime that this project opens.
 pub trait CubeKernels: CubeRuntime {
@@ -62,6 +63,10 @@ where
     BT: BoolElement,
 {
     const ORDER: u8 = 2;
+
+    type KeptRadial = CubeRadial;
+    // The kernels read a filter's tensors where they lie.
+    type KeptFilter = ();
 
     fn device_id(device: &R::Device) -> DeviceId {
         // Opening looks at the driver, once per runtime; a program that made its own client first stays unidentified.
@@ -127,12 +132,40 @@ fn unidentified<R: CubeKernels>(device: &R::Device) -> DeviceId {
     }
 }
 
+/// Radial parameters on a device, by dtype.
+#[derive(Default)]
+pub struct CubeRadial([OnceLock<(Handle, usize)>; Dtype::ALL.len()]);
+
+impl CubeRadial {
+    /// Those of a plan, uploaded by the first call of its dtype.
+    fn get<R: CubeRuntime, T: Element>(&self, client: &ComputeClient<R>, plan: &Plan) -> (Handle, usize) {
+        let upload = || {
+            // Rounded like every other input of this dtype.
+            let values = radial_parameters::<T>(&plan.kind.registered.variant(), &plan.kind.radial.cast());
+            (client.create_from_slice(T::as_bytes(&values)), values.len())
+        };
+        self.0[plan.dtype as usize].get_or_init(upload).clone()
+    }
+}
+
+impl fmt::Debug for CubeRadial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|buffer| buffer.get().map(|(_, len)| len))).finish()
+    }
+}
+
 /// The tensors of the forward in the order of [`CubeLaunch::from_handles`].
-fn buffers<R, B>(inputs: Primitives<B>) -> [Option<(Handle, usize)>; 9]
+fn buffers<R, T, B>(inputs: Primitives<B>, plan: &Plan) -> [Option<(Handle, usize)>; 10]
 where
     R: CubeRuntime,
-    B: FusedMessageBackend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
+    T: Element,
+    B: FusedMessageBackend<
+            FloatTensorPrimitive = CubeTensor<R>,
+            IntTensorPrimitive = CubeTensor<R>,
+            KeptRadial = CubeRadial,
+        >,
 {
+    let radial = inputs.kept_radial.get::<R, T>(&inputs.nodes.client, plan);
     let [weights, bias, hidden_weights, hidden_bias] = weights::<R, B>(Some(inputs.filter));
     [
         indices(inputs.row_ptr),
@@ -144,6 +177,7 @@ where
         bias,
         hidden_weights,
         hidden_bias,
+        Some(radial),
     ]
 }
 
@@ -166,18 +200,21 @@ fn launch<R, T, B>(inputs: Primitives<B>, plan: &Plan) -> Result<PrimitiveMessag
 where
     R: CubeKernels,
     T: Element,
-    B: FusedMessageBackend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
+    B: FusedMessageBackend<
+            FloatTensorPrimitive = CubeTensor<R>,
+            IntTensorPrimitive = CubeTensor<R>,
+            KeptRadial = CubeRadial,
+        >,
 {
     let (client, device) = (inputs.nodes.client.clone(), inputs.nodes.device.clone());
-    let tensors = buffers(inputs);
-    let sizes = plan.sizes.cast::<T>();
-    // SAFETY: `fused_message` checked shapes, dtypes and devices of every tensor, and `Graph` the list.
+    let tensors = buffers::<R, T, B>(inputs, plan);
+    // SAFETY: shapes, dtypes and devices of every tensor were checked before there was a plan, and the list by `Graph`.
     let launch = unsafe {
         CubeLaunch::<R, T>::from_handles(
             &client,
-            &plan.device,
-            &plan.registered.variant(),
-            (&sizes, plan.n_edges),
+            &plan.kind.device,
+            &plan.kind.registered.variant(),
+            &plan.sizes,
             tensors,
             plan.config(0),
         )
@@ -221,11 +258,15 @@ fn backward<R, T, B, I>(
 where
     R: CubeKernels,
     T: Element,
-    B: FusedMessageBackend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
+    B: FusedMessageBackend<
+            FloatTensorPrimitive = CubeTensor<R>,
+            IntTensorPrimitive = CubeTensor<R>,
+            KeptRadial = CubeRadial,
+        >,
     I: CubeBackwardInputs<T>,
 {
     let (client, device) = (inputs.nodes.client.clone(), inputs.nodes.device.clone());
-    let list = match reads_list_by_sender(&plan.registered.variant(), <I::Op as ff_spec::Op>::ORDER) {
+    let list = match reads_list_by_sender(&plan.kind.variant, <I::Op as ff_spec::Op>::ORDER) {
         true => by_sender::<B>(&inputs.by_sender, &inputs.row_ptr, &inputs.sender)
             .map_err(|error| LaunchError::Runtime(error.to_string()))?
             .map(indices),
@@ -233,7 +274,7 @@ where
     };
     let shapes = Shapes::new(&inputs, wanted);
     let tensors = BackwardTensors {
-        forward: buffers(inputs),
+        forward: buffers::<R, T, B>(inputs, plan),
         list,
         grad: [buffer(Some(grad.nodes)), buffer(grad.vectors)],
         tangent: tangent.map(|PrimitiveGradients { nodes, vectors, edge_vec, filter }| {
@@ -242,15 +283,14 @@ where
             [edge_vec, nodes, vectors, weights, bias, hidden_weights, hidden_bias]
         }),
     };
-    let sizes = plan.sizes.cast::<T>();
-    // SAFETY: as in `launch`; the list by sender was made of this list, and Burn's graph hands over gradients in the shapes of
-    // what they are taken in.
+    // SAFETY: as in `launch`; the list by sender was made of this list, and cotangents and tangents have
+    // the shapes of what they are taken in.
     let launch = unsafe {
         CubeBackward::<R, T, I>::from_handles(
             &client,
-            &plan.device,
-            &plan.registered.variant(),
-            (&sizes, plan.n_edges),
+            &plan.kind.device,
+            &plan.kind.registered.variant(),
+            &plan.sizes,
             tensors,
             wanted,
             plan.config(<I::Op as ff_spec::Op>::ORDER),

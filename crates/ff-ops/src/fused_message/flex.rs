@@ -1,23 +1,27 @@
 //! The host kernels on Flex tensors, read where they lie.
 
-use std::sync::{Arc, OnceLock};
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use burn::tensor::Element;
 use burn_flex::{Flex, FlexDevice, FlexTensor};
-use ff_kernels::fused_message::host::{Backward, Call, Direction};
-use ff_kernels::fused_message::{HostElement, SenderList, host_config};
+use ff_kernels::fused_message::host::{Backward, Call, Direction, HostConfig, PackedTable};
+use ff_kernels::fused_message::{HostElement, Registered, SenderList, host_config};
 use ff_kernels::host::HostRuntime;
-use ff_spec::fused_message::{DoubleGradients, Filter, FilterKind, Gradients, Message, Outputs, Radial, Wanted};
+use ff_spec::fused_message::{
+    DoubleGradients, Filter, FilterKind, FilterSizes, Gradients, Message, Outputs, Radial, Sizes, Wanted,
+};
 use ff_spec::{Device, DeviceId, Dtype, LaunchError};
 
-use super::{
-    FilterPrimitives, FusedMessageBackend, Plan, PrimitiveDoubleGradients, PrimitiveGradients, PrimitiveMessage,
-    Primitives,
-};
+use super::primitives::FilterPrimitives;
+use super::{FusedMessageBackend, Plan, PrimitiveDoubleGradients, PrimitiveGradients, PrimitiveMessage, Primitives};
 use crate::flex::{indices, tensor};
 
 impl FusedMessageBackend for Flex {
     const ORDER: u8 = 2;
+
+    type KeptRadial = HostRadial;
+    type KeptFilter = HostFilter;
 
     fn device_id(_: &FlexDevice) -> DeviceId {
         static DEVICE: OnceLock<DeviceId> = OnceLock::new();
@@ -57,43 +61,130 @@ impl FusedMessageBackend for Flex {
     }
 }
 
-/// The tensors of a call as the host kernels read them.
-struct Borrowed<T> {
-    row_ptr: Vec<u32>,
-    sender: Vec<u32>,
+/// Radial parameters of each dtype, rounded by its first call.
+#[derive(Debug, Default)]
+pub struct HostRadial {
+    f32: OnceLock<Radial<f32>>,
+    f64: OnceLock<Radial<f64>>,
+}
+
+/// A filter of each dtype, copied by its first call.
+#[derive(Debug, Default)]
+pub struct HostFilter {
+    f32: OnceLock<Owned<f32>>,
+    f64: OnceLock<Owned<f64>>,
+}
+
+/// A filter as the host kernels own it; weights are small beside everything else.
+#[derive(Debug)]
+struct Owned<T> {
+    filter: Filter<T>,
+    tables: Mutex<Packed<T>>,
+}
+
+/// A table in the orders of the passes of configurations and derivative orders.
+struct Packed<T>(Vec<(HostConfig, u8, Arc<PackedTable<T>>)>);
+
+impl<T> fmt::Debug for Packed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(config, order, _)| (order, config))).finish()
+    }
+}
+
+impl<T: HostElement> Owned<T> {
+    /// The table, packed by the first call of a configuration; `None` of weights.
+    fn table(&self, order: u8, config: &HostConfig, sizes: &Sizes) -> Option<Arc<PackedTable<T>>> {
+        let Filter::Tabulated { values, .. } = &self.filter else { return None };
+        let mut packed = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((.., table)) = packed.0.iter().find(|(of, for_order, _)| of == config && *for_order == order) {
+            return Some(table.clone());
+        }
+        let table = Arc::new(PackedTable::new(order, values, sizes.message.parts(), sizes.features, config));
+        packed.0.push((*config, order, table.clone()));
+        Some(table)
+    }
+}
+
+/// An element type of which something is kept.
+trait Kept: HostElement + Element {
+    fn radial(kept: &HostRadial) -> &OnceLock<Radial<Self>>;
+    fn filter(kept: &HostFilter) -> &OnceLock<Owned<Self>>;
+}
+
+impl Kept for f32 {
+    fn radial(kept: &HostRadial) -> &OnceLock<Radial<f32>> {
+        &kept.f32
+    }
+
+    fn filter(kept: &HostFilter) -> &OnceLock<Owned<f32>> {
+        &kept.f32
+    }
+}
+
+impl Kept for f64 {
+    fn radial(kept: &HostRadial) -> &OnceLock<Radial<f64>> {
+        &kept.f64
+    }
+
+    fn filter(kept: &HostFilter) -> &OnceLock<Owned<f64>> {
+        &kept.f64
+    }
+}
+
+/// A call's tensors as the host kernels read them, and how.
+struct Borrowed<'a, T: HostElement> {
+    inputs: &'a Primitives<Flex>,
+    plan: &'a Plan,
+    config: HostConfig,
+    list: &'a [Vec<u32>; 2],
     edge_vec: FlexTensor,
     nodes: FlexTensor,
     vectors: Option<FlexTensor>,
-    filter: Filter<T>,
-    radial: Radial<T>,
+    radial: &'a Radial<T>,
+    filter: &'a Filter<T>,
+    table: Option<Arc<PackedTable<T>>>,
 }
 
-impl<T: HostElement + Element> Borrowed<T> {
-    fn new(inputs: &Primitives<Flex>, plan: &Plan) -> Self {
-        Self {
-            row_ptr: indices(&inputs.row_ptr),
-            sender: indices(&inputs.sender),
+impl<'a, T: Kept> Borrowed<'a, T> {
+    /// Of a derivative order.
+    fn new(inputs: &'a Primitives<Flex>, plan: &'a Plan, order: u8) -> Result<Self, LaunchError> {
+        let config = host_config(plan.config(order))?;
+        let owned = T::filter(&inputs.kept_filter).get_or_init(|| Owned {
+            filter: weights::<T>(&inputs.filter, plan.sizes.filter),
+            tables: Mutex::new(Packed(Vec::new())),
+        });
+        Ok(Self {
+            inputs,
+            plan,
+            config,
+            list: inputs.host.indices(|| [&inputs.row_ptr, &inputs.sender].map(indices)),
             edge_vec: inputs.edge_vec.to_contiguous(),
             nodes: inputs.nodes.to_contiguous(),
             vectors: inputs.vectors.as_ref().map(FlexTensor::to_contiguous),
-            filter: weights::<T>(&inputs.filter, &plan.sizes.filter),
             // Rounded like every other input of this dtype.
-            radial: plan.sizes.cast().radial,
-        }
+            radial: T::radial(&inputs.kept_radial).get_or_init(|| plan.kind.radial.cast()),
+            filter: &owned.filter,
+            table: owned.table(order, &config, &plan.sizes),
+        })
     }
 
-    fn call<'a>(&'a self, inputs: &'a Primitives<Flex>, plan: &Plan) -> Call<'a, T> {
-        let (basis, cutoff) = match &plan.registered.pair() {
+    fn registered(&self) -> &'static Registered {
+        self.plan.kind.registered
+    }
+
+    fn call(&self) -> Call<'_, T> {
+        let (basis, cutoff) = match &self.registered().pair() {
             Some(pair) => (
                 pair.basis_parameters.iter().map(|(name, _)| self.radial.basis[*name].as_slice()).collect(),
                 pair.cutoff_parameters.iter().map(|(name, _)| self.radial.cutoff[*name][0]).collect(),
             ),
             None => Default::default(),
         };
+        let [row_ptr, sender] = self.list;
         Call {
-            features: plan.sizes.features,
-            row_ptr: &self.row_ptr,
-            sender: &self.sender,
+            features: self.plan.sizes.features,
+            row_ptr,
+            sender,
             edge_vec: self.edge_vec.storage::<T>(),
             nodes: self.nodes.storage::<T>(),
             vectors: storage(self.vectors.as_ref()),
@@ -101,31 +192,29 @@ impl<T: HostElement + Element> Borrowed<T> {
             n_basis: self.radial.n_basis,
             basis,
             cutoff,
-            filter: &self.filter,
-            table: None,
-            order: Some(&inputs.order),
+            filter: self.filter,
+            table: self.table.as_deref(),
+            order: Some(self.inputs.host.order()),
         }
     }
 }
 
-fn forward<T: HostElement + Element>(
-    inputs: &Primitives<Flex>,
-    plan: &Plan,
-) -> Result<PrimitiveMessage<Flex>, LaunchError> {
-    let config = host_config(plan.config(0))?;
-    let (n_atoms, features) = (plan.sizes.n_atoms, plan.sizes.features);
-    let borrowed = Borrowed::<T>::new(inputs, plan);
-    let rows = n_atoms * features;
-    let painn = plan.sizes.message == Message::Painn;
-    let mut outputs =
-        Outputs { nodes: vec![T::default(); rows], vectors: vec![T::default(); if painn { 3 * rows } else { 0 }] };
-    plan.registered.stages().forward(&borrowed.call(inputs, plan), &config, &mut outputs);
-    Ok(message(outputs, plan))
+/// Room for outputs.
+fn outputs<T: Element>(sizes: &Sizes) -> Outputs<T> {
+    let [nodes, vectors] = sizes.outputs().map(|len| vec![T::default(); len]);
+    Outputs { nodes, vectors }
+}
+
+fn forward<T: Kept>(inputs: &Primitives<Flex>, plan: &Plan) -> Result<PrimitiveMessage<Flex>, LaunchError> {
+    let borrowed = Borrowed::<T>::new(inputs, plan, 0)?;
+    let mut out = outputs(&plan.sizes);
+    borrowed.registered().stages().forward(&borrowed.call(), &borrowed.config, &mut out);
+    Ok(message(out, plan))
 }
 
 /// The outputs as tensors.
 fn message<T: Element>(outputs: Outputs<T>, plan: &Plan) -> PrimitiveMessage<Flex> {
-    let (n_atoms, features) = (plan.sizes.n_atoms, plan.sizes.features);
+    let Sizes { n_atoms, features, .. } = plan.sizes;
     let painn = plan.sizes.message == Message::Painn;
     PrimitiveMessage {
         nodes: tensor(outputs.nodes, &[n_atoms, features]),
@@ -145,14 +234,8 @@ impl Cotangents {
         Self { nodes: grad.nodes.to_contiguous(), vectors }
     }
 
-    fn backward<'a, T: HostElement + Element>(
-        &'a self,
-        inputs: &'a Primitives<Flex>,
-        call: &Call<T>,
-        wanted: Wanted,
-    ) -> Backward<'a, T> {
-        let SenderList { sender_ptr, transpose, receiver } =
-            inputs.senders.get_or_init(|| SenderList::new(call.row_ptr, call.sender));
+    fn backward<'a, T: Kept>(&'a self, borrowed: &'a Borrowed<'_, T>, wanted: Wanted) -> Backward<'a, T> {
+        let SenderList { sender_ptr, transpose, receiver } = borrowed.inputs.host.senders(borrowed.list);
         let (nodes, vectors) = (self.nodes.storage::<T>(), storage(self.vectors.as_ref()));
         Backward { sender_ptr, transpose, receiver, nodes, vectors, wanted }
     }
@@ -177,13 +260,12 @@ fn room<T: HostElement + Element>(call: &Call<T>, wanted: Wanted) -> Gradients<T
 
 /// The gradients that were wanted, as tensors.
 fn gradients<T: HostElement + Element>(found: Gradients<T>, wanted: Wanted, plan: &Plan) -> PrimitiveGradients<Flex> {
-    let (n_atoms, features) = (plan.sizes.n_atoms, plan.sizes.features);
-    let (n_basis, channels) = (plan.sizes.radial.n_basis, plan.sizes.channels());
+    let (Sizes { n_atoms, n_edges, features, n_basis, .. }, channels) = (plan.sizes, plan.sizes.channels());
     let painn = plan.sizes.message == Message::Painn;
     PrimitiveGradients {
         nodes: wanted.nodes.then(|| tensor(found.nodes, &[n_atoms, channels])),
         vectors: (wanted.nodes && painn).then(|| tensor(found.vectors, &[n_atoms, 3, features])),
-        edge_vec: wanted.edge_vec.then(|| tensor(found.edge_vec, &[plan.n_edges, 3])),
+        edge_vec: wanted.edge_vec.then(|| tensor(found.edge_vec, &[n_edges, 3])),
         filter: found.filter.and_then(|filter| match filter {
             Filter::Linear { a, b } => {
                 Some(FilterPrimitives::Linear { a: tensor(a, &[n_basis, channels]), b: tensor(b, &[channels]) })
@@ -199,30 +281,29 @@ fn gradients<T: HostElement + Element>(found: Gradients<T>, wanted: Wanted, plan
     }
 }
 
-fn backward<T: HostElement + Element>(
+fn backward<T: Kept>(
     inputs: &Primitives<Flex>,
     grad: &PrimitiveMessage<Flex>,
     wanted: Wanted,
     plan: &Plan,
 ) -> Result<PrimitiveGradients<Flex>, LaunchError> {
-    let config = host_config(plan.config(1))?;
-    let borrowed = Borrowed::<T>::new(inputs, plan);
-    let (call, grad) = (borrowed.call(inputs, plan), Cotangents::new(grad));
+    let borrowed = Borrowed::<T>::new(inputs, plan, 1)?;
+    let (call, grad) = (borrowed.call(), Cotangents::new(grad));
     let mut out = room(&call, wanted);
-    plan.registered.stages().backward(&call, grad.backward(inputs, &call, wanted), &config, &mut out);
+    let backward = grad.backward(&borrowed, wanted);
+    borrowed.registered().stages().backward(&call, backward, &borrowed.config, &mut out);
     Ok(gradients(out, wanted, plan))
 }
 
-fn double_backward<T: HostElement + Element>(
+fn double_backward<T: Kept>(
     inputs: &Primitives<Flex>,
     grad: &PrimitiveMessage<Flex>,
     tangent: &PrimitiveGradients<Flex>,
     wanted: Wanted,
     plan: &Plan,
 ) -> Result<PrimitiveDoubleGradients<Flex>, LaunchError> {
-    let config = host_config(plan.config(2))?;
-    let borrowed = Borrowed::<T>::new(inputs, plan);
-    let (call, cotangents) = (borrowed.call(inputs, plan), Cotangents::new(grad));
+    let borrowed = Borrowed::<T>::new(inputs, plan, 2)?;
+    let (call, cotangents) = (borrowed.call(), Cotangents::new(grad));
     let own = |tensor: &Option<FlexTensor>, len: usize| match tensor {
         Some(tensor) => tensor.to_contiguous().storage::<T>().to_vec(),
         None => vec![T::default(); len],
@@ -230,28 +311,24 @@ fn double_backward<T: HostElement + Element>(
     let nodes = own(&tangent.nodes, call.nodes.len());
     let vectors = own(&tangent.vectors, call.vectors.len());
     let edge_vec = own(&tangent.edge_vec, call.edge_vec.len());
-    let filter = tangent.filter.as_ref().map(|filter| weights::<T>(filter, &plan.sizes.filter));
+    let filter = tangent.filter.as_ref().map(|filter| weights::<T>(filter, plan.sizes.filter));
     let direction = Direction { nodes: &nodes, vectors: &vectors, edge_vec: &edge_vec, filter: filter.as_ref() };
-    let rows = plan.sizes.n_atoms * plan.sizes.features;
-    let zeros = |len: usize| vec![T::default(); len];
-    let painn = plan.sizes.message == Message::Painn;
-    let grad = Outputs { nodes: zeros(rows), vectors: zeros(if painn { 3 * rows } else { 0 }) };
-    let mut out = DoubleGradients { grad, gradients: room(&call, wanted) };
-    let backward = cotangents.backward(inputs, &call, wanted);
-    plan.registered.stages().double_backward(&call, backward, direction, &config, &mut out);
+    let mut out = DoubleGradients { grad: outputs(&plan.sizes), gradients: room(&call, wanted) };
+    let backward = cotangents.backward(&borrowed, wanted);
+    borrowed.registered().stages().double_backward(&call, backward, direction, &borrowed.config, &mut out);
     Ok(PrimitiveDoubleGradients { grad: message(out.grad, plan), gradients: gradients(out.gradients, wanted, plan) })
 }
 
-/// The filter as the host kernels own it; weights are small beside everything else.
-fn weights<T: HostElement + Element>(filter: &FilterPrimitives<Flex>, sizes: &Filter<f64>) -> Filter<T> {
+/// A filter's weights, copied.
+fn weights<T: Kept>(filter: &FilterPrimitives<Flex>, sizes: FilterSizes) -> Filter<T> {
     let own = |tensor: &FlexTensor| tensor.to_contiguous().storage::<T>().to_vec();
     match (filter, sizes) {
         (FilterPrimitives::Linear { a, b }, _) => Filter::Linear { a: own(a), b: own(b) },
-        (FilterPrimitives::Mlp { a1, b1, a2, b2 }, Filter::Mlp { hidden, activation, .. }) => {
-            Filter::Mlp { hidden: *hidden, a1: own(a1), b1: own(b1), a2: own(a2), b2: own(b2), activation: *activation }
+        (FilterPrimitives::Mlp { a1, b1, a2, b2 }, FilterSizes::Mlp { hidden, activation }) => {
+            Filter::Mlp { hidden, a1: own(a1), b1: own(b1), a2: own(a2), b2: own(b2), activation }
         }
-        (FilterPrimitives::Tabulated { values }, Filter::Tabulated { order, n_nodes, .. }) => {
-            Filter::Tabulated { order: *order, n_nodes: *n_nodes, values: own(values) }
+        (FilterPrimitives::Tabulated { values }, FilterSizes::Tabulated { order, n_nodes }) => {
+            Filter::Tabulated { order, n_nodes, values: own(values) }
         }
         _ => unreachable!("`sizes` were taken from this filter"),
     }

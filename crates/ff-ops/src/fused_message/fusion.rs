@@ -7,14 +7,15 @@ use ff_kernels::fused_message::reads_list_by_sender;
 use ff_spec::fused_message::Wanted;
 use ff_spec::{DeviceId, LaunchError};
 
-use super::{
-    BySender, FusedMessageBackend, Plan, PrimitiveDoubleGradients, PrimitiveGradients, PrimitiveMessage, Primitives,
-    by_sender,
-};
+use super::{FusedMessageBackend, Plan, PrimitiveDoubleGradients, PrimitiveGradients, PrimitiveMessage, Primitives};
 use crate::fusion::{float, fused, int};
+use crate::graph::{BySender, by_sender};
 
 impl<B: FusionBackend + FusedMessageBackend> FusedMessageBackend for Fusion<B> {
     const ORDER: u8 = B::ORDER;
+
+    type KeptRadial = B::KeptRadial;
+    type KeptFilter = B::KeptFilter;
 
     fn device_id(device: &Self::Device) -> DeviceId {
         B::device_id(device)
@@ -61,7 +62,7 @@ fn with_list<B: FusionBackend + FusedMessageBackend>(
     plan: &Plan,
     order: u8,
 ) -> Result<Primitives<B>, LaunchError> {
-    if !reads_list_by_sender(&plan.registered.variant(), order) {
+    if !reads_list_by_sender(&plan.kind.variant, order) {
         return Ok(inputs.map(float::<B>, int::<B>, |_| Arc::default()));
     }
     let list = by_sender::<Fusion<B>>(&inputs.by_sender, &inputs.row_ptr, &inputs.sender)

@@ -1,14 +1,16 @@
 use burn::backend::wgpu::{Wgpu, WgpuDevice};
 use burn::tensor::DType;
+use burn::tensor::backend::Backend;
 use burn_autodiff::Autodiff;
 use burn_flex::Flex;
-use ff_spec::Clock;
-use ff_spec::fused_message::Outputs;
+use ff_spec::fused_message::{Inputs, Message as MessageKind, OP, Outputs, Reduction};
+use ff_spec::{Clock, Dtype, LaunchConfig, RuntimeKind, TuneKey};
 use ff_tables::{Entry, EntryFields, Evidence, Pass, Step, Versions, gate_tolerance};
 use ff_testkit::generators::{CaseSpec, Degrees};
+use ff_testkit::small::{case, distance, spec, variants};
 
 use super::*;
-use crate::testing::{case, distance, filter, floats, graph, numbers_of, on_host, spec, variants};
+use crate::testing::{filter, floats, graph, numbers_of, on_host};
 
 /// The op on tensors made of `inputs`.
 fn call<B: FusedMessageBackend>(
@@ -49,7 +51,7 @@ fn equals_host<B: FusedMessageBackend>(device: &B::Device) {
                         }
                         message => message.unwrap(),
                     };
-                    assert_eq!(message.selection.step, Step::Default);
+                    assert_eq!(message.chosen[0].selection.step, Step::Default);
                     let error = distance(&read(message), &on_host(&variant, &inputs, dtype));
                     // Both are held to the gate's tolerance from the oracle, so to twice that from each other.
                     assert!(error <= 2.0 * gate_tolerance(dtype, 0), "{variant} {dtype}: {error:e}");
@@ -131,7 +133,7 @@ fn the_fusion_wrapper_changes_nothing() {
 }
 
 /// A table of one entry for a device and a problem like that of `inputs`.
-fn table(device: DeviceId, variant: &Variant, inputs: &Inputs<f64>, config: LaunchConfig) -> Table {
+pub(super) fn table(device: DeviceId, variant: &Variant, inputs: &Inputs<f64>, config: LaunchConfig) -> Table {
     table_of_orders(device, variant, inputs, [(0, config)])
 }
 
@@ -149,7 +151,7 @@ fn table_of_orders<const N: usize>(
     table
 }
 
-fn entry(variant: &Variant, order: u8, inputs: &Inputs<f64>, config: LaunchConfig) -> Entry {
+pub(super) fn entry(variant: &Variant, order: u8, inputs: &Inputs<f64>, config: LaunchConfig) -> Entry {
     let (dtype, problem) = (Dtype::F32, inputs.problem("test"));
     let evidence = Evidence { rel_error: 1e-7, max_abs_error: 1e-7, cases: 3, seeds: vec![1, 2, 3] };
     let entry = Entry::new(EntryFields {
@@ -185,7 +187,7 @@ fn the_configuration_comes_from_the_nearest_table() {
     ];
     let used = |tables: &[Table]| {
         let message = call::<Flex>(&inputs, &variant, Dtype::F32, DType::I32, tables, &Default::default()).unwrap();
-        (message.selection.step, message.config.get("edges_per_task"))
+        (message.chosen[0].selection.step, message.chosen[0].config.get("edges_per_task"))
     };
     assert_eq!(used(&tables), (Step::ExactDevice, Some(3)));
     assert_eq!(used(&tables[..2]), (Step::SameArchitecture, Some(2)));
@@ -202,13 +204,17 @@ fn a_backward_takes_its_own_entry_or_its_default() {
     let tables = [table_of_orders(host, &variant, &inputs, [(0, config(3)), (2, config(5))])];
     let device = Default::default();
     let message = call::<Autodiff<Flex>>(&inputs, &variant, Dtype::F32, DType::I32, &tables, &device).unwrap();
-    assert_eq!(message.config, config(3));
-    let [(first, of_first), (second, of_second)] = &message.backwards[..] else { panic!("{:?}", message.backwards) };
-    assert_eq!((first.get("edges_per_task"), of_first.step), (Some(512), Step::Default), "not the forward's");
-    assert!(of_first.reason.contains("of order 1"), "{}", of_first.reason);
-    assert_eq!((second, of_second.step), (&config(5), Step::ExactDevice));
+    let [forward, first, second] = &message.chosen[..] else { panic!("{:?}", message.chosen) };
+    assert_eq!(forward.config, config(3));
+    assert_eq!(
+        (first.config.get("edges_per_task"), first.selection.step),
+        (Some(512), Step::Default),
+        "not the forward's"
+    );
+    assert!(first.selection.reason.contains("of order 1"), "{}", first.selection.reason);
+    assert_eq!((&second.config, second.selection.step), (&config(5), Step::ExactDevice));
     let message = call::<Flex>(&inputs, &variant, Dtype::F32, DType::I32, &tables, &device).unwrap();
-    assert!(message.backwards.is_empty(), "nothing is differentiated");
+    assert_eq!(message.chosen.len(), 1, "nothing is differentiated");
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ff_kernels::fused_message::tabulate;
-use ff_ops::on_tensors::{self, Implementation};
 use ff_reference::Oracle;
 use ff_reference::fused_message::{backward, double_backward, forward};
 use ff_spec::fused_message::{
@@ -26,6 +25,7 @@ use ff_testkit::generators::{CaseSpec, Degrees, Distances, random_inputs};
 use ff_testkit::gradients::{random_cotangents, random_tangent};
 use ff_testkit::tensors::ByTensors;
 use ff_tune::{GateVerifier, Part, Refusal, Spaces, Target, Verifier};
+use ff_yardstick::on_tensors::{self, Implementation};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

@@ -15,11 +15,10 @@ use burn::tensor::activation::{softplus, tanh};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData};
 use burn_cubecl::cubecl::Runtime;
+use ff_ops::burn_dtype;
+use ff_ops::fused_message::{FilterTensors, Graph, OpError};
 use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Message, Outputs, Radial, Variant};
 use ff_spec::{Dtype, Launch, LaunchError, RuntimeKind};
-
-use crate::dtype::burn_dtype;
-use crate::fused_message::{FilterTensors, Graph, OpError};
 
 /// Uploads `inputs`, rounded to `dtype`, for the unfused composition on a runtime: Burn's Flex backend on host, its
 /// CubeCL backends elsewhere. The reduction of `variant` is not used; timing is by wall clock around a synchronisation.
@@ -65,7 +64,7 @@ fn upload_cuda(_: &Inputs<f64>, _: RadialFunctions, _: Dtype) -> Result<Box<dyn 
     Err(LaunchError::Unsupported("runtime `cuda` is not compiled into this binary".to_owned()))
 }
 
-/// The composition on tensors: the counterpart of [`fused_message`](crate::fused_message::fused_message), with Burn's own
+/// The composition on tensors: the counterpart of [`fused_message`](ff_ops::fused_message::fused_message), with Burn's own
 /// gradients to every order.
 ///
 /// `receiver` [n_edges] holds the receiver of each edge of `graph`; shapes and units are those of the fused op, and so is
@@ -515,9 +514,10 @@ impl<B: Backend> Launch for Composition<B> {
 #[cfg(test)]
 mod tests {
     use ff_spec::fused_message::Reduction;
+    use ff_testkit::small::{case, distance, spec, variants};
 
     use super::*;
-    use crate::testing::{case, distance, on_host, spec, variants};
+    use crate::testing::on_host;
 
     /// Both sides round differently at every step of the same formula; a wrong term is orders of magnitude above.
     fn tolerance(dtype: Dtype) -> f64 {

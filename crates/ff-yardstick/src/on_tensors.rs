@@ -13,13 +13,13 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use burn_autodiff::Autodiff;
 use burn_cubecl::cubecl::Runtime;
+use ff_ops::burn_dtype;
+use ff_ops::fused_message::{FilterTensors, FusedMessageBackend, Graph, OpError, Options, fused_message};
 use ff_spec::fused_message::{
     BackwardInputs, Filter, Gradients, Inputs, Message as MessageKind, Outputs, Radial, Variant, Wanted,
 };
 use ff_spec::{Dtype, FusedMessage, FusedMessageBackward, Launch, LaunchError, RuntimeKind};
 
-use crate::dtype::burn_dtype;
-use crate::fused_message::{FilterTensors, FusedMessageBackend, Graph, OpError, Options, fused_message};
 use crate::unfused;
 
 /// What is called.
@@ -185,33 +185,19 @@ impl<B: Backend> Tensors<B> {
         if inputs.n_atoms.max(inputs.n_edges()) > i32::MAX as usize {
             return Err(LaunchError::Unsupported("more atoms or edges than Burn's i32 indices hold".to_owned()));
         }
-        let dtype = burn_dtype(dtype);
         let (n, f, c, k) = (inputs.n_atoms, inputs.features, inputs.channels(), inputs.radial.n_basis);
-        let row_ptr = indices::<B>(inputs.row_ptr.iter().copied());
-        let sender = indices::<B>(inputs.sender.iter().copied());
-        let edge_vec = floats(&inputs.edge_vec, [inputs.n_edges(), 3], dtype);
+        let device = B::Device::default();
+        let graph = Graph::upload(&inputs.row_ptr, &inputs.sender, &inputs.edge_vec, dtype, &device);
         let receivers = inputs.row_ptr.windows(2).zip(0u32..).flat_map(|(row, i)| (row[0]..row[1]).map(move |_| i));
         let receivers: Vec<u32> = receivers.collect();
+        let filter = FilterTensors::upload(&inputs.filter, k, c, dtype, &device);
+        let dtype = burn_dtype(dtype);
         Ok(Self {
-            graph: Graph::new(row_ptr, sender, edge_vec).map_err(refused)?,
+            graph: graph.map_err(refused)?,
             receiver: indices(receivers.into_iter()),
             nodes: floats(&inputs.nodes, [n, c], dtype),
             vectors: (inputs.message == MessageKind::Painn).then(|| floats(&inputs.vectors, [n, 3, f], dtype)),
-            filter: match &inputs.filter {
-                Filter::Linear { a, b } => {
-                    FilterTensors::Linear { a: floats(a, [k, c], dtype), b: floats(b, [c], dtype) }
-                }
-                Filter::Mlp { hidden, a1, b1, a2, b2, activation } => FilterTensors::Mlp {
-                    a1: floats(a1, [k, *hidden], dtype),
-                    b1: floats(b1, [*hidden], dtype),
-                    a2: floats(a2, [*hidden, c], dtype),
-                    b2: floats(b2, [c], dtype),
-                    activation: *activation,
-                },
-                Filter::Tabulated { order, n_nodes, values } => {
-                    FilterTensors::Tabulated { values: floats(values, [*n_nodes, *order, c], dtype) }
-                }
-            },
+            filter,
         })
     }
 
@@ -219,11 +205,7 @@ impl<B: Backend> Tensors<B> {
     fn flat(&self) -> Vec<Tensor<B, 1>> {
         let mut all = vec![flat(&self.nodes), flat(self.graph.edge_vec())];
         all.extend(self.vectors.iter().map(flat));
-        match &self.filter {
-            FilterTensors::Linear { a, b } => all.extend([flat(a), b.clone()]),
-            FilterTensors::Mlp { a1, b1, a2, b2, .. } => all.extend([flat(a1), b1.clone(), flat(a2), b2.clone()]),
-            FilterTensors::Tabulated { values } => all.push(flat(values)),
-        }
+        all.extend(self.filter.flat());
         all
     }
 
@@ -254,20 +236,7 @@ impl<B: AutodiffBackend> Tensors<B> {
             receiver: self.receiver,
             nodes: leaf!(wanted.nodes, self.nodes),
             vectors: self.vectors.map(|vectors| leaf!(wanted.nodes, vectors)),
-            filter: match self.filter {
-                FilterTensors::Linear { a, b } => {
-                    FilterTensors::Linear { a: leaf!(wanted.filter, a), b: leaf!(wanted.filter, b) }
-                }
-                FilterTensors::Mlp { a1, b1, a2, b2, activation } => FilterTensors::Mlp {
-                    a1: leaf!(wanted.filter, a1),
-                    b1: leaf!(wanted.filter, b1),
-                    a2: leaf!(wanted.filter, a2),
-                    b2: leaf!(wanted.filter, b2),
-                    activation,
-                },
-                // A table has no gradient.
-                table @ FilterTensors::Tabulated { .. } => table,
-            },
+            filter: if wanted.filter { self.filter.require_grad() } else { self.filter },
         })
     }
 }
@@ -513,10 +482,10 @@ mod tests {
     use ff_testkit::gate::check_launch;
     use ff_testkit::generators::{CaseSpec, Degrees};
     use ff_testkit::gradients::random_cotangents;
+    use ff_testkit::small::{case, spec, variants};
     use ff_testkit::tensors::ByTensors;
 
     use super::*;
-    use crate::testing::{case, spec, variants};
 
     /// The gate, on both implementations in both orders.
     #[test]

@@ -1,13 +1,17 @@
+//! Neighbour lists as ops on tensors read them.
+
 use std::sync::{Arc, OnceLock};
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::IntTensor;
-use burn::tensor::{Int, Tensor};
-use ff_kernels::fused_message::SenderList;
+use burn::tensor::{Int, Tensor, TensorData};
+use ff_kernels::SenderList;
 use ff_kernels::fused_message::host::ReceiverOrder;
-use ff_spec::fused_message::{Activation, Filter, InputError};
+use ff_spec::Dtype;
+use ff_spec::fused_message::InputError;
 
-use super::{Context, FilterPrimitives, OpError, primitive};
+use crate::call::{Context, OpError};
+use crate::dtype::burn_dtype;
 
 /// A neighbour list with its edge vectors: `row_ptr` [n_atoms + 1] and `sender` [n_edges], CSR by receiver, and
 /// `edge_vec` [n_edges, 3] in Å.
@@ -18,12 +22,42 @@ pub struct Graph<B: Backend> {
     row_ptr: Tensor<B, 1, Int>,
     sender: Tensor<B, 1, Int>,
     edge_vec: Tensor<B, 2>,
-    /// Found by the first call on host, and kept for all with this list.
-    order: Arc<ReceiverOrder>,
-    /// Likewise, by the first backward on host.
-    senders: Arc<OnceLock<SenderList>>,
-    /// Likewise, by the first call on a device that sums by sender.
+    /// Read by the host kernels alone.
+    host: Arc<HostList>,
+    /// Found by the first call on a device that sums by sender, and kept for all with this list.
     by_sender: BySender<B>,
+    /// The atoms of one system as `system_ptr`, likewise.
+    whole: Arc<OnceLock<IntTensor<B>>>,
+}
+
+/// What the host kernels read of a list, found by the first call that needs it and kept for all with this list.
+#[derive(Debug, Default)]
+pub(crate) struct HostList {
+    indices: OnceLock<[Vec<u32>; 2]>,
+    senders: OnceLock<SenderList>,
+    order: ReceiverOrder,
+}
+
+impl HostList {
+    /// With the list by sender that a kernel built.
+    pub fn with_senders(senders: SenderList) -> Self {
+        Self { senders: OnceLock::from(senders), ..Self::default() }
+    }
+
+    /// `row_ptr` and `sender`, which are `read` once.
+    pub fn indices(&self, read: impl FnOnce() -> [Vec<u32>; 2]) -> &[Vec<u32>; 2] {
+        self.indices.get_or_init(read)
+    }
+
+    /// The list by sender of these `row_ptr` and `sender`.
+    pub fn senders(&self, [row_ptr, sender]: &[Vec<u32>; 2]) -> &SenderList {
+        self.senders.get_or_init(|| SenderList::new(row_ptr, sender))
+    }
+
+    /// Where the order of receivers is kept.
+    pub fn order(&self) -> &ReceiverOrder {
+        &self.order
+    }
 }
 
 /// A list by sender on its device, where it is kept: `sender_ptr`, `transpose` and `receiver`.
@@ -55,14 +89,7 @@ impl<B: Backend> Graph<B> {
     /// # Errors
     /// [`OpError`] where shapes do not fit together, `row_ptr` does not ascend from 0 to n_edges or a sender is no atom.
     pub fn new(row_ptr: Tensor<B, 1, Int>, sender: Tensor<B, 1, Int>, edge_vec: Tensor<B, 2>) -> Result<Self, OpError> {
-        let graph = Self {
-            row_ptr,
-            sender,
-            edge_vec,
-            order: Arc::default(),
-            senders: Arc::default(),
-            by_sender: Arc::default(),
-        };
+        let graph = Self::of_list(row_ptr, sender, edge_vec, HostList::default(), Arc::default());
         graph.check_shapes()?;
         let offsets = read("row_ptr", &graph.row_ptr)?;
         if offsets[0] != 0 {
@@ -83,6 +110,26 @@ impl<B: Backend> Graph<B> {
         }
     }
 
+    /// Uploads a list and its edge vectors [n_edges, 3] in Å, rounded to `dtype`.
+    ///
+    /// # Errors
+    /// As [`Graph::new`].
+    pub fn upload(
+        row_ptr: &[u32],
+        sender: &[u32],
+        edge_vec: &[f64],
+        dtype: Dtype,
+        device: &B::Device,
+    ) -> Result<Self, OpError> {
+        let indices = |values: &[u32]| {
+            let values: Vec<i64> = values.iter().map(|i| i64::from(*i)).collect();
+            Tensor::<B, 1, Int>::from_data(&values[..], device)
+        };
+        let (edge_vec, dtype) = (TensorData::new(edge_vec.to_vec(), [edge_vec.len() / 3, 3]), burn_dtype(dtype));
+        let edge_vec = Tensor::from_data(edge_vec.convert_dtype(dtype), (device, dtype));
+        Self::new(indices(row_ptr), indices(sender), edge_vec)
+    }
+
     /// Takes a list that is known to be right, such as one that was built on the device, without reading it.
     ///
     /// # Errors
@@ -95,14 +142,7 @@ impl<B: Backend> Graph<B> {
         sender: Tensor<B, 1, Int>,
         edge_vec: Tensor<B, 2>,
     ) -> Result<Self, OpError> {
-        let graph = Self {
-            row_ptr,
-            sender,
-            edge_vec,
-            order: Arc::default(),
-            senders: Arc::default(),
-            by_sender: Arc::default(),
-        };
+        let graph = Self::of_list(row_ptr, sender, edge_vec, HostList::default(), Arc::default());
         graph.check_shapes()?;
         Ok(graph)
     }
@@ -112,10 +152,10 @@ impl<B: Backend> Graph<B> {
         row_ptr: Tensor<B, 1, Int>,
         sender: Tensor<B, 1, Int>,
         edge_vec: Tensor<B, 2>,
-        senders: Arc<OnceLock<SenderList>>,
+        host: HostList,
         by_sender: BySender<B>,
     ) -> Self {
-        Self { row_ptr, sender, edge_vec, order: Arc::default(), senders, by_sender }
+        Self { row_ptr, sender, edge_vec, host: Arc::new(host), by_sender, whole: Arc::default() }
     }
 
     /// The same list with other edge vectors [n_edges, 3] in Å, as after a step of dynamics.
@@ -158,19 +198,21 @@ impl<B: Backend> Graph<B> {
         Ok((read("row_ptr", &self.row_ptr)?, read("sender", &self.sender)?))
     }
 
-    /// Where the order of receivers is kept.
-    pub(super) fn order(&self) -> &Arc<ReceiverOrder> {
-        &self.order
+    /// What is kept for the host kernels.
+    pub(crate) fn host(&self) -> &Arc<HostList> {
+        &self.host
+    }
+
+    /// `system_ptr` [2] of all atoms as one system.
+    pub(crate) fn whole(&self) -> IntTensor<B> {
+        let upload =
+            || Tensor::<B, 1, Int>::from_data([0, self.n_atoms() as i64], &self.sender.device()).into_primitive();
+        self.whole.get_or_init(upload).clone()
     }
 
     /// Where the list by sender on a device is kept.
     pub(crate) fn by_sender(&self) -> &BySender<B> {
         &self.by_sender
-    }
-
-    /// Where the list by sender is kept.
-    pub(crate) fn senders(&self) -> &Arc<OnceLock<SenderList>> {
-        &self.senders
     }
 
     fn check_shapes(&self) -> Result<(), OpError> {
@@ -185,7 +227,7 @@ impl<B: Backend> Graph<B> {
     }
 
     /// Checks what a call's other tensors decide: dtype and device.
-    pub(super) fn check(&self, context: &Context<B::Device>) -> Result<(), OpError> {
+    pub(crate) fn check(&self, context: &Context<B::Device>) -> Result<(), OpError> {
         context.float("edge_vec", &self.edge_vec, [self.n_edges(), 3], "n_edges, 3")?;
         self.check_list(context)
     }
@@ -203,90 +245,4 @@ fn read<B: Backend>(tensor: &'static str, indices: &Tensor<B, 1, Int>) -> Result
         .enumerate()
         .map(|(index, found)| u32::try_from(found).map_err(|_| OpError::Index { tensor, index, found }))
         .collect()
-}
-
-/// The filter's weights; C = F (cfconv) or 3F (painn).
-#[derive(Clone, Debug)]
-pub enum FilterTensors<B: Backend> {
-    /// W = f_c(d)·(Φ(d) A + b).
-    Linear {
-        /// A [K, C].
-        a: Tensor<B, 2>,
-        /// b [C].
-        b: Tensor<B, 1>,
-    },
-    /// W = f_c(d)·(σ(Φ(d) A₁ + b₁) A₂ + b₂).
-    Mlp {
-        /// A₁ [K, H].
-        a1: Tensor<B, 2>,
-        /// b₁ [H].
-        b1: Tensor<B, 1>,
-        /// A₂ [H, C].
-        a2: Tensor<B, 2>,
-        /// b₂ [C].
-        b2: Tensor<B, 1>,
-        /// σ.
-        activation: Activation,
-    },
-    /// Either of the above as Hermite nodes on a uniform grid over [0, r_c].
-    Tabulated {
-        /// [n_nodes, order, C].
-        values: Tensor<B, 3>,
-    },
-}
-
-impl<B: Backend> FilterTensors<B> {
-    /// Checks the tensors for K basis functions and C channels; returns the hidden width, 0 without one.
-    pub(super) fn check(
-        &self,
-        context: &Context<B::Device>,
-        n_basis: usize,
-        channels: usize,
-    ) -> Result<usize, OpError> {
-        match self {
-            Self::Linear { a, b } => {
-                context.float("A", a, [n_basis, channels], "K, C")?;
-                context.float("b", b, [channels], "C")?;
-                Ok(0)
-            }
-            Self::Mlp { a1, b1, a2, b2, .. } => {
-                let hidden = a1.dims()[1];
-                context.float("A1", a1, [n_basis, hidden], "K, H")?;
-                context.float("b1", b1, [hidden], "H")?;
-                context.float("A2", a2, [hidden, channels], "H, C")?;
-                context.float("b2", b2, [channels], "C")?;
-                Ok(hidden)
-            }
-            Self::Tabulated { values } => {
-                let [n_nodes, order, _] = values.dims();
-                context.float("table", values, [n_nodes, order, channels], "n_nodes, order, C")?;
-                Ok(0)
-            }
-        }
-    }
-
-    /// The filter's sizes with empty tensors.
-    pub(super) fn sizes(&self, hidden: usize) -> Filter<f64> {
-        let none = Vec::new;
-        match self {
-            Self::Linear { .. } => Filter::Linear { a: none(), b: none() },
-            Self::Mlp { activation, .. } => {
-                Filter::Mlp { hidden, a1: none(), b1: none(), a2: none(), b2: none(), activation: *activation }
-            }
-            Self::Tabulated { values } => {
-                let [n_nodes, order, _] = values.dims();
-                Filter::Tabulated { order, n_nodes, values: none() }
-            }
-        }
-    }
-
-    pub(super) fn primitives(&self) -> FilterPrimitives<B> {
-        match self.clone() {
-            Self::Linear { a, b } => FilterPrimitives::Linear { a: primitive(a), b: primitive(b) },
-            Self::Mlp { a1, b1, a2, b2, .. } => {
-                FilterPrimitives::Mlp { a1: primitive(a1), b1: primitive(b1), a2: primitive(a2), b2: primitive(b2) }
-            }
-            Self::Tabulated { values } => FilterPrimitives::Tabulated { values: primitive(values) },
-        }
-    }
 }
