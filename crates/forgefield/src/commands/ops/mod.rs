@@ -194,8 +194,7 @@ fn radial(rows: &[&Row], screen: &Screen) -> Result<()> {
         screen.line(format!("  {formula}"))?;
         for parameter in parameters {
             let each = if parameter.per_basis { "[K]" } else { "" };
-            let (name, meaning, default) = (parameter.name, parameter.meaning, parameter.default);
-            screen.line(format!("  {name}{each}: {meaning} [default: {default}]"))?;
+            screen.line(format!("  {}{each} is {} where a call names none", parameter.name, parameter.default))?;
         }
     }
     Ok(())
