@@ -6,13 +6,14 @@ use std::ops::ControlFlow;
 use ff_kernels::cell_list::host::{HostConfig, SkinList, build};
 use ff_reference::cell_list::{search, search_rows};
 use ff_spec::cell_list::{InputError, Inputs, List, NeighborList, Strategy, Variant};
-use ff_spec::{CellList, Dtype, LaunchConfig, Prepare, RuntimeKind};
+use ff_spec::{CellList, Dtype, LaunchConfig, LaunchError, Prepare, RuntimeKind};
 use ff_testkit::catalogue::{CaseSet, OracleCache};
 use ff_testkit::cell_list::compare;
 use ff_testkit::cell_list::mutants::{Mutation, mutate};
 use ff_testkit::cell_list::properties::check_all;
 use ff_testkit::gate::{GatePlan, run_gate};
 use ff_testkit::generators::systems::{rounded_batch, strategies};
+use ff_testkit::launches::{changed, changes};
 use proptest::prelude::*;
 use proptest::strategy::Strategy as _;
 use rand::{Rng, SeedableRng};
@@ -83,12 +84,13 @@ proptest! {
 
 proptest! {
     // A software adapter takes its time for each of the dozens of lists that the properties make.
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, max_global_rejects: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn other_runtimes_have_every_property(
+    fn other_runtimes_have_every_property_under_any_configuration(
         variant in variants(),
         inputs in strategies::batch(),
+        changes in changes(),
         f64 in any::<bool>(),
         seed in any::<u64>(),
     ) {
@@ -104,12 +106,14 @@ proptest! {
                 continue;
             }
             let runtime: &dyn Prepare<CellList> = runtime.as_ref();
-            let config = runtime.default_config(&variant, dtype, &inputs.problem("", &[]));
+            let config = changed(&runtime.default_config(&variant, dtype, &inputs.problem("", &[])), &changes);
+            let refused = runtime.prepare(&variant, dtype, &inputs, &config).err();
+            prop_assume!(!matches!(refused, Some(LaunchError::Constraint(_))));
             let make = |inputs: &Inputs<f64>, kind: List| {
                 list(runtime, &Variant { list: kind, ..variant }, dtype, inputs, &config)
             };
             if let Err(error) = check_all(&make, &inputs, variant.list, dtype, seed) {
-                return Err(TestCaseError::fail(format!("{} {variant} {dtype}: {error}", device.runtime)));
+                return Err(TestCaseError::fail(format!("{} {variant} {dtype} [{config}]: {error}", device.runtime)));
             }
         }
     }

@@ -4,14 +4,15 @@ use ff_kernels::fused_message::tabulate;
 use ff_reference::fused_message::forward;
 use ff_spec::Dtype;
 use ff_spec::fused_message::{FilterKind, Variant};
-use ff_testkit::catalogue::{CaseSet, cases};
+use ff_testkit::catalogue::CaseSet;
+use ff_testkit::fused_message::cases;
 use ff_testkit::tolerance::{Order, tolerance};
 
 #[test]
 fn a_table_keeps_its_tolerance_and_no_more_segments_than_it_needs() {
     for exact in ff_kernels::fused_message::registered().iter().filter(|r| r.filter != FilterKind::Tabulated) {
         let variant = exact.variant();
-        let case = cases("fused_message", &variant, CaseSet::Quick).remove(0);
+        let case = cases(CaseSet::Quick).remove(0);
         let inputs = case.inputs(&variant, Dtype::F64, 0).expect("a catalogue case");
         let tabulated: Variant = format!("{}_tabulated_{}", variant.message.name(), variant.reduction.name())
             .parse()

@@ -1,16 +1,13 @@
 //! The real files beside the checkout, where there are any: `../shared` from the workspace root.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ff_structure::{neighbors, read_structures};
 
-/// The extxyz files of a folder in `shared`, or nothing, said aloud.
+/// The extxyz files of a folder in `shared`, where there is one.
 fn files(folder: &str) -> Vec<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared").join(folder);
-    let Ok(entries) = std::fs::read_dir(&path) else {
-        println!("SKIPPED: no folder shared/{folder} beside the checkout, its files were not read");
-        return Vec::new();
-    };
+    let Some(path) = ff_testkit::shared(folder) else { return Vec::new() };
+    let entries = std::fs::read_dir(&path).expect("a readable folder");
     let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "extxyz"));
     files.sort();

@@ -4,8 +4,10 @@ use std::ops::ControlFlow;
 
 use ff_spec::{Dtype, Prepare};
 
-use crate::catalogue::{CaseSet, Evaluated, OracleCache};
-use crate::gate::{GatePlan, GateSummary, Gated, run_gate};
+use crate::case::CaseSet;
+use crate::catalogue::OracleCache;
+use crate::gate::{GatePlan, GateSummary, run_gate};
+use crate::gated::{Evaluated, Gated};
 use crate::tensors::{ByTensors, is_degenerate};
 use crate::tolerance::tolerance;
 

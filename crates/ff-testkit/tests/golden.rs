@@ -1,7 +1,6 @@
 //! The oracle against values that other programs computed.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use ff_reference::fused_message::forward;
 use ff_reference::radial::{RadialKind, default_parameters};
@@ -24,11 +23,8 @@ fn transposed(rows: &Value) -> Vec<f64> {
 /// SchNet's continuous-filter convolution on 18 atoms of water, open and periodic, from NNPOps and SchNetPack.
 #[test]
 fn cfconv_of_water() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/yardsticks/cfconv_water.json");
-    let Ok(text) = std::fs::read_to_string(&path) else {
-        println!("nothing compared: shared/yardsticks/cfconv_water.json is not beside this checkout");
-        return;
-    };
+    let Some(path) = ff_testkit::shared("yardsticks/cfconv_water.json") else { return };
+    let text = std::fs::read_to_string(&path).expect("a readable file");
     let data: Value = serde_json::from_str(&text).expect("a JSON document");
     let (width, n_basis) = (data["width"].as_u64().unwrap() as usize, data["n_gaussians"].as_u64().unwrap() as usize);
     let (cutoff, sigma) = (data["cutoff"].as_f64().unwrap(), data["sigma"].as_f64().unwrap());

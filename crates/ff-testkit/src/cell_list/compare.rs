@@ -4,7 +4,7 @@ use ff_reference::cell_list::Oracle;
 use ff_spec::Dtype;
 use ff_spec::cell_list::{List, NeighborList};
 
-use crate::gate::Verdict;
+use crate::gated::Verdict;
 use crate::tolerance::{Order, compare_rounded};
 
 /// Compares a list with the oracle, to (‖out − ref‖/‖ref‖, max |out − ref|) of its vectors.

@@ -6,13 +6,14 @@ use ff_reference::cell_list::{Oracle, search};
 use ff_spec::cell_list::{InputError, NeighborList, Strategy, Variant};
 use ff_spec::{CellList, Dtype, Problem};
 
-use crate::catalogue::{Case, CaseSet, Evaluated};
-use crate::gate::{Gated, Verdict};
-use crate::generators::systems::{Arrangement, BatchSpec, CellSpec, SystemSpec, random_batch, rounded_batch};
+use crate::case::{Case, CaseSet};
+use crate::gated::{Evaluated, Gated, Verdict};
+use systems::{Arrangement, BatchSpec, CellSpec, SystemSpec, random_batch, rounded_batch};
 
 mod compare;
 pub mod mutants;
 pub mod properties;
+pub mod systems;
 
 pub use compare::{compare, discriminates};
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use ff_spec::cell_list::{InputError, Inputs, List, NeighborList, Variant};
 use ff_spec::{CellList, Clock, Device, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Prepare, Problem};
 
-use crate::generators::systems::rounded_batch;
-use crate::mutants::scalar_device;
+use crate::cell_list::systems::rounded_batch;
+use crate::scalar::scalar_device;
 
 /// One edge.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -521,8 +521,8 @@ mod tests {
     use super::*;
     use crate::catalogue::{CaseSet, OracleCache};
     use crate::cell_list::discriminates;
+    use crate::cell_list::systems::strategies;
     use crate::gate::{Verdict, check};
-    use crate::generators::systems::strategies;
     use crate::testing::{assert_caught, assert_passes, gate};
     use crate::tolerance::{Order, tolerance};
 

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::compare;
 use super::mutants::{Edge, assembled, edges};
-use crate::generators::systems::{combined, random_rotation, rotated, rounded_batch};
+use crate::cell_list::systems::{combined, random_rotation, rotated, rounded_batch};
 
 /// Makes a list of inputs that are rounded to a dtype, in the arithmetic of that dtype.
 pub type MakeList<'a> = dyn Fn(&Inputs<f64>, List) -> Result<NeighborList<f64>, String> + 'a;
@@ -355,7 +355,7 @@ mod tests {
 
     use super::*;
     use crate::cell_list::mutants::scalar_list;
-    use crate::generators::systems::{Arrangement, BatchSpec, CellSpec, SystemSpec, random_batch, strategies};
+    use crate::cell_list::systems::{Arrangement, BatchSpec, CellSpec, SystemSpec, random_batch, strategies};
 
     fn scalar(dtype: Dtype) -> impl Fn(&Inputs<f64>, List) -> Result<NeighborList<f64>, String> {
         move |inputs, list| scalar_list(inputs, list, dtype).map_err(|e| e.to_string())

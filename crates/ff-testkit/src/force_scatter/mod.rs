@@ -9,12 +9,13 @@ use ff_spec::{ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::catalogue::{Case, CaseSet};
-use crate::generators::Degrees;
+use crate::case::{Case, CaseSet};
+use crate::degrees::Degrees;
 use crate::tensors::{ByTensors, tensors_of_spec};
 use crate::tolerance::Order;
 
 pub mod mutants;
+pub mod strategies;
 #[cfg(test)]
 mod tests;
 
@@ -135,6 +136,8 @@ pub fn random_tangent(inputs: &Inputs<f64>, seed: u64) -> Gradients<f64> {
     let mut numbers = || (0..3 * inputs.n_edges()).map(|_| rng.random_range(-1.0..1.0)).collect();
     Gradients { edge_vec: numbers(), edge_grad: numbers() }
 }
+
+crate::tensors::forward!(Inputs<f64>: row_ptr, sender, system_ptr);
 
 impl ByTensors for ForceScatter {
     type Spec = ScatterSpec;

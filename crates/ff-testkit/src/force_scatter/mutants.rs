@@ -8,8 +8,9 @@ use ff_spec::{
     Problem,
 };
 
-use crate::mutants::Mutants;
+use crate::faults::{Common, Fault};
 use crate::played::{Played, shape};
+use crate::scalar::Mutants;
 use crate::tensors::ByTensors;
 
 /// A fault that a gate must catch.
@@ -193,6 +194,33 @@ impl Kernel for ForceScatterDoubleBackward {
             grad: Outputs { forces: kernel.forces(&tangent.edge_grad), strain },
             gradients: kernel.gradients(grad, false, &t_r, &tangent.edge_grad),
         }
+    }
+}
+
+/// Faults of the op's own are put around a kernel as the difference that they make to the scalar one.
+impl<O: Kernel> Fault<O> for Mutation {
+    fn common(self) -> Option<Common> {
+        match self {
+            Mutation::MissingWrite => Some(Common::MissingWrite),
+            Mutation::StaleBufferRead => Some(Common::StaleBufferRead),
+            Mutation::InputOverwritten => Some(Common::InputOverwritten),
+            Mutation::ZeroOutput => Some(Common::ZeroOutput),
+            _ => None,
+        }
+    }
+
+    fn write(self, _: &Variant, inputs: &O::Inputs, outputs: &mut O::Outputs) -> Result<(), LaunchError> {
+        if Fault::<O>::common(self).is_none() {
+            let [right, wrong] = [None, Some(self)].map(|mutation| O::compute(inputs, Dtype::F64, mutation));
+            let elements = |outputs: &O::Outputs| -> Vec<f64> {
+                O::tensors(outputs).into_iter().flat_map(|(_, values)| values.iter().copied()).collect()
+            };
+            let differences: Vec<f64> =
+                elements(&wrong).into_iter().zip(elements(&right)).map(|(wrong, right)| wrong - right).collect();
+            let mut differences = differences.into_iter();
+            *outputs = O::map(outputs, &mut |x| x + differences.next().unwrap_or_default());
+        }
+        Ok(())
     }
 }
 

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use ff_reference::fused_message::{backward, forward};
 use ff_spec::Dtype;
 use ff_spec::fused_message::{BackwardInputs, Inputs, Variant, Wanted};
-use ff_testkit::catalogue::{CaseSet, cases};
+use ff_testkit::catalogue::CaseSet;
+use ff_testkit::fused_message::cases;
 use ff_testkit::generators::sampled;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype as FileDtype, TensorView};
@@ -54,7 +55,7 @@ fn save(path: PathBuf, tensors: &Tensors, metadata: &[(&str, &str)]) {
 
 fn case(id: &str, name: &str, dtype: Dtype) -> (Variant, Inputs<f64>) {
     let variant: Variant = id.parse().expect("a variant");
-    let case = cases("fused_message", &variant, CaseSet::Quick).into_iter().find(|c| c.id == name).expect("a case");
+    let case = cases(CaseSet::Quick).into_iter().find(|c| c.id == name).expect("a case");
     let inputs = case.inputs(&variant, dtype, 1).expect("known radial functions");
     (variant, inputs)
 }

@@ -5,10 +5,11 @@ use ff_spec::fused_message::{Filter, Reduction};
 use proptest::prelude::*;
 
 use super::*;
+use crate::fused_message::strategies;
 use crate::gate;
-use crate::generators::strategies;
+use crate::tensors::compare_near;
 use crate::testing::{assert_cases_tell, assert_every_tensor_is_looked_at};
-use crate::tolerance::{compare, compare_rounded, norm, tolerance};
+use crate::tolerance::{compare, tolerance};
 
 /// Both messages with every filter, and every radial function.
 const VARIANTS: [&str; 8] = [
@@ -30,7 +31,7 @@ fn variants() -> Vec<Variant> {
 fn cases_are_those_of_the_forward_and_a_few() {
     for variant in variants() {
         for set in [CaseSet::Quick, CaseSet::Full] {
-            let forward: Vec<_> = catalogue::cases(OP, &variant, set).into_iter().map(|case| case.id).collect();
+            let forward: Vec<_> = FusedMessage::cases(&variant, set).into_iter().map(|case| case.id).collect();
             let first: Vec<_> = FusedMessageBackward::cases(&variant, set).into_iter().map(|case| case.id).collect();
             let second: Vec<_> =
                 FusedMessageDoubleBackward::cases(&variant, set).into_iter().map(|case| case.id).collect();
@@ -194,18 +195,6 @@ fn arithmetic_in_f32_passes_the_second_backward() {
     arithmetic_in_f32_passes::<FusedMessageDoubleBackward>(double_backward_in_f32);
 }
 
-/// Every element is as near as the gate asks, and the norm but for what rounding alone makes of sums that cancel as a
-/// whole: among random inputs are those of one feature on an edge of 10⁻⁶ Å, where all that counts is one W near zero.
-fn near<O: ByTensors>(outputs: &O::Outputs, oracle: &Oracle<O::Outputs>) -> Result<(), TestCaseError> {
-    for (tensor, [out, reference, magnitude]) in beside::<O>(outputs, oracle) {
-        let norm = norm(magnitude.iter().copied());
-        let rounding = 8.0 * f64::from(f32::EPSILON) * norm;
-        let found = compare_rounded(Dtype::F32, O::TOLERANCE, out, reference, magnitude, rounding);
-        prop_assert!(found.passed, "`{tensor}`: {found:?}");
-    }
-    Ok(())
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -215,10 +204,13 @@ proptest! {
         let tangent = random_tangent(&inputs, true, seed);
         let one = BackwardInputs { inputs: inputs.clone(), grad: grad.clone(), wanted: Wanted::ALL };
         let one = FusedMessageBackward::rounded(&one, Dtype::F32);
-        near::<FusedMessageBackward>(&backward_in_f32(&variant, &one), &backward(&variant, &one).unwrap())?;
+        let (found, oracle) = (backward_in_f32(&variant, &one), backward(&variant, &one).unwrap());
+        let near = compare_near::<FusedMessageBackward>(&found, &oracle, Dtype::F32);
+        prop_assert!(near.is_ok(), "{near:?}");
         let two = DoubleBackwardInputs { inputs, grad, tangent };
         let two = FusedMessageDoubleBackward::rounded(&two, Dtype::F32);
-        let oracle = double_backward(&variant, &two).unwrap();
-        near::<FusedMessageDoubleBackward>(&double_backward_in_f32(&variant, &two), &oracle)?;
+        let (found, oracle) = (double_backward_in_f32(&variant, &two), double_backward(&variant, &two).unwrap());
+        let near = compare_near::<FusedMessageDoubleBackward>(&found, &oracle, Dtype::F32);
+        prop_assert!(near.is_ok(), "{near:?}");
     }
 }

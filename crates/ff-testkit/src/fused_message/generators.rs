@@ -1,11 +1,8 @@
-//! Random inputs, reproducible from a seed; [`strategies`] has them for property tests.
+//! Random inputs, reproducible from a seed; [`super::strategies`] has them for property tests.
 //!
 //! Shapes come from a [`CaseSpec`] alone and never from the seed. A gate over several seeds therefore runs launches of
 //! the same shape and different values one after the other, so that a kernel reading what an earlier launch left in a
 //! reused buffer is wrong on all seeds but the first.
-
-pub mod strategies;
-pub mod systems;
 
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
@@ -17,55 +14,8 @@ use ff_spec::{Dtype, FusedMessage};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::degrees::Degrees;
 use crate::tensors::ByTensors;
-
-/// How many edges each row has.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Degrees {
-    /// The same number in every row; 0 for no edges at all.
-    Uniform(usize),
-    /// The same number in two rows of three; the first and the last row are empty.
-    EmptyRows(usize),
-    /// max·(i + 1)^−exponent in row i: few long rows and a tail of short ones.
-    PowerLaw {
-        /// Edges of the first row.
-        max: usize,
-        /// Steepness.
-        exponent: f64,
-    },
-    /// One row, in the middle, is this much longer than the others.
-    LongRow {
-        /// Its edges.
-        long: usize,
-        /// Edges of every other row.
-        short: usize,
-    },
-}
-
-impl Degrees {
-    /// Edges of each row.
-    pub fn rows(&self, n_atoms: usize) -> Vec<usize> {
-        let degree = |i: usize| match *self {
-            Degrees::Uniform(degree) => degree,
-            Degrees::EmptyRows(degree) => {
-                if i.is_multiple_of(3) || i + 1 == n_atoms {
-                    0
-                } else {
-                    degree
-                }
-            }
-            Degrees::PowerLaw { max, exponent } => (max as f64 * ((i + 1) as f64).powf(-exponent)).round() as usize,
-            Degrees::LongRow { long, short } => {
-                if i == n_atoms / 2 {
-                    long
-                } else {
-                    short
-                }
-            }
-        };
-        (0..n_atoms).map(degree).collect()
-    }
-}
 
 /// How long the edges are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

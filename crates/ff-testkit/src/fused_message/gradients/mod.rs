@@ -6,14 +6,15 @@ use std::collections::BTreeSet;
 use ff_reference::Oracle;
 use ff_reference::fused_message::{ReferenceError, backward, double_backward};
 use ff_spec::fused_message::{
-    BackwardInputs, DoubleBackwardInputs, DoubleGradients, Gradients, Inputs, OP, Outputs, Variant, Wanted,
+    BackwardInputs, DoubleBackwardInputs, DoubleGradients, Gradients, Inputs, Outputs, Variant, Wanted,
 };
 use ff_spec::{Dtype, FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::catalogue::{self, Case, CaseSet, Evaluated};
-use crate::generators::{CaseSpec, random_inputs};
+use super::{CaseSpec, random_inputs};
+use crate::case::{Case, CaseSet};
+use crate::gated::Evaluated;
 use crate::tensors::{ByTensors, tensors_of_spec};
 use crate::tolerance::{Order, cancels};
 
@@ -38,8 +39,8 @@ pub struct DoubleBackwardSpec {
 }
 
 /// A case of the forward by its name.
-fn forward_case(id: &'static str, variant: &Variant, set: CaseSet) -> Option<Case> {
-    catalogue::cases(OP, variant, set).into_iter().find(|case| case.id == id)
+fn forward_case(id: &'static str, set: CaseSet) -> Option<Case<CaseSpec>> {
+    super::cases(set).into_iter().find(|case| case.id == id)
 }
 
 /// Random numbers over [−1, 1) in the place of each element, independent of those of the inputs and of other streams.
@@ -89,14 +90,13 @@ impl ByTensors for FusedMessageBackward {
     type Error = ReferenceError;
     const TOLERANCE: Order = Order::First;
 
-    fn cases(variant: &Variant, set: CaseSet) -> Vec<Case<BackwardSpec>> {
+    fn cases(_: &Variant, set: CaseSet) -> Vec<Case<BackwardSpec>> {
         let all = |wanted| move |forward| BackwardSpec { forward, wanted };
-        let mut cases: Vec<_> =
-            catalogue::cases(OP, variant, set).into_iter().map(|case| case.map(all(Wanted::ALL))).collect();
+        let mut cases: Vec<_> = super::cases(set).into_iter().map(|case| case.map(all(Wanted::ALL))).collect();
         let edges = Wanted { nodes: false, edge_vec: true, filter: false };
         for (id, wanted, in_quick) in [("forces", Wanted::INPUTS, true), ("edges_only", edges, false)] {
             if in_quick || set == CaseSet::Full {
-                let small = forward_case("small", variant, set);
+                let small = forward_case("small", set);
                 cases.extend(small.map(|case| Case { id, ..case.map(all(wanted)) }));
             }
         }
@@ -128,11 +128,10 @@ impl ByTensors for FusedMessageDoubleBackward {
     type Error = ReferenceError;
     const TOLERANCE: Order = Order::Second;
 
-    fn cases(variant: &Variant, set: CaseSet) -> Vec<Case<DoubleBackwardSpec>> {
+    fn cases(_: &Variant, set: CaseSet) -> Vec<Case<DoubleBackwardSpec>> {
         let all = |weights| move |forward| DoubleBackwardSpec { forward, weights };
-        let mut cases: Vec<_> =
-            catalogue::cases(OP, variant, set).into_iter().map(|case| case.map(all(true))).collect();
-        let small = forward_case("small", variant, set);
+        let mut cases: Vec<_> = super::cases(set).into_iter().map(|case| case.map(all(true))).collect();
+        let small = forward_case("small", set);
         cases.extend(small.map(|case| Case { id: "forces", ..case.map(all(false)) }));
         cases
     }

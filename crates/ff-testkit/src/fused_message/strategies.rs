@@ -1,11 +1,13 @@
 //! proptest strategies over [`CaseSpec`], variants and inputs. They shrink by size, then by kind.
 
 use ff_reference::radial::{RADIAL_FUNCTIONS, RadialKind};
-use ff_spec::fused_message::{Activation, FilterKind, Inputs, Message, Reduction, Variant};
+use ff_spec::fused_message::{Activation, FilterKind, Inputs, Message, Reduction, Variant, Wanted};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{CaseSpec, Degrees, Distances, random_inputs};
+use super::gradients::{BackwardSpec, DoubleBackwardSpec};
+use super::{CaseSpec, Distances, random_inputs};
+use crate::degrees;
 
 /// Any variant that a radial data file and the structure allow.
 pub fn variant() -> impl Strategy<Value = Variant> {
@@ -27,16 +29,6 @@ pub fn variant() -> impl Strategy<Value = Variant> {
         })
 }
 
-/// Degrees of up to some twenty edges per row, among them none.
-pub fn degrees() -> impl Strategy<Value = Degrees> {
-    prop_oneof![
-        (0usize..20).prop_map(Degrees::Uniform),
-        (1usize..20).prop_map(Degrees::EmptyRows),
-        ((1usize..60), 0.5..2.0).prop_map(|(max, exponent)| Degrees::PowerLaw { max, exponent }),
-        ((1usize..200), 0usize..4).prop_map(|(long, short)| Degrees::LongRow { long, short }),
-    ]
-}
-
 /// Small cases of every kind: 0 to 20 atoms, odd widths, 1 to 50 basis functions.
 pub fn case_spec() -> impl Strategy<Value = CaseSpec> {
     (
@@ -44,7 +36,7 @@ pub fn case_spec() -> impl Strategy<Value = CaseSpec> {
         (1usize..12, select(vec![Activation::ShiftedSoftplus, Activation::Tanh])),
         (2usize..=3, 2usize..70),
         1.0..8.0,
-        (degrees(), select(vec![Distances::Inside, Distances::Skin, Distances::Boundary, Distances::Beyond])),
+        (degrees::strategy(), select(vec![Distances::Inside, Distances::Skin, Distances::Boundary, Distances::Beyond])),
     )
         .prop_map(|((n_atoms, features, n_basis), (hidden, activation), table, r_cut, (degrees, distances))| {
             let (table_order, table_nodes) = table;
@@ -61,6 +53,19 @@ pub fn case_spec() -> impl Strategy<Value = CaseSpec> {
                 distances,
             }
         })
+}
+
+/// Any case of the first backward, asked for something.
+pub fn backward_spec() -> impl Strategy<Value = BackwardSpec> {
+    (case_spec(), 1..8_u8).prop_map(|(forward, bits)| {
+        let wanted = Wanted { nodes: bits & 1 != 0, edge_vec: bits & 2 != 0, filter: bits & 4 != 0 };
+        BackwardSpec { forward, wanted }
+    })
+}
+
+/// Any case of the second backward.
+pub fn double_backward_spec() -> impl Strategy<Value = DoubleBackwardSpec> {
+    (case_spec(), any::<bool>()).prop_map(|(forward, weights)| DoubleBackwardSpec { forward, weights })
 }
 
 /// A variant and inputs for it.

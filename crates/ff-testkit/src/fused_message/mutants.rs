@@ -1,19 +1,16 @@
-//! Faults on purpose: a gate is worth what it catches.
+//! Faults on purpose in the forward.
 //!
 //! [`MutantRuntime`] is a kernel simple enough to be right by inspection, with each fault built in where such a fault
-//! would be made. [`mutate`] puts the same faults around any runtime.
-
-use std::time::Duration;
+//! would be made; [`mutate`](crate::faults::mutate) puts the same faults around any kernel.
 
 use ff_reference::fused_message::ReferenceError;
 use ff_reference::radial::{BoundRadial, RadialFunction, RadialKind, find};
 use ff_spec::fused_message::{Filter, FilterKind, Inputs, Message, Outputs, Reduction, Variant};
-use ff_spec::{
-    Atomics, Clock, Device, DeviceId, Dtype, FusedMessage, Launch, LaunchConfig, LaunchError, Limits, Prepare, Problem,
-    RuntimeKind,
-};
+use ff_spec::{Dtype, FusedMessage, Launch, LaunchConfig, LaunchError, Prepare, Problem};
 
-use crate::played::{Leftovers, Played, Shape, shape};
+use crate::faults::{Common, Fault};
+use crate::played::{Played, shape};
+use crate::scalar::Mutants;
 use crate::tensors::ByTensors;
 
 /// A fault that a gate must catch.
@@ -21,7 +18,7 @@ use crate::tensors::ByTensors;
 pub enum Mutation {
     /// An edge is left out.
     DroppedEdge,
-    /// The last row is not written.
+    /// What is written last is not written.
     MissingWrite,
     /// A channel gets what belongs to its neighbour.
     WrongChannelOffset,
@@ -48,49 +45,8 @@ impl Mutation {
     ];
 }
 
-/// A device whose every kernel is simple enough to be right by inspection, with or without a fault.
-#[derive(Debug)]
-pub struct Mutants<M> {
-    pub(crate) mutation: Option<M>,
-    device: DeviceId,
-    pub(crate) leftovers: Leftovers,
-}
-
 /// A scalar kernel for linear filters with reduction `receiver`, in f64 with its results rounded.
 pub type MutantRuntime = Mutants<Mutation>;
-
-/// The device of mutants.
-pub(crate) fn scalar_device() -> DeviceId {
-    DeviceId {
-        runtime: RuntimeKind::Host,
-        name: "scalar".to_owned(),
-        slug: "scalar".to_owned(),
-        arch: "scalar".to_owned(),
-        driver: String::new(),
-        software: true,
-        threads: 1,
-        limits: Limits { max_units_per_cube: 1, shared_memory: 0, plane_size: 1 },
-        atomics: Atomics::default(),
-        f64: true,
-    }
-}
-
-impl<M> Mutants<M> {
-    /// A runtime whose every launch has the fault; a right one for `None`.
-    pub fn new(mutation: Option<M>) -> Self {
-        Self { mutation, device: scalar_device(), leftovers: Leftovers::default() }
-    }
-}
-
-impl<M> Device for Mutants<M> {
-    fn device(&self) -> &DeviceId {
-        &self.device
-    }
-
-    fn clock(&self) -> Clock {
-        Clock::Wall
-    }
-}
 
 impl Prepare for MutantRuntime {
     fn default_config(&self, _: &Variant, _: Dtype, _: &Problem) -> LaunchConfig {
@@ -204,121 +160,39 @@ impl Scalar<'_> {
     }
 }
 
-/// Puts a fault around every launch of a runtime, from the outside: through its inputs, its outputs or its digest.
-pub fn mutate(runtime: Box<dyn Prepare>, mutation: Mutation) -> Box<dyn Prepare> {
-    Box::new(Mutated { inner: runtime, mutation, leftovers: Leftovers::default() })
-}
-
-struct Mutated {
-    inner: Box<dyn Prepare>,
-    mutation: Mutation,
-    leftovers: Leftovers,
-}
-
-impl Device for Mutated {
-    fn device(&self) -> &DeviceId {
-        self.inner.device()
-    }
-
-    fn clock(&self) -> Clock {
-        self.inner.clock()
-    }
-}
-
-impl Prepare for Mutated {
-    fn default_config(&self, variant: &Variant, dtype: Dtype, problem: &Problem) -> LaunchConfig {
-        self.inner.default_config(variant, dtype, problem)
-    }
-
-    fn prepare(
-        &self,
-        variant: &Variant,
-        dtype: Dtype,
-        inputs: &Inputs<f64>,
-        config: &LaunchConfig,
-    ) -> Result<Box<dyn Launch>, LaunchError> {
-        let changed = changed_inputs(inputs, self.mutation);
-        let inner = self.inner.prepare(variant, dtype, changed.as_ref().unwrap_or(inputs), config)?;
-        Ok(Box::new(MutatedLaunch {
-            inner,
-            mutation: self.mutation,
-            features: inputs.features,
-            shape: shape::<FusedMessage>(variant, dtype, inputs),
-            leftovers: self.leftovers.clone(),
-            runs: 0,
-            poisoned: false,
-        }))
-    }
-}
-
-/// Inputs from which a right kernel computes what a faulty one would from the given ones; `None` for a fault that is
-/// not in the inputs.
-fn changed_inputs(inputs: &Inputs<f64>, mutation: Mutation) -> Option<Inputs<f64>> {
-    let mut changed = inputs.clone();
-    match mutation {
-        Mutation::DroppedEdge => {
-            let r_c = inputs.radial.r_cut;
-            // An edge whose absence matters: neither beyond the cutoff nor so near it that nothing is missed.
-            let near = |r: &[f64]| r.iter().map(|x| x * x).sum::<f64>() < 0.64 * r_c * r_c;
-            let edge = inputs.edge_vec.chunks_exact(3).rposition(near)?;
-            changed.edge_vec[3 * edge..][..3].copy_from_slice(&[2.0 * r_c, 0.0, 0.0]);
+impl Fault<FusedMessage> for Mutation {
+    fn common(self) -> Option<Common> {
+        match self {
+            Mutation::MissingWrite => Some(Common::MissingWrite),
+            Mutation::StaleBufferRead => Some(Common::StaleBufferRead),
+            Mutation::InputOverwritten => Some(Common::InputOverwritten),
+            Mutation::ZeroOutput => Some(Common::ZeroOutput),
+            Mutation::DroppedEdge | Mutation::WrongChannelOffset | Mutation::OffByOneCutoff => None,
         }
-        Mutation::OffByOneCutoff => changed.radial.r_cut *= 1.02,
-        _ => return None,
     }
-    Some(changed)
+
+    fn read(self, inputs: &mut Inputs<f64>) {
+        match self {
+            Mutation::DroppedEdge => drop_edge(inputs),
+            Mutation::OffByOneCutoff => inputs.radial.r_cut *= 1.02,
+            _ => {}
+        }
+    }
+
+    fn write(self, _: &Variant, inputs: &Inputs<f64>, outputs: &mut Outputs<f64>) -> Result<(), LaunchError> {
+        if self == Mutation::WrongChannelOffset {
+            outputs.nodes.chunks_exact_mut(inputs.features.max(1)).for_each(|row| row.rotate_left(1));
+        }
+        Ok(())
+    }
 }
 
-struct MutatedLaunch {
-    inner: Box<dyn Launch>,
-    mutation: Mutation,
-    features: usize,
-    shape: Shape,
-    leftovers: Leftovers,
-    runs: u64,
-    poisoned: bool,
-}
-
-impl Launch for MutatedLaunch {
-    fn poison(&mut self) -> Result<(), LaunchError> {
-        self.poisoned = true;
-        self.inner.poison()
-    }
-
-    fn run(&mut self) -> Result<(), LaunchError> {
-        (self.poisoned, self.runs) = (false, self.runs + 1);
-        self.inner.run()
-    }
-
-    fn time(&mut self) -> Result<Duration, LaunchError> {
-        (self.poisoned, self.runs) = (false, self.runs + 1);
-        self.inner.time()
-    }
-
-    fn outputs(&mut self) -> Result<Outputs<f64>, LaunchError> {
-        let mut out = self.inner.outputs()?;
-        if self.poisoned {
-            return Ok(out);
-        }
-        let f = self.features;
-        match self.mutation {
-            Mutation::MissingWrite => {
-                let start = out.nodes.len().saturating_sub(f);
-                out.nodes[start..].fill(f64::NAN);
-            }
-            Mutation::WrongChannelOffset => {
-                out.nodes.chunks_exact_mut(f.max(1)).for_each(|row| row.rotate_left(1));
-            }
-            Mutation::ZeroOutput => out.nodes.iter_mut().chain(&mut out.vectors).for_each(|x| *x = 0.0),
-            Mutation::StaleBufferRead => self.leftovers.read(self.shape.clone(), &mut out.nodes),
-            Mutation::DroppedEdge | Mutation::OffByOneCutoff | Mutation::InputOverwritten => {}
-        }
-        Ok(out)
-    }
-
-    fn input_digest(&mut self) -> Result<u64, LaunchError> {
-        let digest = self.inner.input_digest()?;
-        Ok(if self.mutation == Mutation::InputOverwritten { digest ^ self.runs } else { digest })
+/// Puts an edge out of reach whose absence matters: it has a direction and is well within the cutoff.
+pub(super) fn drop_edge(inputs: &mut Inputs<f64>) {
+    let r_c = inputs.radial.r_cut;
+    let near = |r: &[f64]| (1e-9..0.64 * r_c * r_c).contains(&r.iter().map(|x| x * x).sum::<f64>());
+    if let Some(edge) = inputs.edge_vec.chunks_exact(3).rposition(near) {
+        inputs.edge_vec[3 * edge..][..3].copy_from_slice(&[2.0 * r_c, 0.0, 0.0]);
     }
 }
 
@@ -328,6 +202,7 @@ mod tests {
 
     use super::*;
     use crate::catalogue::{CaseSet, OracleCache};
+    use crate::faults::mutate;
     use crate::testing::{assert_caught, assert_passes};
 
     fn variants() -> [Variant; 2] {
@@ -346,16 +221,16 @@ mod tests {
         for mutation in Mutation::ALL {
             let inside = MutantRuntime::new(Some(mutation));
             assert_caught(&format!("{mutation:?} inside"), &inside, &variants(), &mut cache);
-            let around = mutate(Box::new(MutantRuntime::new(None)), mutation);
+            let around = mutate::<FusedMessage, _, _>(Box::new(MutantRuntime::new(None)), mutation);
             assert_caught(&format!("{mutation:?} around"), around.as_ref(), &variants(), &mut cache);
         }
     }
 
     #[test]
     fn a_fault_does_not_hide_what_the_runtime_lacks() {
-        let runtime = mutate(Box::new(MutantRuntime::new(None)), Mutation::ZeroOutput);
+        let runtime = mutate::<FusedMessage, _, _>(Box::new(MutantRuntime::new(None)), Mutation::ZeroOutput);
         let variant: Variant = "cfconv_tabulated_receiver".parse().unwrap();
-        let case = &crate::catalogue::cases(ff_spec::fused_message::OP, &variant, CaseSet::Quick)[0];
+        let case = &FusedMessage::cases(&variant, CaseSet::Quick)[0];
         let inputs = case.inputs(&variant, Dtype::F32, 0).unwrap();
         let refused = runtime.prepare(&variant, Dtype::F32, &inputs, &LaunchConfig::default()).err();
         assert!(matches!(refused, Some(LaunchError::Unsupported(_))), "{refused:?}");

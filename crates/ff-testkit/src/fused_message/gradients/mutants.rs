@@ -1,18 +1,21 @@
-//! Faults on purpose in the derivatives: the oracle itself as a kernel, with each fault put into what it reads or writes.
+//! Faults on purpose in the derivatives, put into what a kernel reads or writes.
 //!
-//! It is the gate that is shown to work here, so the right kernel may be the oracle's arithmetic with rounded results.
+//! Where it is the gate alone that is shown to work the kernel is [`MutantRuntime`], the oracle's arithmetic with rounded
+//! results; [`mutate`](crate::faults::mutate) puts the same faults around real ones.
 
 use ff_reference::fused_message::ReferenceError;
 use ff_reference::radial::{RadialFunction, RadialKind, find};
 use ff_spec::fused_message::{
-    BackwardInputs, DoubleBackwardInputs, DoubleGradients, Filter, Gradients, InputError, Inputs, Variant,
+    BackwardInputs, DoubleBackwardInputs, DoubleGradients, Filter, FilterKind, Gradients, InputError, Inputs, Variant,
 };
 use ff_spec::{
     Dtype, FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchConfig, LaunchError, Prepare, Problem,
 };
 
-use crate::mutants::Mutants;
-use crate::played::{Played, shape};
+use crate::faults::{Common, Fault, around};
+use crate::fused_message::mutants::drop_edge;
+use crate::played::Played;
+use crate::scalar::Mutants;
 use crate::tensors::ByTensors;
 
 /// A fault that a gate must catch.
@@ -20,7 +23,7 @@ use crate::tensors::ByTensors;
 pub enum Mutation {
     /// An edge is left out.
     DroppedEdge,
-    /// The last row is not written.
+    /// What is written last is not written.
     MissingWrite,
     /// What the first launch of the same shape left in memory is used: wrong from the second seed on.
     StaleBufferRead,
@@ -48,6 +51,11 @@ impl Mutation {
         Mutation::ReceiverForSender,
         Mutation::CutoffSlope,
     ];
+
+    /// Whether kernels of a variant can be given the fault.
+    pub fn concerns(self, variant: &Variant) -> bool {
+        self != Mutation::CutoffSlope || variant.filter == FilterKind::Linear
+    }
 }
 
 /// What a mutant has to know of a derivative.
@@ -148,6 +156,43 @@ fn edge_slopes(variant: &Variant, inputs: &Inputs<f64>) -> Result<Vec<EdgeSlope>
     Ok(slopes)
 }
 
+impl<O: Derivative> Fault<O> for Mutation {
+    fn common(self) -> Option<Common> {
+        match self {
+            Mutation::MissingWrite => Some(Common::MissingWrite),
+            Mutation::StaleBufferRead => Some(Common::StaleBufferRead),
+            Mutation::InputOverwritten => Some(Common::InputOverwritten),
+            Mutation::ZeroOutput => Some(Common::ZeroOutput),
+            _ => None,
+        }
+    }
+
+    fn read(self, inputs: &mut O::Inputs) {
+        if O::check(inputs).is_err() {
+            return;
+        }
+        let forward = O::forward_mut(inputs);
+        match self {
+            Mutation::DroppedEdge => drop_edge(forward),
+            Mutation::ReceiverForSender => {
+                for i in 0..forward.n_atoms {
+                    forward.sender[forward.row_ptr[i] as usize..forward.row_ptr[i + 1] as usize].fill(i as u32);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn write(self, variant: &Variant, inputs: &O::Inputs, outputs: &mut O::Outputs) -> Result<(), LaunchError> {
+        match self {
+            Mutation::CutoffSlope => O::forget(inputs, &edge_slopes(variant, O::forward(inputs))?, outputs),
+            Mutation::EdgeSign => O::gradients_mut(outputs).edge_vec.iter_mut().for_each(|x| *x = -*x),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
 /// The oracle as a kernel of order 1 and 2, its results rounded.
 pub type MutantRuntime = Mutants<Mutation>;
 
@@ -163,49 +208,17 @@ impl<O: Derivative> Prepare<O> for MutantRuntime {
         inputs: &O::Inputs,
         _: &LaunchConfig,
     ) -> Result<Box<dyn Launch<O>>, LaunchError> {
-        O::check(inputs)?;
-        let inputs = O::rounded(inputs, dtype);
-        let mut read = inputs.clone();
+        let right = |inputs: &O::Inputs| -> Result<Box<dyn Launch<O>>, LaunchError> {
+            O::check(inputs)?;
+            let inputs = O::rounded(inputs, dtype);
+            let exact = O::oracle(variant, &inputs).map_err(|e| LaunchError::Compile(e.to_string()))?.outputs;
+            let results = O::map(&exact, &mut |x| dtype.round(x));
+            Ok(Box::new(Played::<O>::on(inputs, results, false)))
+        };
         match self.mutation {
-            Some(Mutation::StaleBufferRead) => {
-                self.leftovers.read(shape::<O>(variant, dtype, &inputs), &mut O::forward_mut(&mut read).nodes);
-            }
-            Some(Mutation::DroppedEdge) => drop_edge(O::forward_mut(&mut read)),
-            Some(Mutation::ReceiverForSender) => {
-                let forward = O::forward_mut(&mut read);
-                for i in 0..forward.n_atoms {
-                    forward.sender[forward.row_ptr[i] as usize..forward.row_ptr[i + 1] as usize].fill(i as u32);
-                }
-            }
-            _ => {}
+            Some(mutation) => around(mutation, &self.leftovers, (variant, dtype, inputs), right),
+            None => right(inputs),
         }
-        let mut results = O::oracle(variant, &read).map_err(|e| LaunchError::Compile(e.to_string()))?.outputs;
-        match self.mutation {
-            Some(Mutation::CutoffSlope) => {
-                let slopes = edge_slopes(variant, O::forward(&read))?;
-                O::forget(&read, &slopes, &mut results);
-            }
-            Some(Mutation::EdgeSign) => O::gradients_mut(&mut results).edge_vec.iter_mut().for_each(|x| *x = -*x),
-            Some(Mutation::MissingWrite) => {
-                let gradients = O::gradients_mut(&mut results);
-                let last = if gradients.nodes.is_empty() { &mut gradients.edge_vec } else { &mut gradients.nodes };
-                last.iter_mut().next_back().into_iter().for_each(|x| *x = f64::NAN);
-            }
-            _ => {}
-        }
-        let zero = self.mutation == Some(Mutation::ZeroOutput);
-        let results = O::map(&results, &mut |x| if zero { 0.0 } else { dtype.round(x) });
-        let overwrites = self.mutation == Some(Mutation::InputOverwritten);
-        Ok(Box::new(Played::<O>::on(inputs, results, overwrites)))
-    }
-}
-
-/// Puts an edge out of reach whose absence matters: neither beyond the cutoff nor so near it that nothing is missed.
-fn drop_edge(inputs: &mut Inputs<f64>) {
-    let r_c = inputs.radial.r_cut;
-    let near = |r: &[f64]| (1e-9..0.64 * r_c * r_c).contains(&r.iter().map(|x| x * x).sum::<f64>());
-    if let Some(edge) = inputs.edge_vec.chunks_exact(3).rposition(near) {
-        inputs.edge_vec[3 * edge..][..3].copy_from_slice(&[2.0 * r_c, 0.0, 0.0]);
     }
 }
 
