@@ -22,7 +22,7 @@ pub use dtype::{Dtype, Scalar, UnknownDtype};
 pub use key::{Problem, TuneKey, kernel_name};
 pub use launch::{
     CellList, Clock, Device, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
-    FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchError, Op, Prepare, Runtime,
+    FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchError, Op, Prepare, Runtime, family,
 };
 
 /// The version of every JSON document this workspace writes (records, tables, results).

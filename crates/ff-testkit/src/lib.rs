@@ -10,6 +10,7 @@ pub mod gradients;
 pub mod mutants;
 pub mod played;
 pub mod registry;
+pub mod sampling;
 pub mod tensors;
 #[cfg(test)]
 mod testing;

@@ -16,6 +16,7 @@ mod gate;
 pub mod lines;
 pub mod measure;
 mod op;
+mod ops;
 mod outcome;
 mod points;
 mod product;

@@ -64,6 +64,14 @@ impl Machine {
     }
 }
 
+/// Bytes that something large may take: half of what the system has to spare, where it says so.
+pub fn spare_memory() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kib.map_or(4 << 30, |kib| kib * 512)
+}
+
 /// GiB of `MemTotal`.
 fn memory(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
