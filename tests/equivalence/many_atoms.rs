@@ -1,7 +1,7 @@
 //! Problems whose features exceed a cache: the host kernel takes receivers in an order of its own there.
 
 use ff_kernels::fused_message::host::{Call, ReceiverOrder};
-use ff_kernels::fused_message::{find, host_config};
+use ff_kernels::fused_message::{find, host_call, host_config};
 use ff_reference::fused_message::{backward, forward};
 use ff_spec::fused_message::{Activation, BackwardInputs, DoubleBackwardInputs, Inputs, Variant, Wanted};
 use ff_spec::{Dtype, FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward, Prepare, Problem, RuntimeKind};
@@ -164,24 +164,9 @@ fn message(inputs: &Inputs<f32>, order: Option<&ReceiverOrder>) -> Vec<u32> {
     let variant: Variant = "painn_linear_gaussian_cosine_receiver".parse().expect("an id");
     let registered = find(&variant).expect("rendered");
     let config = host().default_config(&variant, Dtype::F32, &inputs.problem("order"));
-    let radial = registered.radial.expect("radial functions");
-    let call = Call {
-        features: inputs.features,
-        row_ptr: &inputs.row_ptr,
-        sender: &inputs.sender,
-        edge_vec: &inputs.edge_vec,
-        nodes: &inputs.nodes,
-        vectors: &inputs.vectors,
-        r_cut: inputs.radial.r_cut,
-        n_basis: inputs.radial.n_basis,
-        basis: radial.basis_parameters.iter().map(|(name, _)| inputs.radial.basis[*name].as_slice()).collect(),
-        cutoff: Vec::new(),
-        filter: &inputs.filter,
-        table: None,
-        order,
-    };
+    let call = Call { order, ..host_call(registered, inputs) };
     let mut outputs = inputs.poisoned_outputs();
-    (registered.host_f32)(&call, &host_config(&config).expect("a host configuration"), &mut outputs);
+    registered.stages().forward(&call, &host_config(&config).expect("a host configuration"), &mut outputs);
     outputs.nodes.iter().chain(&outputs.vectors).map(|x| x.to_bits()).collect()
 }
 

@@ -1,10 +1,8 @@
 //! Results of `forgefield bench`, as far as a report shows them.
 
-use ff_spec::{DeviceId, Dtype, LaunchConfig, OPS, Problem, SCHEMA_VERSION, fused_message};
+use ff_spec::{DeviceId, Dtype, LaunchConfig, OPS, Problem, SCHEMA_VERSION, family, fused_message};
 use ff_tune::Timing;
 use serde::Deserialize;
-
-use crate::report::family_of;
 
 /// What a bench measured. Fields that a report does not show are not read, so that benches may grow.
 #[derive(Clone, Debug, Deserialize)]
@@ -38,7 +36,7 @@ pub(crate) struct Row {
 impl Row {
     /// The op whose variant this is; rows do not say.
     pub(crate) fn op(&self) -> &'static str {
-        let knows = |op: &&&str| family_of(op, &self.variant).is_some();
+        let knows = |op: &&&str| family(op, &self.variant).is_some();
         OPS.iter().find(knows).copied().unwrap_or(fused_message::OP)
     }
 }

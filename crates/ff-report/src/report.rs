@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ff_spec::{
-    CellList, DeviceId, Dtype, ForceScatter, FusedMessage, Limits, Op, Problem, RuntimeKind, SCHEMA_VERSION,
-    kernel_name,
-};
+use ff_spec::{DeviceId, Dtype, Limits, Problem, RuntimeKind, SCHEMA_VERSION, kernel_name};
 use ff_tables::Table;
 use ff_testkit::gate::GateSummary;
 use ff_tune::{Record, Recorded};
@@ -268,20 +265,7 @@ pub(crate) fn subject(
 
 /// The family of a variant; itself where it is none that this version knows.
 pub fn family(op: &str, variant: &str) -> String {
-    family_of(op, variant).unwrap_or_else(|| variant.to_owned())
-}
-
-/// The family of a variant; `None` where the op has no such variant.
-pub(crate) fn family_of(op: &str, variant: &str) -> Option<String> {
-    fn of<O: Op>(id: &str) -> Option<String> {
-        id.parse().ok().map(|variant: O::Variant| O::family(&variant))
-    }
-    match op {
-        FusedMessage::NAME => of::<FusedMessage>(variant),
-        CellList::NAME => of::<CellList>(variant),
-        ForceScatter::NAME => of::<ForceScatter>(variant),
-        _ => None,
-    }
+    ff_spec::family(op, variant).unwrap_or_else(|| variant.to_owned())
 }
 
 /// Whether a variant is among those named, by its id or its family; no names mean all.

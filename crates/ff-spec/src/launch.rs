@@ -46,6 +46,14 @@ macro_rules! ops {
             }
         )*
 
+        /// The family of an op's variant by its id, what tables are keyed by; `None` where the op has no such variant.
+        pub fn family(op: &str, id: &str) -> Option<String> {
+            $(if $op::NAME == op && $op::ORDER == 0 {
+                return id.parse().ok().map(|variant| $op::family(&variant));
+            })*
+            None
+        }
+
         /// A device that kernels of every family can be prepared on.
         pub trait Runtime: $(Prepare<$op> +)* {}
 
@@ -97,6 +105,13 @@ pub enum LaunchError {
     /// The edges, their gradients or their cotangents are wrong.
     #[error(transparent)]
     ForceScatter(#[from] force_scatter::InputError),
+}
+
+impl LaunchError {
+    /// Whether the tensors are wrong: nothing that a kernel or a device could do better.
+    pub fn is_input(&self) -> bool {
+        matches!(self, Self::Input(_) | Self::CellList(_) | Self::ForceScatter(_))
+    }
 }
 
 /// One kernel with its inputs on a device and its outputs allocated, ready to run any number of times.

@@ -25,7 +25,7 @@ pub use dtype::{Dtype, Scalar, UnknownDtype};
 pub use key::{Problem, TuneKey, kernel_name};
 pub use launch::{
     CellList, Clock, Device, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
-    FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchError, Op, Prepare, Runtime,
+    FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchError, Op, Prepare, Runtime, family,
 };
 pub use sender_list::SenderList;
 

@@ -37,14 +37,34 @@ pub enum FeatureError {
     Input(#[from] InputError),
 }
 
-/// The inputs of one `fused_message` call on a batch of systems: one flat list of atoms and edges, no padding.
-///
-/// `cutoff` in Å is the neighbour lists' and may exceed `radial.r_cut` by a skin. Node features (and vectors, for PaiNN) are
-/// uniform with zero mean and unit variance; they depend on the seed and on their place alone.
+/// The directed edges of a batch of systems, i ← j: one flat list, CSR by receiver, no padding.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Edges {
+    /// Where the edges of each receiver begin, and where those of the last end.
+    pub row_ptr: Vec<u32>,
+    /// Senders, counted over the atoms of all systems.
+    pub sender: Vec<u32>,
+    /// r_ij = x_j + S·H − x_i in Å, [n_edges, 3].
+    pub edge_vec: Vec<f64>,
+}
+
+impl Edges {
+    /// Atoms of all systems.
+    pub fn n_atoms(&self) -> usize {
+        self.row_ptr.len().saturating_sub(1)
+    }
+
+    /// Edges of the longest row.
+    pub fn max_degree(&self) -> usize {
+        self.row_ptr.windows(2).map(|row| (row[1] - row[0]) as usize).max().unwrap_or(0)
+    }
+}
+
+/// The edges of a full list of a batch, with d < `cutoff` in Å.
 ///
 /// # Errors
-/// [`FeatureError`]: the first system without a neighbour list, or what [`Inputs::check`] objects to.
-pub fn message_inputs(structures: &[Structure], cutoff: f64, spec: &MessageSpec) -> Result<Inputs<f64>, FeatureError> {
+/// [`FeatureError`]: the first system without a neighbour list, and more atoms or edges than the index type holds.
+pub fn edges(structures: &[Structure], cutoff: f64) -> Result<Edges, FeatureError> {
     let (mut row_ptr, mut sender, mut edge_vec) = (vec![0u32], Vec::new(), Vec::new());
     let mut n_atoms = 0usize;
     for structure in structures {
@@ -61,6 +81,20 @@ pub fn message_inputs(structures: &[Structure], cutoff: f64, spec: &MessageSpec)
         sender.extend(list.sender.iter().map(|j| first_atom + j));
         edge_vec.extend_from_slice(list.edge_vec.as_flattened());
     }
+    Ok(Edges { row_ptr, sender, edge_vec })
+}
+
+/// The inputs of one `fused_message` call on a batch of systems: one flat list of atoms and edges, no padding.
+///
+/// `cutoff` in Å is the neighbour lists' and may exceed `radial.r_cut` by a skin. Node features (and vectors, for PaiNN) are
+/// uniform with zero mean and unit variance; they depend on the seed and on their place alone.
+///
+/// # Errors
+/// [`FeatureError`]: the first system without a neighbour list, or what [`Inputs::check`] objects to.
+pub fn message_inputs(structures: &[Structure], cutoff: f64, spec: &MessageSpec) -> Result<Inputs<f64>, FeatureError> {
+    let edges = edges(structures, cutoff)?;
+    let n_atoms = edges.n_atoms();
+    let Edges { row_ptr, sender, edge_vec } = edges;
     let per_atom = spec.features.saturating_mul(3);
     if n_atoms.saturating_mul(per_atom) > u32::MAX as usize {
         // Said by `check` too, but before that much memory is asked for.

@@ -9,7 +9,7 @@ pub mod neighbors;
 pub mod problems;
 mod structure;
 
-pub use features::{FeatureError, MessageSpec, message_inputs, random_linear, random_mlp};
+pub use features::{Edges, FeatureError, MessageSpec, edges, message_inputs, random_linear, random_mlp};
 pub use io::{Frames, StructureError, StructureWarning, read_frames, read_structures};
 pub use neighbors::{NeighborError, batch, neighbors};
 pub use problems::{BuiltIn, BuiltInError, builtin};

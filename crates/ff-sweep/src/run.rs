@@ -36,11 +36,8 @@ impl From<LaunchError> for Refused {
             LaunchError::Unsupported(_) => Verdict::Unsupported,
             LaunchError::Compile(_) => Verdict::Compile,
             LaunchError::Runtime(_) => Verdict::Runtime,
-            LaunchError::Constraint(_)
-            | LaunchError::UnknownVariant(_)
-            | LaunchError::Input(_)
-            | LaunchError::CellList(_)
-            | LaunchError::ForceScatter(_) => Verdict::Constraint,
+            // No such variant, a configuration that does not fit, and tensors that no kernel takes.
+            _ => Verdict::Constraint,
         };
         Self::new(verdict, error.to_string())
     }

@@ -1,6 +1,6 @@
 use std::ops::Deref;
 
-use ff_spec::{CellList, Clock, ForceScatter, FusedMessage, LaunchConfig, OPS, Op, Problem, TuneKey};
+use ff_spec::{Clock, LaunchConfig, OPS, Problem, TuneKey, family};
 use serde::{Deserialize, Serialize};
 
 use crate::Pass;
@@ -167,19 +167,6 @@ impl Entry {
     /// How many times faster than the unfused composition.
     pub fn unfused_speedup(&self) -> Option<f64> {
         Some(self.unfused_median_ns? / self.median_ns)
-    }
-}
-
-/// The family of the variant with this id; `None` where the op has no such variant.
-pub(crate) fn family(op: &str, id: &str) -> Option<String> {
-    fn of<O: Op>(id: &str) -> Option<String> {
-        id.parse().ok().map(|variant: O::Variant| O::family(&variant))
-    }
-    match op {
-        FusedMessage::NAME => of::<FusedMessage>(id),
-        CellList::NAME => of::<CellList>(id),
-        ForceScatter::NAME => of::<ForceScatter>(id),
-        _ => None,
     }
 }
 

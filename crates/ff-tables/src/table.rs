@@ -2,12 +2,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ff_spec::{DeviceId, SCHEMA_VERSION, TuneKey};
+use ff_spec::{DeviceId, SCHEMA_VERSION, TuneKey, family};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Entry;
-use crate::entry::{family, same_bucket};
+use crate::entry::same_bucket;
 
 /// What a table was made with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

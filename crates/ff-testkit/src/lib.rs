@@ -13,6 +13,7 @@ mod gated;
 pub mod launches;
 pub mod played;
 pub mod registry;
+pub mod sampling;
 pub mod scalar;
 mod shared;
 pub mod small;

@@ -1,6 +1,6 @@
 //! Registration of ops: an op is complete when every derivative order names the cases that judge it.
 //!
-//! The type of a registration says how far it has come, and only a complete one can be visited:
+//! The type of a registration says how far it has come, and only a complete one is [`Registered`]:
 //!
 //! ```
 //! use ff_spec::{FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward};
@@ -32,9 +32,9 @@
 use std::marker::PhantomData;
 use std::ops::ControlFlow;
 
-use ff_spec::{Op, Prepare, Runtime};
+use ff_spec::{Prepare, Runtime};
 
-use crate::catalogue::{CaseSet, OracleCache};
+use crate::catalogue::OracleCache;
 use crate::gate::{GatePlan, GateRow, GateSummary, Gated, run_gate};
 
 /// An order that every runtime can be asked for.
@@ -102,55 +102,20 @@ impl<O: Order, O1: Order<Variant = O::Variant>> Registration<First<O, O1>> {
     }
 }
 
-/// What is done with one order of an op whose variants are `V`.
-pub trait Visitor<V> {
-    /// With `O`, which is of order `O::ORDER`.
-    fn visit<O: Order<Variant = V>>(&mut self);
-}
-
 /// An op with all its orders.
 pub trait Registered {
     /// The op.
     type Forward: Order;
 
-    /// Visits an order; `false` where it is not registered.
-    fn visit(&self, order: u8, visitor: &mut impl Visitor<<Self::Forward as Op>::Variant>) -> bool;
-
     /// The derivative orders that are registered, ascending.
-    fn orders(&self) -> Vec<u8> {
-        struct Nothing;
-        impl<V> Visitor<V> for Nothing {
-            fn visit<O: Order<Variant = V>>(&mut self) {}
-        }
-        (0..=u8::MAX).take_while(|order| self.visit(*order, &mut Nothing)).collect()
-    }
-
-    /// Cases that judge a variant at an order; 0 where it is not registered.
-    fn cases(&self, order: u8, variant: &<Self::Forward as Op>::Variant, set: CaseSet) -> usize {
-        struct Count<'a, V> {
-            variant: &'a V,
-            set: CaseSet,
-            cases: usize,
-        }
-        impl<V> Visitor<V> for Count<'_, V> {
-            fn visit<O: Order<Variant = V>>(&mut self) {
-                self.cases = O::cases(self.variant, self.set).len();
-            }
-        }
-        let mut count = Count { variant, set, cases: 0 };
-        self.visit(order, &mut count);
-        count.cases
-    }
+    fn orders(&self) -> Vec<u8>;
 }
 
 impl<O: Order> Registered for Registration<Discrete<O>> {
     type Forward = O;
 
-    fn visit(&self, order: u8, visitor: &mut impl Visitor<O::Variant>) -> bool {
-        if order == 0 {
-            visitor.visit::<O>();
-        }
-        order == 0
+    fn orders(&self) -> Vec<u8> {
+        vec![O::ORDER]
     }
 }
 
@@ -162,13 +127,7 @@ where
 {
     type Forward = O;
 
-    fn visit(&self, order: u8, visitor: &mut impl Visitor<O::Variant>) -> bool {
-        match order {
-            0 => visitor.visit::<O>(),
-            1 => visitor.visit::<O1>(),
-            2 => visitor.visit::<O2>(),
-            _ => return false,
-        }
-        true
+    fn orders(&self) -> Vec<u8> {
+        vec![O::ORDER, O1::ORDER, O2::ORDER]
     }
 }

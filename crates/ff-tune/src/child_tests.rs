@@ -98,7 +98,7 @@ impl Run {
         command: &dyn Fn() -> Command,
         each: &mut dyn FnMut(&Event<'_>, &AtomicBool),
     ) -> Result<Outcome, TuneError> {
-        let spaces = Spaces::fused_message().expect("sound");
+        let spaces = Spaces::built_in("fused_message").expect("sound");
         let request = Request {
             spaces: &spaces,
             tasks: tasks(),

@@ -184,7 +184,7 @@ mod tests {
     use ff_testkit::tolerance::{Order, tolerance};
 
     use super::*;
-    use crate::op::gather;
+    use crate::ops::gather;
 
     #[test]
     fn tables_judge_by_the_tolerance_of_the_gate() {

@@ -17,6 +17,7 @@ pub mod lines;
 pub mod measure;
 pub mod memory;
 mod op;
+mod ops;
 mod outcome;
 mod points;
 mod product;

@@ -1,13 +1,10 @@
 //! Search over recorded measurements, without a device: how fast each strategy finds what is best.
 
-use ff_spec::{
-    CellList, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
-    FusedMessageBackward, FusedMessageDoubleBackward, LaunchConfig, Op, Problem, TuneKey,
-};
+use ff_spec::{Dtype, LaunchConfig, Problem, TuneKey};
 use serde::Serialize;
 
 use crate::measure::Policy;
-use crate::op::Tuned;
+use crate::ops::BuiltIn;
 use crate::points::Points;
 use crate::recorded::Recorded;
 use crate::space::{SpaceError, Spaces, Target};
@@ -273,27 +270,16 @@ fn course(strategy: StrategyKind, runs: &[Vec<f64>], best_ns: f64, evaluations: 
 
 /// How much of the built-in space of this search the records hold; `None` where its op has none.
 fn coverage(search: &Recorded) -> Option<Result<Coverage, SpaceError>> {
-    fn of<O: Tuned>(search: &Recorded, spaces: Result<Spaces, SpaceError>) -> Option<Result<Coverage, SpaceError>> {
-        let part = O::part(&search.variant.parse().ok()?);
-        let counted = || {
-            let spaces = spaces?;
-            let space = spaces.get(Target::of(search.device.runtime), part, O::ORDER)?;
-            let (points, _) = space.open(&search.device, &search.problem, search.dtype)?;
-            let recorded = search.results.keys().filter(|config| points.position(config).is_some()).count();
-            Ok(Coverage { space: points.len(), recorded, outside: search.results.len() - recorded })
-        };
-        Some(counted())
-    }
-    match (search.op.as_str(), search.order) {
-        (FusedMessage::NAME, 0) => of::<FusedMessage>(search, Spaces::fused_message()),
-        (FusedMessage::NAME, 1) => of::<FusedMessageBackward>(search, Spaces::fused_message()),
-        (FusedMessage::NAME, 2) => of::<FusedMessageDoubleBackward>(search, Spaces::fused_message()),
-        (CellList::NAME, 0) => of::<CellList>(search, Spaces::cell_list()),
-        (ForceScatter::NAME, 0) => of::<ForceScatter>(search, Spaces::force_scatter()),
-        (ForceScatter::NAME, 1) => of::<ForceScatterBackward>(search, Spaces::force_scatter()),
-        (ForceScatter::NAME, 2) => of::<ForceScatterDoubleBackward>(search, Spaces::force_scatter()),
-        _ => None,
-    }
+    let built_in = BuiltIn::of(&search.op)?;
+    let part = built_in.part((built_in.name)(&search.variant)?);
+    let counted = || {
+        let spaces = Spaces::built_in(built_in.op)?;
+        let space = spaces.get(Target::of(search.device.runtime), part, search.order)?;
+        let (points, _) = space.open(&search.device, &search.problem, search.dtype)?;
+        let recorded = search.results.keys().filter(|config| points.position(config).is_some()).count();
+        Ok(Coverage { space: points.len(), recorded, outside: search.results.len() - recorded })
+    };
+    Some(counted())
 }
 
 #[cfg(test)]

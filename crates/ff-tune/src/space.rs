@@ -6,24 +6,15 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ff_spec::cell_list::{self, Strategy};
-use ff_spec::fused_message::Reduction;
-use ff_spec::{DeviceId, Dtype, LaunchConfig, OPS, Problem, RuntimeKind, force_scatter, fused_message};
+use ff_spec::{DeviceId, Dtype, LaunchConfig, OPS, Problem, RuntimeKind};
 use ff_tables::nearest;
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::constraint::Constraint;
+use crate::ops::{ALL, BuiltIn};
 use crate::points::Points;
 use crate::product::Product;
-
-/// The file of `fused_message` as it was when this crate was built.
-const FUSED_MESSAGE: &str = include_str!("../../../autotune/spaces/fused_message.toml");
-
-/// The file of `cell_list` as it was when this crate was built.
-const CELL_LIST: &str = include_str!("../../../autotune/spaces/cell_list.toml");
-
-/// The file of `force_scatter` as it was when this crate was built.
-const FORCE_SCATTER: &str = include_str!("../../../autotune/spaces/force_scatter.toml");
 
 /// What a constraint may name besides the parameters of its space.
 const VARIABLES: [&str; 11] = [
@@ -69,35 +60,35 @@ impl fmt::Display for Target {
     }
 }
 
-/// What of a variant decides which parameters its kernels have, by its key in a space file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Part {
-    /// Of `fused_message`.
-    Reduction(Reduction),
-    /// Of `cell_list`.
-    Strategy(Strategy),
-    /// Of `force_scatter`.
-    #[serde(rename = "reduction")]
-    Scatter(force_scatter::Reduction),
+/// What of a variant decides which parameters its kernels have: a reduction or a strategy, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Part {
+    key: &'static str,
+    name: &'static str,
 }
 
 impl Part {
+    pub(crate) const fn new(key: &'static str, name: &'static str) -> Self {
+        Self { key, name }
+    }
+
     /// Its key in a space file.
     pub fn key(self) -> &'static str {
-        match self {
-            Part::Reduction(_) | Part::Scatter(_) => "reduction",
-            Part::Strategy(_) => "strategy",
-        }
+        self.key
     }
 
     /// Its name.
     pub fn name(self) -> &'static str {
-        match self {
-            Part::Reduction(reduction) => reduction.name(),
-            Part::Strategy(strategy) => strategy.name(),
-            Part::Scatter(reduction) => reduction.name(),
-        }
+        self.name
+    }
+}
+
+impl Serialize for Part {
+    /// As in a space file: `reduction: "receiver"`.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        map.serialize_entry(self.key, self.name)?;
+        map.end()
     }
 }
 
@@ -150,6 +141,12 @@ pub enum SpaceError {
         /// Derivative order asked for.
         order: u8,
     },
+    /// No spaces of an op.
+    #[error("op `{op}` has no tuning spaces")]
+    Unknown {
+        /// The op.
+        op: String,
+    },
     /// The spaces of another op.
     #[error("tuning space {file} is for op `{found}`, expected `{expected}`")]
     Op {
@@ -187,34 +184,13 @@ fn contradiction(conflict: &[String]) -> String {
     }
 }
 
-/// A reduction of any op.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum RawReduction {
-    Receiver,
-    EdgeAtomic,
-    Gather,
-    Atomic,
-}
-
-impl RawReduction {
-    fn part(self) -> Part {
-        match self {
-            RawReduction::Receiver => Part::Reduction(Reduction::Receiver),
-            RawReduction::EdgeAtomic => Part::Reduction(Reduction::EdgeAtomic),
-            RawReduction::Gather => Part::Scatter(force_scatter::Reduction::Gather),
-            RawReduction::Atomic => Part::Scatter(force_scatter::Reduction::Atomic),
-        }
-    }
-}
-
 /// A `[[space]]` as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawSpace {
     target: Target,
-    reduction: Option<RawReduction>,
-    strategy: Option<Strategy>,
+    reduction: Option<String>,
+    strategy: Option<String>,
     /// The derivative orders that it is for.
     #[serde(default = "forward")]
     orders: Vec<u8>,
@@ -230,23 +206,26 @@ fn forward() -> Vec<u8> {
 
 impl RawSpace {
     /// The part that spaces of this op are told apart by, and nothing of another op.
-    fn part(&self, op: &str) -> Result<Part, String> {
-        let (reduction, strategy) = (self.reduction.map(RawReduction::part), self.strategy.map(Part::Strategy));
-        let (key, part, other) = match op {
-            cell_list::OP => ("strategy", strategy, reduction),
-            _ => ("reduction", reduction, strategy),
-        };
-        if let Some(other) = other {
-            return Err(format!("unknown field `{}`, spaces of `{op}` are told apart by `{key}`", other.key()));
+    fn part(&self, of: &BuiltIn) -> Result<Part, String> {
+        let BuiltIn { op, key, names, .. } = *of;
+        let mut found = None;
+        for (given, name) in [("reduction", &self.reduction), ("strategy", &self.strategy)] {
+            let Some(name) = name else { continue };
+            if given != key {
+                return Err(format!("unknown field `{given}`, spaces of `{op}` are told apart by `{key}`"));
+            }
+            found = Some(name);
         }
-        let part =
-            part.ok_or_else(|| format!("missing field `{key}` of the [[space]] for target `{}`", self.target))?;
-        let own = match part {
-            Part::Reduction(_) => fused_message::OP,
-            Part::Strategy(_) => cell_list::OP,
-            Part::Scatter(_) => force_scatter::OP,
-        };
-        if own == op { Ok(part) } else { Err(format!("{part} is of op `{own}`, expected one of op `{op}`")) }
+        let name =
+            found.ok_or_else(|| format!("missing field `{key}` of the [[space]] for target `{}`", self.target))?;
+        if let Some(known) = names.iter().find(|known| *known == name) {
+            return Ok(of.part(known));
+        }
+        if let Some(other) = ALL.iter().find(|other| other.key == key && other.names.contains(&name.as_str())) {
+            return Err(format!("{key} `{name}` is of op `{}`, expected one of op `{op}`", other.op));
+        }
+        let near = did_you_mean(name, names.iter().copied());
+        Err(format!("unknown {key} `{name}`{near}, expected {}", names.join(" or ")))
     }
 }
 
@@ -294,28 +273,13 @@ pub struct Explanation {
 }
 
 impl Spaces {
-    /// The spaces of `fused_message` that this crate was built with.
+    /// The spaces of an op that this crate was built with.
     ///
     /// # Errors
-    /// As [`Spaces::parse`]; a test keeps the built-in file sound.
-    pub fn fused_message() -> Result<Self, SpaceError> {
-        Self::parse(FUSED_MESSAGE, "autotune/spaces/fused_message.toml (built in)")
-    }
-
-    /// The spaces of `cell_list` that this crate was built with.
-    ///
-    /// # Errors
-    /// As [`Spaces::parse`]; a test keeps the built-in file sound.
-    pub fn cell_list() -> Result<Self, SpaceError> {
-        Self::parse(CELL_LIST, "autotune/spaces/cell_list.toml (built in)")
-    }
-
-    /// The spaces of `force_scatter` that this crate was built with.
-    ///
-    /// # Errors
-    /// As [`Spaces::parse`]; a test keeps the built-in file sound.
-    pub fn force_scatter() -> Result<Self, SpaceError> {
-        Self::parse(FORCE_SCATTER, "autotune/spaces/force_scatter.toml (built in)")
+    /// [`SpaceError::Unknown`], and as [`Spaces::parse`]; a test keeps the built-in files sound.
+    pub fn built_in(op: &str) -> Result<Self, SpaceError> {
+        let built_in = BuiltIn::of(op).ok_or_else(|| SpaceError::Unknown { op: op.to_owned() })?;
+        Self::parse(built_in.file, &format!("autotune/spaces/{op}.toml (built in)"))
     }
 
     /// Reads a space file.
@@ -334,13 +298,13 @@ impl Spaces {
     pub fn parse(text: &str, file: &str) -> Result<Self, SpaceError> {
         let malformed = |reason: String| SpaceError::Malformed { file: file.to_owned(), reason };
         let raw: RawFile = toml::from_str(text).map_err(|e| malformed(with_suggestion(&e.to_string())))?;
-        if !OPS.contains(&raw.op.as_str()) {
+        let Some(of) = BuiltIn::of(&raw.op) else {
             let near = did_you_mean(&raw.op, OPS.iter().copied());
             return Err(malformed(format!("op is `{}`{near}, expected {}", raw.op, OPS.join(" or "))));
-        }
+        };
         let mut spaces: Vec<Space> = Vec::new();
         for space in raw.space {
-            let (target, part) = (space.target, space.part(&raw.op).map_err(malformed)?);
+            let (target, part) = (space.target, space.part(&of).map_err(malformed)?);
             let inconsistent = |reason| SpaceError::Inconsistent { file: file.to_owned(), target, part, reason };
             if let Some(order) = space.orders.iter().find(|order| **order > 2) {
                 return Err(inconsistent(format!("order {order} in `orders`, expected 0, 1 or 2")));
@@ -582,274 +546,5 @@ fn with_suggestion(message: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant};
-
-    use ff_spec::Limits;
-    use proptest::prelude::{prop, prop_assert, prop_assert_eq, proptest};
-
-    use super::*;
-    use crate::testing::{device, problem};
-
-    const RECEIVER: Part = Part::Reduction(Reduction::Receiver);
-
-    #[test]
-    fn the_built_in_file_covers_every_target_reduction_and_order() {
-        let spaces = Spaces::fused_message().expect("the built-in file is sound");
-        for runtime in RuntimeKind::ALL {
-            for (reduction, order) in Reduction::ALL.into_iter().flat_map(|r| [(r, 0), (r, 1), (r, 2)]) {
-                let part = Part::Reduction(reduction);
-                let space = spaces.get(Target::of(runtime), part, order).expect("described");
-                for features in [1, 3, 16, 17, 64, 128, 250, 512] {
-                    for dtype in Dtype::ALL {
-                        let (device, problem) = (device(runtime), problem(64, features));
-                        let configs = space.enumerate(&device, &problem, dtype).expect("not empty");
-                        assert!(configs.iter().all(|c| space.refuses(c, &device, &problem, dtype).is_none()));
-                        assert_eq!(configs.iter().collect::<BTreeSet<_>>().len(), configs.len());
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn constraints_bound_the_cube() {
-        let spaces = Spaces::fused_message().expect("sound");
-        let space = spaces.get(Target::Cube, RECEIVER, 0).expect("described");
-        let (device, problem) = (device(RuntimeKind::Vulkan), problem(64, 126));
-        let (points, explanation) = space.open(&device, &problem, Dtype::F64).expect("decidable");
-        assert_eq!(explanation.total, 4 * 4 * 3 * 4 * 4);
-        assert_eq!(explanation.total, explanation.kept + explanation.removed.iter().map(|(_, n)| n).sum::<u64>());
-        for config in points.iter() {
-            let get = |name| config.get(name).expect("set");
-            assert!(get("rows_per_cube") * get("channels_per_cube") / get("vector_width") <= 1024);
-            assert!(get("vector_width") <= 2, "126 features are not a multiple of 4");
-            assert_eq!(get("edges_per_tile") % get("unroll"), 0);
-            assert!(get("rows_per_cube") * get("edges_per_tile") * (20 + 8) * 8 <= 32768);
-        }
-        let refused = LaunchConfig::from([("vector_width", 4)]);
-        assert!(space.refuses(&refused, &device, &problem, Dtype::F32).is_some_and(|r| r.contains("not set")));
-    }
-
-    #[test]
-    fn lists_have_a_space_for_every_target_and_strategy() {
-        let spaces = Spaces::cell_list().expect("the built-in file is sound");
-        assert!(matches!(spaces.expect("fused_message"), Err(SpaceError::Op { .. })));
-        for runtime in RuntimeKind::ALL {
-            for strategy in Strategy::ALL {
-                let part = Part::Strategy(strategy);
-                let space = spaces.get(Target::of(runtime), part, 0).expect("described");
-                for (n_systems, max_units_per_cube, plane_size) in [(1, 1024, 32), (64, 256, 64), (9, 128, 4)] {
-                    let mut device = device(runtime);
-                    device.limits = Limits { max_units_per_cube, plane_size, ..device.limits };
-                    let problem = Problem { n_systems, features: 0, n_basis: 0, ..problem(64, 0) };
-                    let configs = space.enumerate(&device, &problem, Dtype::F32).expect("not empty");
-                    for config in configs.iter().filter(|_| runtime != RuntimeKind::Host) {
-                        let units = config.get("atoms_per_cube").zip(config.get("units_per_atom"));
-                        let units = units.map(|(atoms, units)| atoms * units).expect("set");
-                        assert!(units <= max_units_per_cube && units % plane_size == 0, "{config}");
-                    }
-                    // Nothing is tried twice that brute force cannot tell apart: it has no bins.
-                    let bins: BTreeSet<_> =
-                        configs.iter().map(|c| (c.get("bins_across"), c.get("bins_along"))).collect();
-                    assert_eq!(bins.len() > 1, strategy == Strategy::Cells);
-                }
-            }
-        }
-        let error = spaces.get(Target::Host, RECEIVER, 0).expect_err("of the other op").to_string();
-        assert!(error.contains("target `host`, reduction `receiver` and order 0"), "{error}");
-    }
-
-    #[test]
-    fn scatters_have_a_space_for_every_target_reduction_and_order() {
-        let spaces = Spaces::force_scatter().expect("the built-in file is sound");
-        for (runtime, plane_size) in RuntimeKind::ALL.into_iter().flat_map(|r| [(r, 4), (r, 32), (r, 64)]) {
-            for reduction in force_scatter::Reduction::ALL {
-                for order in 0..=2 {
-                    let part = Part::Scatter(reduction);
-                    let space = spaces.get(Target::of(runtime), part, order).expect("described");
-                    let mut device = device(runtime);
-                    device.limits.plane_size = plane_size;
-                    let configs = space.enumerate(&device, &problem(64, 0), Dtype::F32).expect("not empty");
-                    assert!(configs.len() > 1, "{configs:?}");
-                }
-            }
-        }
-        assert!(spaces.get(Target::Host, RECEIVER, 0).is_err());
-    }
-
-    #[test]
-    fn an_empty_space_names_the_constraint() {
-        let text = FUSED_MESSAGE.replace("unroll <= edges_per_tile", "unroll > 1000");
-        let spaces = Spaces::parse(&text, "x.toml").expect("sound");
-        let space = spaces.get(Target::Cube, RECEIVER, 0).expect("described");
-        let error = space.enumerate(&device(RuntimeKind::Cuda), &problem(64, 128), Dtype::F32).expect_err("empty");
-        assert!(
-            error.to_string().ends_with("none of 768 configurations is left; `unroll > 1000` never holds"),
-            "{error}"
-        );
-    }
-
-    /// A host space of these values for each parameter, with these constraints.
-    fn synthetic(parameters: &[(String, Vec<u32>)], constraints: &[String]) -> Space {
-        let values: String = parameters.iter().map(|(name, values)| format!("{name} = {values:?}\n")).collect();
-        let defaults: String = parameters.iter().map(|(name, values)| format!("{name} = {}\n", values[0])).collect();
-        let text = format!(
-            "op = \"fused_message\"\n[[space]]\ntarget = \"host\"\nreduction = \"receiver\"\n\
-             constraints = {constraints:?}\n[space.parameters]\n{values}[space.defaults]\n{defaults}"
-        );
-        let spaces = Spaces::parse(&text, "x.toml").unwrap_or_else(|e| panic!("{e}"));
-        spaces.get(Target::Host, RECEIVER, 0).expect("described").clone()
-    }
-
-    fn six_of_ten() -> Vec<(String, Vec<u32>)> {
-        ["a", "b", "c", "d", "e", "f"].map(|name| (name.to_owned(), (1..=10).collect())).to_vec()
-    }
-
-    #[test]
-    fn a_million_points_open_in_a_second() {
-        let (device, problem) = (device(RuntimeKind::Host), problem(64, 8));
-        // Unoptimised code is given ten times as long.
-        let most = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 1 });
-        // The first cuts whole branches off; the last is judged a million times and removes nothing.
-        for (constraints, kept) in [
-            (vec!["a * b <= 16", "c % b == 0", "d + e + f <= 9"], None),
-            (vec!["a + b + c + d + e + f >= 6"], Some(1_000_000)),
-        ] {
-            let constraints: Vec<String> = constraints.into_iter().map(str::to_owned).collect();
-            let space = synthetic(&six_of_ten(), &constraints);
-            let start = Instant::now();
-            let (points, explanation) = space.open(&device, &problem, Dtype::F32).expect("decidable");
-            let took = start.elapsed();
-            assert!(took < most, "took {took:?}");
-            assert_eq!((explanation.total, explanation.kept), (1_000_000, points.len() as u64));
-            assert!(kept.is_none_or(|kept| kept == points.len()));
-        }
-    }
-
-    #[test]
-    fn contradictions_are_named() {
-        let (device, problem) = (device(RuntimeKind::Host), problem(64, 8));
-        for (constraints, expected) in [
-            (vec!["a <= 3", "b > 10", "a * b >= 1"], "`b > 10` never holds"),
-            (vec!["a <= 3", "c <= 5", "c >= a", "a * b >= 40"], "`a <= 3` and `a * b >= 40` cannot both hold"),
-            (vec!["features > 8", "a <= 3"], "`features > 8` never holds"),
-            (vec!["f > 1", "a > b", "b > c", "c > a"], "`a > b`, `b > c`, `c > a` cannot hold together"),
-        ] {
-            let constraints: Vec<String> = constraints.into_iter().map(str::to_owned).collect();
-            let space = synthetic(&six_of_ten(), &constraints);
-            let error = space.enumerate(&device, &problem, Dtype::F32).expect_err("empty");
-            let expected = format!("none of 1000000 configurations is left; {expected}");
-            assert!(error.to_string().ends_with(&expected), "{error}");
-        }
-    }
-
-    proptest! {
-        /// Against every combination, judged one by one.
-        #[test]
-        fn a_pruned_product_keeps_what_brute_force_keeps(
-            parameters in prop::collection::vec(prop::collection::btree_set(1_u32..40, 1..5), 1..5),
-            chosen in prop::collection::vec((0_usize..6, 0_usize..5, 0_usize..5, 1_u32..60), 0..5),
-        ) {
-            let parameters: Vec<(String, Vec<u32>)> = ["a", "b", "c", "d"]
-                .iter()
-                .zip(parameters)
-                .map(|(name, values)| ((*name).to_owned(), values.into_iter().collect()))
-                .collect();
-            let name = |i: usize| &parameters[i % parameters.len()].0;
-            let constraints: Vec<String> = chosen
-                .into_iter()
-                .map(|(shape, x, y, n)| match (shape, name(x), name(y)) {
-                    (0, x, y) => format!("{x} * {y} <= {}", n * n),
-                    (1, x, y) => format!("{x} % {y} == 0"),
-                    (2, x, y) => format!("{x} <= {y} + {n}"),
-                    (3, x, _) => format!("{x} >= {n}"),
-                    (4, _, _) => format!("features <= {n}"),
-                    (_, x, y) => format!("{x} != {n} || {y} > {x}"),
-                })
-                .collect();
-            let space = synthetic(&parameters, &constraints);
-            let (device, problem) = (device(RuntimeKind::Host), problem(64, 8));
-            let mut all = vec![LaunchConfig::default()];
-            for (name, values) in &parameters {
-                let with = |config: &LaunchConfig, value: &u32| {
-                    let mut config = config.clone();
-                    config.0.insert(name.clone(), *value);
-                    config
-                };
-                all = all.iter().flat_map(|config| values.iter().map(move |value| with(config, value))).collect();
-            }
-            let expected: Vec<LaunchConfig> =
-                all.iter().filter(|c| space.refuses(c, &device, &problem, Dtype::F32).is_none()).cloned().collect();
-            let (points, explanation) = space.open(&device, &problem, Dtype::F32).expect("decidable");
-            prop_assert_eq!(points.iter().collect::<Vec<_>>(), expected.clone());
-            prop_assert_eq!(explanation.total, all.len() as u64);
-            let removed: u64 = explanation.removed.iter().map(|(_, n)| n).sum();
-            prop_assert_eq!(explanation.kept + removed, explanation.total);
-            for (text, alone) in space.alone(&device, &problem, Dtype::F32).expect("decidable") {
-                let only = synthetic(&parameters, std::slice::from_ref(&text));
-                let refused = all.iter().filter(|c| only.refuses(c, &device, &problem, Dtype::F32).is_some()).count();
-                prop_assert_eq!(alone, refused as u64, "{}", text);
-            }
-            if expected.is_empty() {
-                let SpaceError::Empty { conflict, .. } = space.empty(&device, &problem, Dtype::F32).expect("decidable")
-                else { panic!("another error") };
-                prop_assert!(!conflict.is_empty());
-                // They empty it without the others, and none of them can be spared.
-                let left = |constraints: &[String]| {
-                    synthetic(&parameters, constraints).open(&device, &problem, Dtype::F32).expect("decidable").0.len()
-                };
-                prop_assert_eq!(left(&conflict), 0);
-                for spared in 0..conflict.len() {
-                    let mut others = conflict.clone();
-                    others.remove(spared);
-                    prop_assert!(left(&others) > 0, "{:?} without {}", conflict, spared);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn malformed_files_say_what_was_expected() {
-        let error = |from: &str, to: &str| {
-            let text = FUSED_MESSAGE.replacen(from, to, 1);
-            assert_ne!(text, FUSED_MESSAGE, "`{from}` is not in the file");
-            Spaces::parse(&text, "x.toml").expect_err("malformed").to_string()
-        };
-        for (from, to, expected) in [
-            ("constraints = [", "constraint = [", "did you mean `constraints`?"),
-            ("target = \"host\"", "target = \"hots\"", "did you mean `host`?"),
-            ("reduction = \"edge_atomic\"", "reduction = \"receiver\"", "described twice"),
-            ("op = \"fused_message\"", "op = \"fused\"", "expected cell_list or force_scatter or fused_message"),
-            ("op = \"fused_message\"", "op = \"fused_massage\"", "did you mean `fused_message`?"),
-            ("op = \"fused_message\"", "op = \"cell_list\"", "unknown field `reduction`"),
-            ("reduction = \"receiver\"", "strategy = \"cells\"", "told apart by `reduction`"),
-            ("reduction = \"receiver\"", "reductoin = \"receiver\"", "did you mean `reduction`?"),
-            ("reduction = \"receiver\"", "reduction = \"reciever\"", "did you mean `receiver`?"),
-            ("reduction = \"receiver\"", "", "missing field `reduction` of the [[space]] for target `host`"),
-            (
-                "reduction = \"receiver\"",
-                "reduction = \"gather\"",
-                "of op `force_scatter`, expected one of op `fused_message`",
-            ),
-            ("reduction = \"receiver\"", "reduction = \"receiver\"\norders = [0, 3]", "order 3 in `orders`"),
-            ("reduction = \"receiver\"", "reduction = \"receiver\"\norders = [0, 1]", "described twice"),
-            ("edges_per_task = [128, 512, 2048, 8192]", "edges_per_task = []", "has no values"),
-            ("edges_per_task = [128, 512, 2048, 8192]", "edges_per_task = [16, 16]", "twice"),
-            ("edges_per_task = [128, 512, 2048, 8192]", "edges_per_task = [0, 16]", "value 0"),
-            ("edges_per_task = [128, 512, 2048, 8192]", "edges_per_task = [-1, 16]", "line"),
-            ("edges_per_task = [128, 512, 2048, 8192]", "hidden = [16]", "variable"),
-            ("edges_per_task = 512", "edges_per_task = 17", "none of its values"),
-            ("edges_per_task = 512", "", "no default"),
-            ("edges_per_task = 512", "edges_per_task = 512\nedges_per_tusk = 1", "did you mean `edges_per_task`?"),
-            ("unroll <= edges_per_tile", "unrol <= edges_per_tile", "did you mean `unroll`?"),
-            ("unroll <= edges_per_tile", "unroll <= ", "constraint `unroll <= `"),
-            ("unroll <= edges_per_tile", "unroll + edges_per_tile", "true or false"),
-            ("[space.defaults]", "[space.defaults", "x.toml"),
-        ] {
-            let message = error(from, to);
-            assert!(message.contains(expected) && message.contains("x.toml"), "`{to}` gave: {message}");
-        }
-        assert!(matches!(Spaces::load(Path::new("no/such/file.toml")), Err(SpaceError::Io { .. })));
-    }
-}
+#[path = "space_tests.rs"]
+mod tests;

@@ -1,23 +1,27 @@
 //! The search over one device: gate, time, gate again, record, and rewrite the table after every problem.
 
+mod book;
+mod state;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use ff_spec::{LaunchConfig, Op, Problem, SCHEMA_VERSION, TuneKey, kernel_name};
-use ff_tables::{Entry, EntryFields, Evidence, Pass, Table, Tie, gate_tolerance};
+use ff_spec::{LaunchConfig, Op, Problem, TuneKey, kernel_name};
+use ff_tables::{Entry, Evidence, Pass, Table, gate_tolerance};
 
-use crate::choice::{Candidate, choose};
+use self::state::{Ledger, Line, Prepared, Progress, Samples};
+use crate::choice::Candidate;
 use crate::compare::block_medians;
 use crate::drift::Drift;
-use crate::measure::{Mark, Policy, Timing};
+use crate::measure::{Mark, Timing};
 use crate::op::Tuned;
 use crate::outcome::{Event, Note, NoteKind, Outcome, ProblemOutcome, Scored, TuneError};
 use crate::points::Points;
-use crate::records::{Record, RecordWriter, Stage, Verdict, identity};
+use crate::records::{Record, RecordWriter, Stage, Verdict};
 use crate::request::{Baseline, Budget, EstimateFn, Request, Task};
-use crate::space::{Explanation, Target};
+use crate::space::Target;
 use crate::strategy::{StrategyKind, prefilter};
 use crate::times::{Times, ns};
 use crate::trials::Trials;
@@ -153,108 +157,6 @@ fn bearable<O: Op>(task: &Task<'_, O>, evidence: Evidence) -> Result<Evidence, F
 
 fn unix_time() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
-
-/// What a record says beside what it is about.
-struct Line {
-    stage: Stage,
-    samples: Samples,
-    verdict: Verdict,
-    reason: Option<String>,
-    evidence: Option<Evidence>,
-    times: Times,
-}
-
-/// Samples in the order in which they were taken, and how many each round has.
-#[derive(Clone, Debug, Default)]
-struct Samples {
-    ns: Vec<u64>,
-    blocks: Vec<u32>,
-}
-
-impl Line {
-    fn correct(stage: Stage, samples: Samples, evidence: Option<Evidence>, times: Times) -> Self {
-        Self { stage, samples, verdict: Verdict::Correct, reason: None, evidence, times }
-    }
-}
-
-/// A configuration that is ready to be timed.
-struct Prepared {
-    config: LaunchConfig,
-    evidence: Evidence,
-    /// What it has taken so far.
-    times: Times,
-}
-
-/// Where the time goes.
-#[derive(Debug)]
-struct Ledger {
-    /// When the last record was written.
-    mark: Instant,
-    /// What has been accounted for since.
-    since: Times,
-    /// What has been accounted for in all, without the framework.
-    spent: Times,
-}
-
-impl Default for Ledger {
-    fn default() -> Self {
-        Self { mark: Instant::now(), since: Times::default(), spent: Times::default() }
-    }
-}
-
-impl Ledger {
-    fn add(&mut self, times: Times) {
-        self.since += times;
-        self.spent += times;
-    }
-
-    /// What was not accounted for since the last record, ns: the framework's.
-    fn rest(&mut self) -> u64 {
-        let (now, since) = (Instant::now(), std::mem::take(&mut self.since));
-        let clock = now.duration_since(std::mem::replace(&mut self.mark, now));
-        ns(clock).saturating_sub(since.total_ns())
-    }
-}
-
-/// What a task has come to so far.
-struct Progress<'t, O: Tuned> {
-    task: &'t Task<'t, O>,
-    problem: Problem,
-    default: LaunchConfig,
-    launch_bytes: u64,
-    trials: Trials,
-    done: usize,
-    total: usize,
-    counts: BTreeMap<Verdict, usize>,
-    reused: usize,
-    screened: Vec<Scored>,
-    drift: Drift,
-    notes: Vec<Note>,
-    /// Whether the verifier knows this problem, once it has been asked.
-    announced: Option<bool>,
-}
-
-impl<O: Tuned> Progress<'_, O> {
-    /// What a batch is compared with.
-    fn mark(&self, policy: &Policy) -> Mark {
-        let rivals = self.screened.iter().filter(|s| s.config != self.default);
-        let mut leaders_ns: Vec<f64> = rivals.map(|s| self.drift.corrected(&s.config, s.timing.median_ns)).collect();
-        leaders_ns.sort_by(f64::total_cmp);
-        leaders_ns.truncate(policy.finalists);
-        Mark { leaders_ns, best_ns: self.best_ns(), anchor_ns: self.drift.reference_ns() }
-    }
-
-    /// The best median so far, as if all had been measured when the default was first.
-    fn best_ns(&self) -> Option<f64> {
-        self.screened.iter().map(|s| self.drift.corrected(&s.config, s.timing.median_ns)).reduce(f64::min)
-    }
-
-    /// How many may be measured beside the default: as many as are wanted and as the tensors leave room for.
-    fn rivals(&self, wanted: usize, policy: &Policy) -> usize {
-        let room = usize::try_from(policy.memory / self.launch_bytes.max(1)).unwrap_or(usize::MAX);
-        wanted.min(room.saturating_sub(1)).max(1)
-    }
 }
 
 struct Search<'a, O: Tuned> {
@@ -672,178 +574,5 @@ impl<O: Tuned> Search<'_, O> {
                 Err((failure, times))
             }
         })
-    }
-
-    /// What the records hold of a configuration, where it passed.
-    fn reusable(&self, progress: &Progress<'_, O>, config: &LaunchConfig, stage: Stage) -> Option<Scored> {
-        let record = self.recorded(progress, config, stage).filter(|r| r.verdict == Verdict::Correct)?;
-        let evidence = record.evidence.clone()?;
-        let pass = Pass::record(record.dtype, O::ORDER, evidence, &record.kernel_hash, record.unix_time).ok()?;
-        Some(Scored { config: config.clone(), timing: Timing::of(&record.samples_ns)?, pass })
-    }
-
-    /// As [`Search::reusable`], with the rounds that finals are decided by.
-    fn reusable_final(&self, progress: &Progress<'_, O>, config: &LaunchConfig) -> Option<Candidate> {
-        let scored = self.reusable(progress, config, Stage::Final)?;
-        let record = self.recorded(progress, config, Stage::Final)?;
-        Some(Candidate { scored, blocks: block_medians(&record.samples_ns, &record.blocks) })
-    }
-
-    fn recorded(&self, progress: &Progress<'_, O>, config: &LaunchConfig, stage: Stage) -> Option<&Record> {
-        let Task { variant, kernel_hash, dtype, .. } = progress.task;
-        let (device, compiler) = (self.bench.device(), &self.request.compiler);
-        let variant = variant.to_string();
-        let of = (variant.as_str(), O::ORDER);
-        let identity = identity(kernel_hash, of, config, &progress.problem, *dtype, device, compiler);
-        self.reuse.get(&(identity, stage))
-    }
-
-    /// Takes a configuration from the records where its screening stands there, whatever came of it.
-    fn reuse_screened(&mut self, progress: &mut Progress<'_, O>, config: &LaunchConfig) -> bool {
-        let Some(record) = self.recorded(progress, config, Stage::Screen) else { return false };
-        let (verdict, reason) = (record.verdict, record.reason.clone());
-        let scored = self.reusable(progress, config, Stage::Screen);
-        if verdict == Verdict::Correct && scored.is_none() {
-            return false;
-        }
-        let timing = scored.as_ref().map(|s| s.timing);
-        progress.screened.extend(scored);
-        progress.reused += 1;
-        let best = progress.best_ns();
-        self.count(progress, config, verdict, reason.as_deref(), timing, best);
-        true
-    }
-
-    fn fail(
-        &mut self,
-        progress: &mut Progress<'_, O>,
-        config: &LaunchConfig,
-        stage: Stage,
-        samples: Samples,
-        (failure, times): (Failure, Times),
-    ) -> Result<(), TuneError> {
-        let Failure { verdict, reason, evidence, .. } = failure;
-        let timing = Timing::of(&samples.ns);
-        let line = Line { stage, samples, verdict, reason: Some(reason.clone()), evidence, times };
-        self.record(progress, config, line)?;
-        if stage == Stage::Final {
-            // It was counted as correct in the screening.
-            if let Some(n) = progress.counts.get_mut(&Verdict::Correct) {
-                *n -= 1;
-            }
-            *progress.counts.entry(verdict).or_default() += 1;
-            let text = format!("finalist {config} failed ({verdict}): {reason}");
-            progress.notes.push(Note::new(NoteKind::Finalist, text));
-        } else {
-            let best = progress.best_ns();
-            self.count(progress, config, verdict, Some(&reason), timing, best);
-        }
-        Ok(())
-    }
-
-    fn count(
-        &mut self,
-        progress: &mut Progress<'_, O>,
-        config: &LaunchConfig,
-        verdict: Verdict,
-        reason: Option<&str>,
-        timing: Option<Timing>,
-        best_ns: Option<f64>,
-    ) {
-        *progress.counts.entry(verdict).or_default() += 1;
-        let told = timing.filter(|_| matches!(verdict, Verdict::Correct | Verdict::Eliminated));
-        progress.trials.tell(config, told.map(|t| progress.drift.corrected(config, t.median_ns)));
-        progress.done += 1;
-        let (done, total) = (progress.done, progress.total);
-        (self.on_event)(Event::Measured { done, total, config, verdict, reason, timing, best_ns });
-    }
-
-    fn record(&mut self, progress: &Progress<'_, O>, config: &LaunchConfig, line: Line) -> Result<(), TuneError> {
-        let Line { stage, samples: Samples { ns: samples_ns, blocks }, verdict, reason, evidence, times } = line;
-        let times = Times { framework_ns: self.ledger.rest(), ..times };
-        let record = Record {
-            schema: SCHEMA_VERSION,
-            op: O::NAME.to_owned(),
-            order: O::ORDER,
-            variant: progress.task.variant.to_string(),
-            kernel_hash: progress.task.kernel_hash.clone(),
-            config: config.clone(),
-            problem: progress.problem.clone(),
-            dtype: progress.task.dtype,
-            device: self.bench.device().clone(),
-            compiler: self.request.compiler.clone(),
-            clock: self.bench.clock(),
-            stage,
-            samples_ns,
-            blocks,
-            verdict,
-            reason,
-            evidence,
-            times: Some(times),
-            seed: self.request.seed,
-            unix_time: unix_time(),
-        };
-        Ok(self.records.append(&record)?)
-    }
-
-    /// Chooses, and makes the entry where it is better than what the table has or the search was complete.
-    fn conclude(
-        &mut self,
-        progress: Progress<'_, O>,
-        finals: Vec<Candidate>,
-        unfused: Option<Timing>,
-        space: Explanation,
-        key: TuneKey,
-    ) -> (ProblemOutcome, Option<Entry>) {
-        let Progress { task, problem, default, counts, reused, screened, drift, mut notes, .. } = progress;
-        notes.extend(drift.note());
-        let (default, best, ties) = choose(finals, screened, &default, &drift);
-        let entry = best.as_ref().and_then(|best| {
-            let fields = EntryFields {
-                key: key.clone(),
-                variant: task.variant.to_string(),
-                problem: problem.clone(),
-                config: best.config.clone(),
-                median_ns: best.timing.median_ns,
-                spread_ns: best.timing.spread_ns,
-                samples: best.timing.samples,
-                clock: self.bench.clock(),
-                driver: self.bench.device().driver.clone(),
-                default_median_ns: default.as_ref().map(|d| d.timing.median_ns),
-                unfused_median_ns: unfused.map(|u| u.median_ns),
-                ties: ties
-                    .iter()
-                    .map(|t| Tie {
-                        config: t.config.clone(),
-                        median_ns: t.timing.median_ns,
-                        spread_ns: t.timing.spread_ns,
-                    })
-                    .collect(),
-                pass: best.pass.clone(),
-            };
-            let refused = |error| notes.push(Note::new(NoteKind::NoEntry, format!("no table entry: {error}")));
-            Entry::new(fields).map_err(refused).ok()
-        });
-        // A search that was cut short must not replace what a whole one found, unless it found better.
-        let known_ns = self.table.get(&key).map(|e| e.median_ns);
-        let entry = entry.filter(|e| !self.stopped() || known_ns.is_none_or(|known| e.median_ns < known));
-        let outcome = ProblemOutcome {
-            op: O::NAME,
-            order: O::ORDER,
-            variant: task.variant.to_string(),
-            family: O::family(&task.variant),
-            dtype: task.dtype,
-            problem,
-            default,
-            best,
-            ties,
-            unfused,
-            counts,
-            reused,
-            space: Some(space).filter(|e| e.kept > 0),
-            notes,
-            times: Times::default(),
-        };
-        (outcome, entry)
     }
 }

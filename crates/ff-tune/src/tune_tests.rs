@@ -41,7 +41,7 @@ impl Bench {
     fn new() -> Self {
         Self {
             dir: tempfile::tempdir().expect("temp dir"),
-            spaces: Spaces::fused_message().expect("sound"),
+            spaces: Spaces::built_in("fused_message").expect("sound"),
             verifier: FakeVerifier::default(),
             stop: AtomicBool::new(false),
             notes: Vec::new(),
@@ -546,7 +546,7 @@ fn line() -> cell_list::Inputs<f64> {
 #[test]
 fn lists_are_tuned_as_messages_are() {
     let bench = Bench::new();
-    let spaces = Spaces::cell_list().expect("sound");
+    let spaces = Spaces::built_in("cell_list").expect("sound");
     let run = |spaces: &Spaces, runtime: &dyn ff_spec::Prepare<CellList>| {
         let request = Request::<CellList> {
             spaces,

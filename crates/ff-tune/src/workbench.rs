@@ -40,14 +40,11 @@ impl Failure {
 impl From<LaunchError> for Failure {
     fn from(error: LaunchError) -> Self {
         let (verdict, hopeless) = match &error {
-            LaunchError::Unsupported(_)
-            | LaunchError::UnknownVariant(_)
-            | LaunchError::Input(_)
-            | LaunchError::CellList(_)
-            | LaunchError::ForceScatter(_) => (Verdict::Constraint, true),
             LaunchError::Constraint(_) => (Verdict::Constraint, false),
             LaunchError::Compile(_) => (Verdict::Compile, false),
             LaunchError::Runtime(_) => (Verdict::Runtime, false),
+            // The device, the variant or the tensors: another configuration changes none of them.
+            _ => (Verdict::Constraint, true),
         };
         Self { verdict, reason: error.to_string(), evidence: None, hopeless }
     }

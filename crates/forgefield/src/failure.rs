@@ -37,9 +37,7 @@ impl Failure {
 impl From<ff_spec::LaunchError> for Failure {
     fn from(error: ff_spec::LaunchError) -> Self {
         use ff_spec::LaunchError as E;
-        match &error {
-            E::Input(_) | E::CellList(_) | E::ForceScatter(_) | E::UnknownVariant(_) => Self::input(error),
-            E::Unsupported(_) | E::Constraint(_) | E::Compile(_) | E::Runtime(_) => Self::fault(error),
-        }
+        let unknown = matches!(error, E::UnknownVariant(_));
+        if unknown || error.is_input() { Self::input(error) } else { Self::fault(error) }
     }
 }

@@ -64,6 +64,11 @@ impl Machine {
     }
 }
 
+/// Bytes that something large may take: half of what the system has to spare, where it says so, or its control group.
+pub fn spare_memory() -> u64 {
+    ff_tune::memory::spare().map_or(4 << 30, |bytes| bytes / 2)
+}
+
 fn gib(bytes: u64) -> u64 {
     (bytes as f64 / f64::from(1 << 30)).round() as u64
 }

@@ -1,20 +1,18 @@
 //! `forgefield`: sole owner of arguments, colour, progress, exit codes and stdout.
 
-mod baseline;
 mod commands;
 mod estimate;
 mod failure;
 mod inspect;
 mod interrupt;
 mod machine;
+mod ops;
 mod options;
 mod passes;
 mod provenance;
-mod registry;
 mod runtimes;
 mod screen;
 mod tensors;
-mod variants;
 mod workload;
 
 use std::process::ExitCode;

@@ -17,20 +17,28 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ff-reference", &["ff-spec"]),
     ("ff-codegen", &["ff-spec"]),
     ("ff-tables", &["ff-spec"]),
-    ("ff-kernels", &["ff-spec"]),
+    ("ff-host", &["ff-spec"]),
+    ("ff-cube", &["ff-spec"]),
+    ("ff-kernels", &["ff-spec", "ff-host", "ff-cube"]),
+    ("ff-record", &["ff-spec", "ff-cube", "ff-kernels"]),
+    ("ff-yardstick", &["ff-spec", "ff-kernels", "ff-ops"]),
     ("ff-testkit", &["ff-spec", "ff-reference"]),
     ("ff-ops", &["ff-spec", "ff-kernels", "ff-tables"]),
-    ("ff-tune", &["ff-spec", "ff-kernels", "ff-tables", "ff-reference", "ff-testkit"]),
+    ("ff-tune", &["ff-spec", "ff-tables", "ff-reference", "ff-testkit"]),
     ("ff-export", &["ff-spec", "ff-tables", "ff-tune"]),
     ("ff-report", &["ff-spec", "ff-tables", "ff-tune", "ff-testkit"]),
-    ("ff-structure", &["ff-spec", "ff-kernels", "ff-ops"]),
+    ("ff-structure", &["ff-spec", "ff-kernels"]),
     ("ff-sweep", &["ff-spec", "ff-tables", "ff-tune", "ff-export"]),
     (
         "forgefield",
         &[
             "ff-spec",
             "ff-reference",
+            "ff-host",
+            "ff-cube",
             "ff-kernels",
+            "ff-record",
+            "ff-yardstick",
             "ff-tables",
             "ff-testkit",
             "ff-ops",
@@ -75,13 +83,22 @@ pub fn run(root: &Path) -> anyhow::Result<bool> {
     ];
     let readme = format!("{TEMPLATE_ROOT}/fused_message/README.md");
     let text = fs::read_to_string(root.join(&readme)).unwrap_or_default();
-    let registry = fs::read_to_string(root.join(REGISTRY)).unwrap_or_default();
+    let read = |path: &String| (path.clone(), fs::read_to_string(root.join(path)).unwrap_or_default());
+    let below = format!("{REGISTRY}/");
+    let registry: Vec<(String, String)> =
+        files.iter().filter(|path| path.starts_with(&below) && path.ends_with(".rs")).map(read).collect();
+    let table = fs::read_to_string(root.join(format!("{below}mod.rs"))).unwrap_or_default();
+    let code: String = registry.iter().map(|(_, text)| text.as_str()).collect();
     let mut nouns = String::new();
     for path in files.iter().filter(|path| path.starts_with("crates/ff-spec/src/") && path.ends_with(".rs")) {
         nouns += &fs::read_to_string(root.join(path))?;
     }
-    let verify = fs::read_to_string(root.join(VERIFY)).unwrap_or_default();
-    rules.push(("registered ops", [unregistered(&nouns, &registry), ungated(&registry, &verify)].concat()));
+    rules.push(("registered ops", [unregistered(&nouns, &code), unlisted(&registry, &table)].concat()));
+    // An op has a folder of templates with a list of its variants.
+    let of_folder =
+        |path: &String| Some(path.strip_prefix(TEMPLATE_ROOT)?.strip_suffix("/variants.toml")?[1..].to_owned());
+    let ops: Vec<String> = files.iter().filter_map(of_folder).collect();
+    rules.push(("files that name an op", naming(root, &files, &ops)));
     rules.push(("radial function table", base_table(&sources, &readme, &text)));
 
     let broken: usize = rules.iter().map(|(_, violations)| violations.len()).sum();
@@ -98,8 +115,8 @@ pub fn run(root: &Path) -> anyhow::Result<bool> {
     Ok(broken == 0)
 }
 
-/// Where every op is registered with the cases of its orders.
-const REGISTRY: &str = "crates/forgefield/src/registry.rs";
+/// Where every op is registered with the cases of its orders: a file each, listed in one table.
+const REGISTRY: &str = "crates/forgefield/src/ops";
 
 /// Ops and orders of `nouns`, the sources of ff-spec, that `registry` does not name: no gate would ever see them.
 fn unregistered(nouns: &str, registry: &str) -> Vec<String> {
@@ -121,16 +138,68 @@ fn unregistered(nouns: &str, registry: &str) -> Vec<String> {
         .collect()
 }
 
-/// What runs the gate on every registration.
-const VERIFY: &str = "crates/forgefield/src/commands/verify.rs";
-
-/// Registrations of `registry` that `verify` does not run the gate on.
-fn ungated(registry: &str, verify: &str) -> Vec<String> {
-    let declared = registry.lines().filter_map(|line| line.strip_prefix("pub const ")?.split(':').next());
-    declared
-        .filter(|name| !verify.contains(&format!("&registry::{name},")))
-        .map(|name| format!("`{name}` of {REGISTRY} is not gated by {VERIFY}"))
+/// Modules of `files`, each a path with its text, that register an op and are no line of the table, which every command goes
+/// through.
+fn unlisted(files: &[(String, String)], table: &str) -> Vec<String> {
+    let list = table.split_once("ALL: [").and_then(|(_, rest)| rest.split_once("];")).map_or("", |(list, _)| list);
+    let registers = |text: &str| text.lines().any(|line| line.starts_with("const REGISTRATION:"));
+    let module = |path: &str| path.rsplit('/').next().unwrap_or_default().trim_end_matches(".rs").to_owned();
+    files
+        .iter()
+        .filter(|(path, text)| registers(text) && !list.contains(&format!("&{}::", module(path))))
+        .map(|(path, _)| format!("{path} registers an op that `ALL` of {REGISTRY}/mod.rs does not list"))
         .collect()
+}
+
+/// The most files that all ops share and that name one op.
+const MOST_NAMING: usize = 6;
+
+/// What it is of the ops that were there before this was counted: none of these numbers may grow.
+const NAMING_BEFORE: &[(&str, usize)] = &[("cell_list", 20), ("force_scatter", 15), ("fused_message", 37)];
+
+/// Shared files that name an op, where they are more than [`MOST_NAMING`] or [`NAMING_BEFORE`] allows. A file is shared unless it is an op's own
+/// (`<op>.rs`, or anywhere below `<op>/`), generated, a test, a document or data of the tuner; `mod <op>;` names nothing, since the
+/// language asks for it in each crate.
+fn naming(root: &Path, files: &[String], ops: &[String]) -> Vec<String> {
+    let shared: Vec<(&String, String)> = files
+        .iter()
+        .filter(|path| is_shared(path, ops))
+        .filter_map(|path| Some((path, fs::read_to_string(root.join(path)).ok()?)))
+        .collect();
+    let mut violations = Vec::new();
+    for op in ops {
+        let found: Vec<&str> =
+            shared.iter().filter(|(_, text)| names(text, op)).map(|(path, _)| path.as_str()).collect();
+        let most = NAMING_BEFORE.iter().find(|(known, _)| known == op).map_or(MOST_NAMING, |(_, most)| *most);
+        if found.len() > most {
+            violations.push(format!(
+                "{} shared files name `{op}`, expected at most {most}: {}",
+                found.len(),
+                found.join(", ")
+            ));
+        }
+    }
+    violations
+}
+
+/// Whether a file is code that all ops share.
+fn is_shared(path: &str, ops: &[String]) -> bool {
+    let code = [".rs", ".toml", ".py", ".sh", ".json"].iter().any(|end| path.ends_with(end)) || path == ".ci/run";
+    let own = |part: &str| ops.iter().any(|op| part.strip_suffix(".rs").unwrap_or(part) == op);
+    // Data, documents, and what is generated from them.
+    let apart = ["autotune/", "docs/", "experiments/", "notebooks-export/", "tests/", "kernel-templates/", ".git"];
+    let is_test = |part: &str| part == "tests" || part == "tests.rs" || part.ends_with("_tests.rs");
+    code && !apart.iter().any(|start| path.starts_with(start))
+        && !path.split('/').any(|part| own(part) || is_test(part) || part == "generated")
+}
+
+/// Whether code names an op by its name or one of its types, in something else than a declaration of its module or a unit test.
+fn names(text: &str, op: &str) -> bool {
+    let text = text.split_once("#[cfg(test)]\nmod tests {").map_or(text, |(code, _)| code);
+    let kind: String = op.split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect();
+    let declared = [format!("mod {op};"), format!("pub mod {op};"), format!("pub(crate) mod {op};")];
+    let lines = text.lines().map(str::trim).filter(|line| !declared.iter().any(|mods| mods == line));
+    lines.into_iter().any(|line| line.contains(op) || line.contains(&kind))
 }
 
 /// What this reads of `cargo metadata`.
@@ -388,10 +457,31 @@ mod tests {
             "use Message;\n// op::<Message>() some day\nop::<Message>()\n    // .first::<MessageBackward>()\n";
         assert_eq!(unregistered(nouns, mentioned).len(), 1, "a comment and an import register nothing");
         assert_eq!(unregistered("", "").len(), 1, "nothing to check is no pass");
-        let registry =
-            "pub const ONE: Registration<A> =\n    op::<A>();\npub const TWO: Registration<B> = op::<B>();\n";
-        assert_eq!(ungated(registry, "gate(&registry::ONE, 0); gate(&registry::TWO, 0)"), Vec::<String>::new());
-        assert_eq!(ungated(registry, "gate(&registry::ONE, 0)").len(), 1);
+        let file = |name: &str, text: &str| (format!("{REGISTRY}/{name}.rs"), text.to_owned());
+        let files = [file("one", "const REGISTRATION: A = op::<A>();\n"), file("names", "fn find() {}\n")];
+        assert_eq!(unlisted(&files, "pub const ALL: [&dyn AnyOp; 1] = [&one::One];"), Vec::<String>::new());
+        assert_eq!(unlisted(&files, "pub const ALL: [&dyn AnyOp; 1] = [&two::Two];").len(), 1);
+        assert_eq!(unlisted(&files, "").len(), 1, "no table lists nothing");
+    }
+
+    #[test]
+    fn an_op_is_named_in_its_own_files() {
+        let ops = ["edge_sum".to_owned()];
+        for (path, shared) in [
+            ("crates/a/src/run.rs", true),
+            ("crates/a/Cargo.toml", true),
+            ("crates/a/src/edge_sum.rs", false),
+            ("crates/a/src/edge_sum/bench.rs", false),
+            ("crates/a/src/generated/mod.rs", false),
+            ("crates/a/src/run/tests.rs", false),
+            ("crates/a/tests/cli/main.rs", false),
+            ("autotune/spaces/other.toml", false),
+            ("README.md", false),
+        ] {
+            assert_eq!(is_shared(path, &ops), shared, "{path}");
+        }
+        assert!(names("use crate::edge_sum::OP;", "edge_sum") && names("fn of(_: EdgeSum) {}", "edge_sum"));
+        assert!(!names("pub mod edge_sum;\nfn run() {}\n#[cfg(test)]\nmod tests {\n    // edge_sum\n}", "edge_sum"));
     }
 
     #[test]

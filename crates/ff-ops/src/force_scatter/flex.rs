@@ -153,8 +153,8 @@ fn edge_sums<T: HostElement + Element>(
     let (list, grad) = (List::without_systems(list), grad.to_contiguous());
     let edges = grad.storage::<T>();
     let mut out = Outputs { forces: vec![T::default(); 3 * plan.n_atoms], strain: Vec::new() };
-    let entries = T::entries(plan.registered()?);
-    (entries.forward)(&list.call(edges, edges), &host_config(plan.config(0))?, &mut out);
+    let reduction = plan.registered()?.reduction;
+    T::forward(&list.call(edges, edges), reduction, &host_config(plan.config(0))?, &mut out);
     let sums = out.forces.into_iter().map(|x| T::from_f64(-x.to_f64())).collect();
     Ok(tensor(sums, &[plan.n_atoms, 3]))
 }

@@ -1,174 +1,61 @@
 mod apart;
-pub(super) mod backward;
+pub mod args;
 mod comparison;
-mod force_scatter;
-mod instructions;
-mod lists;
+pub mod instructions;
 mod result;
+mod timed;
 
 use std::fs;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use ff_kernels::fused_message::tabulate;
 use ff_kernels::host::peak::{self, Peak};
-use ff_reference::fused_message::forward;
-use ff_reference::radial::{RadialKind, default_parameters};
-use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Message, Outputs, Radial, Reduction, Variant};
-use ff_spec::{
-    Dtype, FusedMessage, Launch, LaunchConfig, LaunchError, OPS, Prepare, Problem, Runtime, RuntimeKind,
-    SCHEMA_VERSION, cell_list, cost, fused_message,
-};
-use ff_structure::{MessageSpec, builtin, message_inputs, random_linear, random_mlp, read_frames, read_structures};
+use ff_spec::{Dtype, Launch, LaunchError, Runtime, RuntimeKind, SCHEMA_VERSION};
+use ff_structure::read_frames;
 use ff_tables::{Loaded, load_all};
 use ff_testkit::gate::Gated;
-use ff_testkit::generators::rounded;
 
 use self::apart::Start;
 use self::comparison::{against, comparable, compare_stored, same_machine, show_comparisons, verdict};
-use self::result::{Floor, Report, Row, Samples, read_report, show};
-use super::eval::choose;
+use self::result::{Report, Samples, read_report, show};
 use super::verify::writable;
 use crate::failure::{Failure, Result};
 use crate::machine::Machine;
 use crate::options::BenchArgs;
 use crate::screen::{Left, Screen};
-use crate::variants::meant;
-use crate::{interrupt, runtimes, tensors, variants, workload};
+use crate::{interrupt, ops, runtimes, workload};
 
-/// A message step with its sizes.
-#[derive(Clone)]
-struct Case {
-    name: String,
-    message: Message,
-    filter: FilterKind,
-    /// Whether the filter is sampled into a table first.
-    tabulated: bool,
-    problem: &'static str,
-    cutoff: f64,
-    features: usize,
-    n_basis: usize,
-    dtype: Dtype,
-}
+pub use self::result::{Floor, Row};
+pub use self::timed::Timed;
 
-/// Hidden width of mlp filters.
-const HIDDEN: usize = 128;
-/// Derivatives stored per node of a table: quintic segments, which need the least memory for their error.
-const TABLE_ORDER: usize = 3;
-/// Relative error of tables: a tenth of what the gate allows in f32.
-const TABLE_TOLERANCE: f64 = 1e-6;
 /// Receivers that are compared with the oracle: all of them would take minutes on a large problem.
-const CHECKED_ROWS: usize = 64;
-
-impl Case {
-    /// The exact, untabulated variant, and its radial functions.
-    fn exact(&self) -> Variant {
-        let basis = if self.message == Message::Painn { "bessel" } else { "gaussian" };
-        Variant {
-            message: self.message,
-            filter: self.filter,
-            radial: Some((basis.to_owned(), "cosine".to_owned())),
-            reduction: Reduction::Receiver,
-        }
-    }
-}
+pub const CHECKED_ROWS: usize = 64;
 
 /// A case of any op.
-#[derive(Clone)]
-enum Bench {
-    Message(Case),
-    Backward(backward::Case),
-    Scatter(force_scatter::Case),
-    List(lists::Case),
-}
+pub trait Case {
+    /// Its name on the command line.
+    fn name(&self) -> &str;
 
-impl Bench {
-    fn name(&self) -> &str {
-        match self {
-            Bench::Message(case) => &case.name,
-            Bench::Backward(case) => &case.name,
-            Bench::Scatter(case) => &case.name,
-            Bench::List(case) => &case.name,
-        }
+    /// The op.
+    fn op(&self) -> &'static str;
+
+    /// Whether it can be measured on a runtime.
+    fn runs_on(&self, _runtime: RuntimeKind) -> bool {
+        true
     }
 
-    fn op(&self) -> &'static str {
-        match self {
-            Bench::Message(_) | Bench::Backward(_) => fused_message::OP,
-            Bench::Scatter(_) => ff_spec::force_scatter::OP,
-            Bench::List(_) => cell_list::OP,
-        }
-    }
-
-    fn runs_on(&self, runtime: RuntimeKind) -> bool {
-        match self {
-            Bench::Message(_) | Bench::Backward(_) | Bench::Scatter(_) => true,
-            Bench::List(case) => case.runs_on(runtime),
-        }
-    }
-
+    /// Checks it, times it, and checks it again.
+    ///
+    /// # Errors
+    /// Outputs that are wrong, and whatever stops the runtime.
     fn measure(
         &self,
         runtime: &(dyn Runtime + 'static),
         roof: Option<Peak>,
         args: &BenchArgs,
         screen: &Screen,
-    ) -> Result<Row> {
-        match self {
-            Bench::Message(case) => measure(case, runtime, roof, args, screen),
-            Bench::Backward(case) => backward::measure(case, runtime, args, screen),
-            Bench::Scatter(case) => force_scatter::measure(case, runtime, roof, args, screen),
-            Bench::List(case) => lists::measure(case, runtime, roof, args, screen),
-        }
-    }
-}
-
-/// The built-in suite: PaiNN's message at the size that peers are compared at, then one axis changed at a time; SchNet's.
-fn suite() -> Vec<Case> {
-    let painn = Case {
-        name: "painn-linear".to_owned(),
-        message: Message::Painn,
-        filter: FilterKind::Linear,
-        tabulated: false,
-        problem: "water-1333",
-        cutoff: 5.0,
-        features: 128,
-        n_basis: 20,
-        dtype: Dtype::F32,
-    };
-    let schnet = Case {
-        name: "schnet-mlp".to_owned(),
-        message: Message::Cfconv,
-        filter: FilterKind::Mlp,
-        n_basis: 50,
-        ..painn.clone()
-    };
-    let change = |suffix: &str, case: &Case, change: fn(&mut Case)| {
-        let mut case = Case { name: format!("{}-{suffix}", case.name), ..case.clone() };
-        change(&mut case);
-        case
-    };
-    let tabulated = Case { name: "painn-tabulated".to_owned(), tabulated: true, ..painn.clone() };
-    vec![
-        change("f64", &painn, |c| c.dtype = Dtype::F64),
-        change("64-features", &painn, |c| c.features = 64),
-        change("256-features", &painn, |c| c.features = 256),
-        change("degree-12", &painn, |c| c.cutoff = 3.224),
-        change("degree-120", &painn, |c| c.cutoff = 6.568),
-        change("999-atoms", &painn, |c| c.problem = "water-333"),
-        change("15999-atoms", &painn, |c| c.problem = "water-5333"),
-        change("50001-atoms", &painn, |c| c.problem = "water-16667"),
-        change("benzene", &painn, |c| c.problem = "c6h6"),
-        change("benzene", &tabulated, |c| c.problem = "c6h6"),
-        change("50001-atoms", &tabulated, |c| c.problem = "water-16667"),
-        Case { name: "schnet-tabulated".to_owned(), tabulated: true, ..schnet.clone() },
-        schnet,
-        tabulated,
-        painn,
-    ]
-    .into_iter()
-    .rev()
-    .collect()
+    ) -> Result<Row>;
 }
 
 /// Times the suite.
@@ -229,7 +116,8 @@ pub fn run(args: &BenchArgs, screen: &Screen) -> Result<()> {
     if device.software {
         screen.warn("a software adapter: these times say nothing of a GPU");
     }
-    let (here, not_here): (Vec<Bench>, Vec<Bench>) = cases.into_iter().partition(|case| case.runs_on(device.runtime));
+    let (here, not_here): (Vec<Rc<dyn Case>>, Vec<Rc<dyn Case>>) =
+        cases.into_iter().partition(|case| case.runs_on(device.runtime));
     for case in &not_here {
         screen.warn(format!("{}: not measured, it exists on host only", case.name()));
     }
@@ -291,7 +179,13 @@ fn save(path: &Path, report: &Report) -> Result<()> {
 
 /// Times every case in several processes. They come round by round, so that what the machine does meanwhile is spread over
 /// all cases.
-fn apart(start: &Start<'_>, cases: &[Bench], roof: Option<Peak>, report: &mut Report, screen: &Screen) -> Result<()> {
+fn apart(
+    start: &Start<'_>,
+    cases: &[Rc<dyn Case>],
+    roof: Option<Peak>,
+    report: &mut Report,
+    screen: &Screen,
+) -> Result<()> {
     let processes = start.args.processes();
     let mut rows: Vec<Option<Row>> = cases.iter().map(|_| None).collect();
     let progress = screen.progress((processes * cases.len()) as u64, Left::Estimated);
@@ -313,21 +207,12 @@ fn apart(start: &Start<'_>, cases: &[Bench], roof: Option<Peak>, report: &mut Re
     Ok(())
 }
 
-/// The cases that are asked for.
-fn chosen(args: &BenchArgs) -> Result<Vec<Bench>> {
+/// The cases that are asked for. The ops of most to tell come first.
+fn chosen(args: &BenchArgs) -> Result<Vec<Rc<dyn Case>>> {
     for op in &args.op {
-        variants::op_of(op, "bench", OPS)?;
+        ops::find(op)?;
     }
-    let mut all: Vec<Bench> = suite().into_iter().map(Bench::Message).collect();
-    all.extend(backward::suite().into_iter().map(Bench::Backward));
-    for path in &args.structure {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        for base in suite().into_iter().filter(|c| ["painn-linear", "painn-tabulated"].contains(&c.name.as_str())) {
-            all.push(Bench::Message(Case { name: format!("{}-{name}", base.name), problem: "", ..base }));
-        }
-    }
-    all.extend(force_scatter::suite().into_iter().map(Bench::Scatter));
-    all.extend(lists::suite().into_iter().map(Bench::List));
+    let mut all: Vec<Rc<dyn Case>> = ops::ALL.iter().rev().flat_map(|op| op.bench_cases(&args.structure)).collect();
     all.retain(|case| args.op.is_empty() || args.op.iter().any(|op| op == case.op()));
     if args.case.is_empty() {
         return Ok(all);
@@ -336,10 +221,10 @@ fn chosen(args: &BenchArgs) -> Result<Vec<Bench>> {
         .iter()
         .map(|name| {
             all.iter().find(|case| case.name() == name).cloned().ok_or_else(|| {
-                let known: Vec<&str> = all.iter().map(Bench::name).collect();
+                let known: Vec<&str> = all.iter().map(|case| case.name()).collect();
                 Failure::input(format!(
                     "unknown case `{name}`{}; expected one of {}",
-                    meant(name, &known),
+                    ops::meant(name, &known),
                     known.join(", ")
                 ))
             })
@@ -347,122 +232,13 @@ fn chosen(args: &BenchArgs) -> Result<Vec<Bench>> {
         .collect()
 }
 
-/// The exact inputs of a case.
-fn inputs(case: &Case, args: &BenchArgs) -> Result<Inputs<f64>> {
-    let structures = if case.problem.is_empty() {
-        let path = args
-            .structure
-            .iter()
-            .find(|path| case.name.ends_with(&*path.file_stem().unwrap_or_default().to_string_lossy()));
-        let path = path.ok_or_else(|| Failure::input(format!("case `{}` has no structure file", case.name)))?;
-        let mut frames = read_structures(path).map_err(Failure::input)?;
-        // Latency is that of one molecule.
-        frames.truncate(1);
-        frames
-    } else {
-        builtin(case.problem).map_err(Failure::input)?
-    };
-    let variant = case.exact();
-    let channels = case.message.parts() * case.features;
-    let parameters =
-        |name: &str, kind| default_parameters(name, kind, case.cutoff, case.n_basis).map_err(Failure::input);
-    let (basis, cutoff) = variant.radial.clone().unwrap_or_default();
-    let spec = MessageSpec {
-        message: case.message,
-        features: case.features,
-        radial: Radial {
-            r_cut: case.cutoff,
-            n_basis: case.n_basis,
-            basis: parameters(&basis, RadialKind::Basis)?,
-            cutoff: parameters(&cutoff, RadialKind::Cutoff)?,
-        },
-        filter: match case.filter {
-            FilterKind::Mlp => random_mlp(case.n_basis, HIDDEN, channels, Activation::ShiftedSoftplus, 0),
-            FilterKind::Linear | FilterKind::Tabulated => random_linear(case.n_basis, channels, 0),
-        },
-        seed: 0,
-    };
-    message_inputs(&structures, case.cutoff, &spec).map_err(Failure::input)
-}
-
-/// What a case is about: its exact inputs, and the variant, inputs, sizes and configuration that are launched.
-struct Chosen {
-    exact: Inputs<f64>,
-    variant: Variant,
-    inputs: Inputs<f64>,
-    problem: Problem,
-    config: LaunchConfig,
-}
-
 /// The tables of an op; says which cannot be read.
-fn tables(op: &str, args: &BenchArgs, screen: &Screen) -> Loaded {
+pub fn tables(op: &str, args: &BenchArgs, screen: &Screen) -> Loaded {
     let tables = load_all(&args.tables, op);
     for error in &tables.errors {
         screen.warn(format!("warning: {error}"));
     }
     tables
-}
-
-fn prepare(case: &Case, runtime: &dyn Prepare, args: &BenchArgs, screen: &Screen) -> Result<Chosen> {
-    let exact = rounded(&inputs(case, args)?, case.dtype);
-    let exact_variant = case.exact();
-    let (variant, inputs) = if case.tabulated {
-        let table = tabulate(&exact_variant, &exact, TABLE_ORDER, TABLE_TOLERANCE)?;
-        let filter: Filter<f64> = table.filter;
-        let radial = Radial { r_cut: exact.radial.r_cut, ..Radial::default() };
-        let variant = Variant { filter: FilterKind::Tabulated, radial: None, ..exact_variant };
-        (variant, rounded(&Inputs { filter, radial, ..exact.clone() }, case.dtype))
-    } else {
-        (exact_variant, exact.clone())
-    };
-    let problem = inputs.problem(if case.problem.is_empty() { &case.name } else { case.problem });
-    let tables = tables(ff_spec::fused_message::OP, args, screen);
-    let (_, config) = choose(runtime, &tables, &variant, case.dtype, &inputs, &problem);
-    Ok(Chosen { exact, variant, inputs, problem, config })
-}
-
-fn measure(case: &Case, runtime: &dyn Runtime, roof: Option<Peak>, args: &BenchArgs, screen: &Screen) -> Result<Row> {
-    let runtime: &dyn Prepare = runtime;
-    let Chosen { exact, variant, inputs, problem, config } = prepare(case, runtime, args, screen)?;
-    let mut launch = runtime.prepare(&variant, case.dtype, &inputs, &config)?;
-    let step = checked_step(&inputs);
-    let oracle = forward(&variant, &some_receivers(&inputs, step)).map_err(Failure::fault)?;
-    let known = |outputs: &mut Outputs<f64>| mask(outputs, inputs.n_atoms, step);
-    let before = check::<FusedMessage>(launch.as_mut(), &oracle, case.dtype, known)?;
-    if let Some(dir) = &args.export {
-        let outputs = launch.outputs()?;
-        export(
-            &dir.join(format!("{}.in.safetensors", case.name)),
-            &tensors::write_inputs(&exact, std::iter::empty(), case.dtype)?,
-        )?;
-        let note = format!("outputs of {variant} under {config}");
-        export(
-            &dir.join(format!("{}.out.safetensors", case.name)),
-            &tensors::write(&outputs, Vec::new(), &inputs, case.dtype, note)?,
-        )?;
-    }
-    // Inputs and outputs are there already.
-    let tensors = tensor_bytes(&inputs, case.dtype).max(1) as f64;
-    let memory = peak_of(|| launch.run())?.map(|extra| 1.0 + extra as f64 / tensors);
-    let samples = time(args, || Ok(launch.time()?))?;
-    let after = check::<FusedMessage>(launch.as_mut(), &oracle, case.dtype, known)?;
-    let cost = cost(&variant, &problem, case.dtype);
-    let floor = Floor { flops: cost.flops, bytes: cost.compulsory_bytes };
-    Ok(Row {
-        case: case.name.clone(),
-        variant: variant.id(),
-        dtype: case.dtype,
-        ns_per_edge: samples.timing.median_ns / problem.n_edges.max(1) as f64,
-        floor: Some(floor),
-        problem,
-        config,
-        samples,
-        floor_ns: None,
-        bound: None,
-        rel_error: before.max(after),
-        memory,
-    }
-    .under(roof))
 }
 
 /// The most samples of a block, and how long it goes on; one sample is taken in any case.
@@ -481,7 +257,7 @@ fn block_of(sample: &mut impl FnMut() -> Result<Duration>) -> Result<Vec<u64>> {
 }
 
 /// Takes samples for as long as is asked for, at least five blocks; or when it is asked for them.
-fn time(args: &BenchArgs, mut sample: impl FnMut() -> Result<Duration>) -> Result<Samples> {
+pub fn time(args: &BenchArgs, mut sample: impl FnMut() -> Result<Duration>) -> Result<Samples> {
     if args.serve {
         return apart::serve(sample);
     }
@@ -496,39 +272,8 @@ fn time(args: &BenchArgs, mut sample: impl FnMut() -> Result<Duration>) -> Resul
     Samples::of(vec![blocks])
 }
 
-/// One receiver of so many is compared with the oracle.
-pub(super) fn checked_step(inputs: &Inputs<f64>) -> usize {
-    inputs.n_atoms.div_ceil(CHECKED_ROWS).max(1)
-}
-
-/// The same atoms with the edges of every `step`-th receiver alone.
-pub(super) fn some_receivers(inputs: &Inputs<f64>, step: usize) -> Inputs<f64> {
-    let mut part = Inputs { row_ptr: vec![0], sender: Vec::new(), edge_vec: Vec::new(), ..inputs.clone() };
-    for row in 0..inputs.n_atoms {
-        if row % step == 0 {
-            let edges = inputs.row_ptr[row] as usize..inputs.row_ptr[row + 1] as usize;
-            part.sender.extend_from_slice(&inputs.sender[edges.clone()]);
-            part.edge_vec.extend_from_slice(&inputs.edge_vec[3 * edges.start..3 * edges.end]);
-        }
-        part.row_ptr.push(part.sender.len() as u32);
-    }
-    part
-}
-
-/// Zeros in all finite outputs but those of every `step`-th receiver: of the others it is known that they were written.
-pub(super) fn mask(outputs: &mut Outputs<f64>, n_atoms: usize, step: usize) {
-    for values in [&mut outputs.nodes, &mut outputs.vectors] {
-        let per_row = values.len() / n_atoms.max(1);
-        for (row, values) in values.chunks_exact_mut(per_row.max(1)).enumerate() {
-            if row % step != 0 {
-                values.iter_mut().filter(|v| v.is_finite()).for_each(|v| *v = 0.0);
-            }
-        }
-    }
-}
-
 /// Runs the kernel on poisoned outputs and compares what is left of them by `known`; their relative error.
-fn check<O: Gated>(
+pub fn check<O: Gated>(
     launch: &mut dyn Launch<O>,
     oracle: &O::Oracle,
     dtype: Dtype,
@@ -542,7 +287,7 @@ fn check<O: Gated>(
 }
 
 /// The relative error of outputs.
-fn compare<O: Gated>(outputs: &O::Outputs, oracle: &O::Oracle, dtype: Dtype) -> Result<f64> {
+pub fn compare<O: Gated>(outputs: &O::Outputs, oracle: &O::Oracle, dtype: Dtype) -> Result<f64> {
     match O::compare(outputs, oracle, dtype) {
         Ok((rel_error, _)) => Ok(rel_error),
         Err(verdict) => {
@@ -552,16 +297,8 @@ fn compare<O: Gated>(outputs: &O::Outputs, oracle: &O::Oracle, dtype: Dtype) -> 
     }
 }
 
-/// Bytes of inputs and outputs.
-fn tensor_bytes(inputs: &Inputs<f64>, dtype: Dtype) -> usize {
-    let floats: usize = inputs.tensors().iter().map(|(_, _, values)| values.len()).sum();
-    let outputs = inputs.poisoned_outputs();
-    let elements = floats + outputs.nodes.len() + outputs.vectors.len();
-    elements * dtype.size() + 4 * (inputs.row_ptr.len() + inputs.sender.len())
-}
-
 /// Bytes that become resident while something runs, at their peak; `None` where the system does not say.
-pub(super) fn peak_of(run: impl FnOnce() -> std::result::Result<(), LaunchError>) -> Result<Option<usize>> {
+pub fn peak_of(run: impl FnOnce() -> std::result::Result<(), LaunchError>) -> Result<Option<usize>> {
     let status = |field: &str| -> Option<usize> {
         let text = fs::read_to_string("/proc/self/status").ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix(field))?;
@@ -576,6 +313,10 @@ pub(super) fn peak_of(run: impl FnOnce() -> std::result::Result<(), LaunchError>
     Ok(status("VmHWM").map(|peak| peak.saturating_sub(resident)))
 }
 
-fn export(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes a file for other programs.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn export(path: &Path, bytes: &[u8]) -> Result<()> {
     ff_tables::fs::replace(path, bytes).map_err(|e| Failure::input(format!("cannot write {}: {e}", path.display())))
 }

@@ -1,15 +1,13 @@
-use ff_kernels::fused_message::find;
-use ff_spec::fused_message::{BackwardInputs, Gradients, OP, Variant, Wanted};
-use ff_spec::{
-    DeviceId, Dtype, FusedMessageBackward, LaunchConfig, Op, Prepare, Problem, SCHEMA_VERSION, TuneKey, cell_list,
-};
+pub mod args;
+
+use ff_spec::{DeviceId, Dtype, LaunchConfig, Op, Prepare, Problem, Runtime, SCHEMA_VERSION, TuneKey};
 use ff_tables::{Loaded, Query, Selection, Step, select};
 use serde::Serialize;
 
 use crate::failure::{Failure, Result};
 use crate::options::EvalArgs;
 use crate::screen::Screen;
-use crate::{provenance, runtimes, tensors, variants};
+use crate::{ops, provenance, runtimes};
 
 /// What was run: printed with `--json`, kept in the outputs' metadata.
 #[derive(Serialize)]
@@ -31,61 +29,74 @@ struct Report {
 
 /// A launch of a kernel of another order.
 #[derive(Serialize)]
-struct Launched {
-    config: LaunchConfig,
-    step: Step,
-    reason: String,
+pub struct Launched {
+    /// Its configuration.
+    pub config: LaunchConfig,
+    /// How that was found.
+    pub step: Step,
+    /// In words.
+    pub reason: String,
+}
+
+/// A call that was read from files.
+pub trait Call {
+    /// Id of the variant.
+    fn id(&self) -> String;
+
+    /// Its sizes.
+    fn problem(&self, name: &str) -> Problem;
+
+    /// Runs it, its gradients too where they are asked for.
+    ///
+    /// # Errors
+    /// As a launch.
+    fn run(&mut self, runtime: &(dyn Runtime + 'static), tables: &Loaded, problem: &Problem) -> Result<Ran>;
+
+    /// Output elements that are not finite.
+    fn unusual(&self) -> usize;
+
+    /// The outputs as a safetensors file; `note` says how they were computed.
+    ///
+    /// # Errors
+    /// What the format cannot hold.
+    fn file(&self, note: String) -> Result<Vec<u8>>;
+}
+
+/// How a call was run.
+pub struct Ran {
+    /// How its configuration was found.
+    pub selection: Selection,
+    /// Its configuration.
+    pub config: LaunchConfig,
+    /// How its gradients were computed, where they were.
+    pub backward: Option<Launched>,
+}
+
+/// What is said of an op whose calls are not read from files yet.
+pub fn not_from_files(args: &EvalArgs) -> Failure {
+    let known: Vec<&str> = ops::ALL.iter().filter(|op| op.reads_files()).map(|op| op.name()).collect();
+    Failure::input(format!("`eval` does not know op `{}` yet, expected one of {}", args.op, known.join(", ")))
 }
 
 /// Runs a variant on tensors from a file.
 pub fn run(args: &EvalArgs, screen: &Screen) -> Result<()> {
-    if args.op == cell_list::OP {
-        return Err(Failure::input(format!(
-            "`eval` runs kernels on tensors, and op `{}` makes lists of structures: expected op `{OP}`, or the command \
-             `forgefield neighbors FILE`",
-            cell_list::OP
-        )));
-    }
-    variants::op_of(&args.op, "eval", &[OP])?;
-    keeps_inputs(args)?;
-    let variant = variants::one(&args.variant)?;
-    let registered = find(&variant).ok_or_else(|| Failure::input(format!("`{variant}` was not rendered")))?;
-    let tensors::Read { inputs, assumed } =
-        tensors::read(&args.inputs, &variant, registered.pair().as_ref(), args.dtype)?;
-    for note in &assumed {
-        screen.say(format!("note: {note}"));
-    }
-    let grad = args.grad.as_deref().map(|path| tensors::read_cotangents(path, &inputs, args.dtype)).transpose()?;
-    let opened = runtimes::open(args.runtime, screen)?;
-    let runtime: &dyn Prepare = opened.as_ref();
-    let problem = inputs.problem(&args.inputs.file_stem().unwrap_or_default().to_string_lossy());
-    let tables = ff_tables::load_all(&args.tables, OP);
+    let op = ops::find(&args.op)?;
+    let mut call = op.read_call(args, screen)?;
+    let runtime = runtimes::open(args.runtime, screen)?;
+    let problem = call.problem(&args.inputs.file_stem().unwrap_or_default().to_string_lossy());
+    let tables = ff_tables::load_all(&args.tables, op.name());
     for error in &tables.errors {
         screen.warn(format!("warning: {error}"));
     }
-    let (selection, config) = choose(runtime, &tables, &variant, args.dtype, &inputs, &problem);
-    let mut launch = runtime.prepare(&variant, args.dtype, &inputs, &config)?;
-    launch.poison()?;
-    launch.run()?;
-    let outputs = launch.outputs()?;
-    let (gradients, backward) = match grad {
-        Some(grad) => {
-            let inputs = BackwardInputs { inputs: inputs.clone(), grad, wanted: Wanted::ALL };
-            let (gradients, launched) = gradients(opened.as_ref(), &tables, &variant, args.dtype, &inputs, &problem)?;
-            (Some(gradients), Some(launched))
-        }
-        None => (None, None),
-    };
-    let more = gradients.as_ref().map(|gradients| gradients.named("grad", &inputs)).unwrap_or_default();
-    let all = [&outputs.nodes[..], &outputs.vectors].into_iter().chain(more.iter().map(|(_, _, values)| *values));
-    let unusual = all.flatten().filter(|v| !v.is_finite()).count();
+    let Ran { selection, config, backward } = call.run(runtime.as_ref(), &tables, &problem)?;
+    let unusual = call.unusual();
     if unusual > 0 {
         screen.warn(format!("warning: {unusual} output elements are not finite: the sums exceed {}", args.dtype));
     }
     let report = Report {
         schema: SCHEMA_VERSION,
-        op: OP.to_owned(),
-        variant: variant.id(),
+        op: op.name().to_owned(),
+        variant: call.id(),
         dtype: args.dtype,
         runtime: runtime.device().runtime.to_string(),
         device: runtime.device().clone(),
@@ -96,13 +107,13 @@ pub fn run(args: &EvalArgs, screen: &Screen) -> Result<()> {
         backward,
     };
     let note = serde_json::to_string(&report).map_err(Failure::fault)?;
-    let bytes = tensors::write(&outputs, more, &inputs, args.dtype, note)?;
+    let bytes = call.file(note)?;
     ff_tables::fs::replace(&args.outputs, &bytes)
         .map_err(|e| Failure::input(format!("cannot write {}: {e}", args.outputs.display())))?;
     if args.json {
         return screen.json(&report);
     }
-    let Report { problem, config, reason, backward, .. } = &report;
+    let Report { variant, problem, config, reason, backward, .. } = &report;
     screen.line(format!("{variant} in {}: {} atoms, {} edges", args.dtype, problem.n_atoms, problem.n_edges))?;
     screen.line(format!("config {config} ({reason})"))?;
     if let Some(Launched { config, reason, .. }) = backward {
@@ -112,7 +123,10 @@ pub fn run(args: &EvalArgs, screen: &Screen) -> Result<()> {
 }
 
 /// Refuses to write over what is read.
-fn keeps_inputs(args: &EvalArgs) -> Result<()> {
+///
+/// # Errors
+/// The file that would be lost.
+pub fn keeps_inputs(args: &EvalArgs) -> Result<()> {
     let Ok(outputs) = args.outputs.canonicalize() else { return Ok(()) };
     let read = [("--inputs", Some(&args.inputs)), ("--grad", args.grad.as_ref())];
     match read.into_iter().find(|(_, path)| path.is_some_and(|path| path.canonicalize().is_ok_and(|p| p == outputs))) {
@@ -122,22 +136,6 @@ fn keeps_inputs(args: &EvalArgs) -> Result<()> {
         ))),
         None => Ok(()),
     }
-}
-
-/// The gradients in every input, from those in the outputs.
-fn gradients(
-    runtime: &dyn Prepare<FusedMessageBackward>,
-    tables: &Loaded,
-    variant: &Variant,
-    dtype: Dtype,
-    inputs: &BackwardInputs<f64>,
-    problem: &Problem,
-) -> Result<(Gradients<f64>, Launched)> {
-    let (Selection { step, reason, .. }, config) = choose(runtime, tables, variant, dtype, inputs, problem);
-    let mut launch = runtime.prepare(variant, dtype, inputs, &config)?;
-    launch.poison()?;
-    launch.run()?;
-    Ok((launch.outputs()?, Launched { config, step, reason }))
 }
 
 /// The configuration for a call from the tables, or the default one, with how it was found.

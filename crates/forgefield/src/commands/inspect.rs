@@ -1,14 +1,16 @@
+pub mod args;
+
 use ff_record::{Kernel, Recorder, Target};
 use ff_spec::{Cost, Device, Dtype, LaunchConfig, LaunchError, Problem, RuntimeKind, SCHEMA_VERSION};
 use serde::Serialize;
 
 use crate::failure::{Failure, Result};
 use crate::inspect::nvrtc::Nvrtc;
-use crate::inspect::subject::{Counted, Subject};
+use crate::inspect::subject::Subject;
 use crate::inspect::{Footprint, gate, gpu};
+use crate::ops::{self, Counted};
 use crate::options::{Emit, InspectArgs, InspectTarget};
 use crate::screen::{Screen, columns, nanoseconds};
-use crate::variants;
 
 /// What is inspected, as every form of output begins.
 #[derive(Serialize)]
@@ -79,7 +81,7 @@ struct Roofline {
 
 /// Prints what a variant and a configuration become.
 pub fn run(args: &InspectArgs, screen: &Screen) -> Result<()> {
-    variants::op(&args.op)?;
+    ops::find(&args.op)?;
     if args.compile_tasks {
         return gate::compile_tasks(screen);
     }
@@ -131,7 +133,7 @@ pub fn run(args: &InspectArgs, screen: &Screen) -> Result<()> {
             if emit == Emit::Resources {
                 return resources(header, None, Vec::new(), &[], args.json, screen);
             }
-            let text = header.subject.text();
+            let text = header.subject.op.text(header.subject.id);
             let code = Code { arch: host.device().arch.clone(), kernel: None, entry: None, text };
             print(args, header, vec![code], screen)
         }
@@ -145,15 +147,15 @@ fn header(args: &InspectArgs, subject: Subject, problem: Problem, device: &ff_sp
     for (name, value) in &args.config {
         if !known.contains(name) {
             let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            let (hint, known) = (variants::meant(name, &known), known.join(", "));
+            let (hint, known) = (ops::meant(name, &known), known.join(", "));
             return Err(Failure::input(format!("unknown parameter `{name}` in --config{hint}, expected {known}")));
         }
         config.0.insert(name.clone(), *value);
     }
     Ok(Header {
         schema: SCHEMA_VERSION,
-        op: subject.op(),
-        variant: subject.id(),
+        op: subject.op.name(),
+        variant: subject.id.to_owned(),
         order: subject.order(),
         dtype: args.dtype,
         target: args.target,
@@ -166,7 +168,7 @@ fn header(args: &InspectArgs, subject: Subject, problem: Problem, device: &ff_sp
 /// The kernels of a call under the header's configuration.
 fn recorded(args: &InspectArgs, header: &Header, recorder: &Recorder) -> Result<Vec<Kernel>> {
     let call = header.subject.call(&args.sizes)?;
-    header.subject.record(recorder, &call, header.dtype, &header.config).map_err(|error| match error {
+    call.record(recorder, header.dtype, &header.config).map_err(|error| match error {
         // A configuration that the user gave and no device can hold is bad input, not a fault.
         LaunchError::Constraint(_) => Failure::input(error),
         error => error.into(),
@@ -272,11 +274,11 @@ fn resources(
     let Header { subject, dtype, target, problem, config, .. } = &report.header;
     screen.line(format!("{} in {dtype} on {}: {config}", subject.name(), target.name()))?;
     let Problem { name, n_atoms, n_systems, n_edges, features, n_basis, hidden, .. } = problem;
-    screen.line(match subject {
-        Subject::Message(..) => {
-            format!("problem {name}: {n_atoms} atoms, {n_edges} edges, F = {features}, K = {n_basis}, H = {hidden}")
-        }
-        _ => format!("problem {name}: {n_atoms} atoms in {n_systems} systems, {n_edges} edges"),
+    // An op sees either features or systems.
+    screen.line(if *features > 0 {
+        format!("problem {name}: {n_atoms} atoms, {n_edges} edges, F = {features}, K = {n_basis}, H = {hidden}")
+    } else {
+        format!("problem {name}: {n_atoms} atoms in {n_systems} systems, {n_edges} edges")
     })?;
     if let Some(tool) = &report.nvrtc {
         screen.line(format!("NVRTC {}, {}", tool.version, tool.path))?;
@@ -299,7 +301,7 @@ fn resources(
         }
     }
     screen.line("")?;
-    print_counts(subject, &report.counted, screen)?;
+    print_counts(*features > 0, subject.order(), &report.counted, screen)?;
     if report.rooflines.is_empty() {
         return screen.line("no roofline: no documented peaks for this device");
     }
@@ -312,21 +314,20 @@ fn resources(
     Ok(())
 }
 
-fn print_counts(subject: &Subject, counted: &Counted, screen: &Screen) -> Result<()> {
+/// Where there are features, filter and message are told apart.
+fn print_counts(features: bool, order: u8, counted: &Counted, screen: &Screen) -> Result<()> {
     let Some(cost) = &counted.cost else {
         screen.line("FLOPs are not counted: they depend on how many candidates are looked at")?;
         return screen.line(format!("{} compulsory bytes", counted.compulsory_bytes));
     };
     let Cost { flops, filter_flops, message_flops, weight_flops, compulsory_bytes, gathered_bytes } = cost;
-    screen.line(match subject {
-        Subject::Message(_, 0) => format!("{flops} FLOPs: filter {filter_flops}, message {message_flops}"),
-        Subject::Message(..) => {
-            format!("{flops} FLOPs: filter {filter_flops}, message {message_flops}, weights {weight_flops}")
-        }
-        _ => format!("{flops} FLOPs"),
+    screen.line(match (features, order) {
+        (true, 0) => format!("{flops} FLOPs: filter {filter_flops}, message {message_flops}"),
+        (true, _) => format!("{flops} FLOPs: filter {filter_flops}, message {message_flops}, weights {weight_flops}"),
+        (false, _) => format!("{flops} FLOPs"),
     })?;
-    screen.line(match subject {
-        Subject::Message(_, 0) => {
+    screen.line(match (features, order) {
+        (true, 0) => {
             format!("{compulsory_bytes} compulsory bytes; {gathered_bytes} where senders are read once per edge")
         }
         _ => format!("{compulsory_bytes} compulsory bytes; {gathered_bytes} of other atoms where each edge reads them"),

@@ -1,19 +1,19 @@
 //! One module per command.
 
-mod bench;
+pub mod bench;
 mod devices;
-mod eval;
-mod export;
-mod inspect;
+pub mod eval;
+pub mod export;
+pub mod inspect;
 mod junit;
-mod neighbors;
-mod notebook;
+pub mod neighbors;
+pub mod notebook;
 mod ops;
 mod report;
-mod sweep;
+pub mod sweep;
 mod tables;
-mod tune;
-mod verify;
+pub mod tune;
+pub mod verify;
 
 use crate::failure::Result;
 use crate::options::{Command, Options, SHORT_HELP};

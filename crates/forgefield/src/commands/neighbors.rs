@@ -1,3 +1,5 @@
+pub mod args;
+
 use ff_spec::cell_list::{Inputs, List, NeighborList, OP, Variant};
 use ff_spec::{CellList, Dtype, LaunchConfig, Prepare, Problem};
 use ff_structure::{Frames, batch, read_frames};

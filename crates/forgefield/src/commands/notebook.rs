@@ -1,3 +1,5 @@
+pub mod args;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};

@@ -9,10 +9,10 @@ use ff_tune::{Record, records};
 
 use crate::failure::{Failure, Result};
 use crate::inspect::gpu;
+use crate::ops::meant;
 use crate::options::{Plot, ReportArgs};
 use crate::passes::{self, Passes};
 use crate::screen::Screen;
-use crate::variants::meant;
 
 /// Where tables are looked for unless a place is named; only there they may be missing, as passes may.
 const TABLES: &str = "autotune/tables";

@@ -1,13 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use ff_spec::cell_list::List;
-use ff_spec::force_scatter::{self, Reduction};
-use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, Wanted};
-use ff_spec::{
-    CellList, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
-    FusedMessageBackward, FusedMessageDoubleBackward, LaunchConfig, OPS, Op, Prepare, Problem, Runtime, SCHEMA_VERSION,
-    TuneKey, cell_list, fused_message, kernel_name,
-};
+use ff_spec::{LaunchConfig, OPS, Problem, SCHEMA_VERSION, kernel_name};
 use ff_tables::{Entry, Loaded, Selection, Table, load_all};
 use ff_tune::{RecordWriter, records};
 use serde::Serialize;
@@ -15,10 +8,7 @@ use serde::Serialize;
 use crate::failure::{Failure, Result};
 use crate::options::{DiffArgs, MergeArgs, SelectArgs, TablesArgs, TablesCommand, TablesFiles, TablesFolder};
 use crate::screen::{Paint, Screen, columns, nanoseconds};
-use crate::workload::{self, Workload};
-use crate::{provenance, runtimes, variants};
-
-use super::{eval, neighbors};
+use crate::{ops, provenance, runtimes, workload};
 
 /// Shows, checks, compares, merges and queries tables.
 pub fn run(args: &TablesArgs, screen: &Screen) -> Result<()> {
@@ -33,7 +23,7 @@ pub fn run(args: &TablesArgs, screen: &Screen) -> Result<()> {
 
 fn show(args: &TablesFolder, screen: &Screen) -> Result<()> {
     if let Some(op) = &args.op {
-        variants::op(op)?;
+        ops::find(op)?;
     }
     let loaded = load(&args.dir, args.op.as_deref());
     if let Some(error) = loaded.errors.first() {
@@ -177,36 +167,21 @@ struct Selected {
     used: LaunchConfig,
 }
 
-/// What a call would use.
-struct Used {
-    variant: String,
-    key: TuneKey,
-    problem: Problem,
-    selection: Selection,
-    config: LaunchConfig,
-}
-
 fn selected(args: &SelectArgs, screen: &Screen) -> Result<()> {
-    variants::op(&args.op)?;
-    if args.op == cell_list::OP && args.order > 0 {
-        return Err(Failure::input(format!("op `{}` has no derivatives, expected --order 0", args.op)));
-    }
+    let op = ops::find(&args.op)?;
+    op.expect_order(args.order)?;
     let problems: Vec<String> = args.problem.iter().cloned().collect();
     let files: Vec<PathBuf> = args.structure.iter().cloned().collect();
     let workloads = workload::collect(&problems, &files, &args.sizes)?;
     workloads.iter().for_each(|workload| workload.warn(screen));
     let workload = workloads.first().ok_or_else(|| Failure::input("no problem, expected --problem or --structure"))?;
-    let find = match args.op.as_str() {
-        cell_list::OP => of_list,
-        force_scatter::OP => of_scatter,
-        _ => of_message,
-    };
     let runtime = runtimes::open(args.runtime, screen)?;
     let loaded = load_all(&args.dir, &args.op);
     for error in &loaded.errors {
         screen.warn(format!("warning: {error}"));
     }
-    let Used { variant, key, problem, selection, config: used } = find(args, workload, runtime.as_ref(), &loaded)?;
+    let found = op.selected(args, workload, runtime.as_ref(), &loaded)?;
+    let ops::Selected { id: variant, key, problem, selection, config: used } = found;
     let device = runtime.device().slug.clone();
     if args.json {
         let (schema, op, order) = (SCHEMA_VERSION, args.op.clone(), args.order);
@@ -225,90 +200,6 @@ fn selected(args: &SelectArgs, screen: &Screen) -> Result<()> {
     }
     screen.line(format!("config  {used}"))?;
     screen.line(format!("why     {}", selection.reason))
-}
-
-fn of_message(args: &SelectArgs, workload: &Workload, runtime: &dyn Runtime, loaded: &Loaded) -> Result<Used> {
-    let Some(name) = &args.variant else {
-        return Err(Failure::input(format!("no variant of op `{}`, expected --variant", fused_message::OP)));
-    };
-    let variant = variants::representative(name)?;
-    let inputs = workload.inputs(&variant, &args.sizes)?;
-    let problem = inputs.problem(&workload.name);
-    // Of the tensors that derivatives have besides, only the sizes count here.
-    let grad = inputs.poisoned_outputs().map(|_| 1.0);
-    Ok(match args.order {
-        0 => found::<FusedMessage>(runtime, loaded, args, variant, &inputs, problem),
-        1 => {
-            let inputs = BackwardInputs { inputs, grad, wanted: Wanted::INPUTS };
-            found::<FusedMessageBackward>(runtime, loaded, args, variant, &inputs, problem)
-        }
-        _ => {
-            let tangent = inputs.filled_gradients(Wanted::INPUTS, 1.0);
-            let inputs = DoubleBackwardInputs { inputs, grad, tangent };
-            found::<FusedMessageDoubleBackward>(runtime, loaded, args, variant, &inputs, problem)
-        }
-    })
-}
-
-/// Without a variant by `gather`, which every device has.
-fn of_scatter(args: &SelectArgs, workload: &Workload, runtime: &dyn Runtime, loaded: &Loaded) -> Result<Used> {
-    let gather = || Ok(force_scatter::Variant { reduction: Reduction::Gather });
-    let variant = args.variant.as_deref().map_or_else(gather, variants::one_scatter)?;
-    let inputs = workload.scatter_inputs(&args.sizes)?;
-    let problem = inputs.problem(&workload.name);
-    let grad = inputs.poisoned_outputs().map(|_| 1.0);
-    Ok(match args.order {
-        0 => found::<ForceScatter>(runtime, loaded, args, variant, &inputs, problem),
-        1 => {
-            let inputs = force_scatter::BackwardInputs { inputs, grad };
-            found::<ForceScatterBackward>(runtime, loaded, args, variant, &inputs, problem)
-        }
-        _ => {
-            let ones = || vec![1.0; inputs.edge_vec.len()];
-            let tangent = force_scatter::Gradients { edge_vec: ones(), edge_grad: ones() };
-            let inputs = force_scatter::DoubleBackwardInputs { inputs, grad, tangent };
-            found::<ForceScatterDoubleBackward>(runtime, loaded, args, variant, &inputs, problem)
-        }
-    })
-}
-
-fn found<O: Op>(
-    runtime: &dyn Prepare<O>,
-    loaded: &Loaded,
-    args: &SelectArgs,
-    variant: O::Variant,
-    inputs: &O::Inputs,
-    problem: Problem,
-) -> Used {
-    let (selection, config) = eval::choose::<O>(runtime, loaded, &variant, args.dtype, inputs, &problem);
-    used::<O>(&variant, args.dtype, problem, selection, config)
-}
-
-/// Without a variant a full list, by the strategy that wins.
-fn of_list(args: &SelectArgs, workload: &Workload, runtime: &dyn Runtime, loaded: &Loaded) -> Result<Used> {
-    let inputs = workload.list_inputs(args.sizes.cutoff)?;
-    let problem = inputs.estimate(&workload.name);
-    let (variant, selection, config) = match &args.variant {
-        Some(name) => {
-            let variant = variants::one_list(name)?;
-            let (selection, config) =
-                eval::choose::<CellList>(runtime, loaded, &variant, args.dtype, &inputs, &problem);
-            (variant, selection, config)
-        }
-        None => neighbors::choose(runtime, loaded, List::Full, args.dtype, &inputs, &problem),
-    };
-    Ok(used::<CellList>(&variant, args.dtype, problem, selection, config))
-}
-
-fn used<O: Op>(
-    variant: &O::Variant,
-    dtype: Dtype,
-    problem: Problem,
-    selection: Selection,
-    config: LaunchConfig,
-) -> Used {
-    let key = TuneKey::of::<O>(variant, dtype, &problem);
-    Used { variant: variant.to_string(), key, problem, selection, config }
 }
 
 fn read(path: &Path) -> Result<Table> {

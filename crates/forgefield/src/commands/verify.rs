@@ -1,3 +1,5 @@
+pub mod args;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::ControlFlow;
@@ -5,26 +7,26 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use ff_spec::{Dtype, Op, Runtime, RuntimeKind, fused_message};
+use ff_spec::{Dtype, Runtime, RuntimeKind};
 use ff_testkit::catalogue::CaseSet;
-use ff_testkit::gate::{GatePlan, GateRow, GateSummary, Gated};
-use ff_testkit::registry::{Order, Registered, Visitor};
+use ff_testkit::gate::{GateRow, GateSummary};
 
 use super::junit;
 use crate::failure::{Failure, Result};
+use crate::ops::{AnyOrder, Chosen, Plan};
 use crate::options::{Cases, VerifyArgs};
 use crate::passes::Passes;
 use crate::screen::{Left, Paint, Screen, columns, pretty};
-use crate::variants::ByOp;
-use crate::{interrupt, registry, runtimes, variants};
+use crate::{interrupt, ops, runtimes};
 
 /// Failing rows that are shown; all are in the JSON.
 const SHOWN: usize = 50;
 
 /// Runs the gate and says what it found.
 pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<()> {
-    let names = if args.variant.is_empty() { variants::ids() } else { args.variant.clone() };
-    let ByOp { messages, lists, scatters } = variants::by_op(&args.op, &names, variants::matching)?;
+    let all = || ops::ids().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = if args.variant.is_empty() { all() } else { args.variant.clone() };
+    let chosen = ops::chosen(&args.op, &names, |op, name| op.matching(name))?;
     let dtypes = if args.dtype.is_empty() { Dtype::ALL.to_vec() } else { distinct(&args.dtype) };
     let orders = distinct(&args.order);
     let set = if args.cases.contains(&Cases::Full) { CaseSet::Full } else { CaseSet::Quick };
@@ -44,14 +46,14 @@ pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<()> {
     let begin = Instant::now();
     let runtimes: Vec<&(dyn Runtime + 'static)> = runtimes.iter().map(AsRef::as_ref).collect();
     let mut gate = Gate { runtimes: &runtimes, screen, summary: GateSummary::default() };
-    for order in &orders {
-        gate.order(&registry::CELL_LIST, *order, &lists, &dtypes, (set, args.seeds));
-    }
-    for order in &orders {
-        gate.order(&registry::FORCE_SCATTER, *order, &scatters, &dtypes, (set, args.seeds));
-    }
-    for order in &orders {
-        gate.order(&registry::FUSED_MESSAGE, *order, &messages, &dtypes, (set, args.seeds));
+    for Chosen { op, ids } in &chosen {
+        let plan = Plan { ids, dtypes: &dtypes, set, seeds: args.seeds };
+        for order in &orders {
+            match op.order(*order) {
+                Some(order) => gate.run(order, &plan),
+                None => gate.skip(op.forward(), *order, &plan),
+            }
+        }
     }
     let summary = gate.summary;
     let seconds = begin.elapsed().as_secs_f64();
@@ -119,44 +121,15 @@ struct Gate<'a> {
     summary: GateSummary,
 }
 
-/// What is judged of one op.
-struct Judge<'a, 'g, V> {
-    gate: &'a mut Gate<'g>,
-    variants: &'a [V],
-    dtypes: &'a [Dtype],
-    set: CaseSet,
-    seeds: u64,
-}
-
-impl<V> Visitor<V> for Judge<'_, '_, V> {
-    fn visit<O: Order<Variant = V>>(&mut self) {
-        let Self { variants, dtypes, set, seeds, .. } = *self;
-        self.gate.run(&GatePlan::<O> { variants, dtypes, set, seeds });
-    }
-}
-
 impl Gate<'_> {
-    fn order<R: Registered>(
-        &mut self,
-        op: &R,
-        order: u8,
-        variants: &[<R::Forward as Op>::Variant],
-        dtypes: &[Dtype],
-        (set, seeds): (CaseSet, u64),
-    ) {
-        if !op.visit(order, &mut Judge { gate: self, variants, dtypes, set, seeds }) {
-            self.skip(&GatePlan::<R::Forward> { variants, dtypes, set, seeds }, order);
-        }
-    }
-
-    fn run<O: Order>(&mut self, plan: &GatePlan<'_, O>) {
-        if plan.variants.is_empty() || interrupt::raised() {
+    fn run(&mut self, order: &dyn AnyOrder, plan: &Plan<'_>) {
+        if interrupt::raised() {
             return;
         }
         let stop = interrupt::flag();
-        let total = plan.rows(self.runtimes.len()) as u64;
-        let order = if O::ORDER == 0 { String::new() } else { format!(", order {}", O::ORDER) };
-        self.screen.say(format!("{}{order}: {total} cases", O::NAME));
+        let total = order.gate_rows(self.runtimes.len(), plan) as u64;
+        let of_order = if order.order() == 0 { String::new() } else { format!(", order {}", order.order()) };
+        self.screen.say(format!("{}{of_order}: {total} cases", order.op()));
         let progress = self.screen.progress(total, Left::Estimated);
         let mut done = 0;
         let mut on_row = |row: &GateRow| {
@@ -171,26 +144,26 @@ impl Gate<'_> {
             }
             if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let summary = O::gate(self.runtimes, plan, &mut on_row);
+        let summary = order.gate(self.runtimes, plan, &mut on_row);
         progress.end();
         self.summary.extend(summary);
     }
 
-    /// A row for everything that an order without kernels was asked for.
-    fn skip<O: Gated>(&mut self, plan: &GatePlan<'_, O>, order: u8) {
+    /// A row for everything that an order without kernels was asked for: as many cases as the op itself has.
+    fn skip(&mut self, forward: &dyn AnyOrder, order: u8, plan: &Plan<'_>) {
         let mut summary = GateSummary::default();
-        for (runtime, variant) in self.runtimes.iter().flat_map(|r| plan.variants.iter().map(move |v| (r, v))) {
-            let cases = || O::cases(variant, plan.set);
+        for (runtime, id) in self.runtimes.iter().flat_map(|r| plan.ids.iter().map(move |id| (r, id))) {
+            let cases = || forward.cases(id, plan.set);
             for (dtype, case) in plan.dtypes.iter().flat_map(|d| cases().into_iter().map(|c| (*d, c))) {
                 for seed in 0..plan.seeds {
                     summary.skipped += 1;
                     summary.cases.push(GateRow {
-                        op: O::NAME.to_owned(),
-                        variant: variant.to_string(),
+                        op: forward.op().to_owned(),
+                        variant: (*id).to_owned(),
                         runtime: runtime.device().runtime,
                         dtype,
                         order,
-                        case: case.id.to_owned(),
+                        case: case.to_owned(),
                         seed,
                         verdict: "skipped".to_owned(),
                         reason: Some(format!("order {order} is not registered")),
@@ -222,10 +195,9 @@ fn show(summary: &GateSummary, missing: &[String], seconds: f64, screen: &Screen
     let mut groups: BTreeMap<(RuntimeKind, Dtype, String), Counts> = BTreeMap::new();
     let mut reasons: BTreeMap<(&str, RuntimeKind, &str), (usize, BTreeSet<&str>)> = BTreeMap::new();
     for row in &summary.cases {
-        // The variants of a message are told apart by their filters: there are dozens of them.
-        let filter = row.variant.parse::<fused_message::Variant>().map(|v| v.filter.name().to_owned());
+        let group = ops::find(&row.op).map_or_else(|_| row.variant.clone(), |op| op.group(&row.variant));
         let order = if row.order == 0 { String::new() } else { format!(" order {}", row.order) };
-        let kernels = format!("{} {}{order}", row.op, filter.unwrap_or_else(|_| row.variant.clone()));
+        let kernels = format!("{} {group}{order}", row.op);
         let counts = groups.entry((row.runtime, row.dtype, kernels)).or_default();
         match row.verdict.as_str() {
             "passed" => counts.passed += 1,

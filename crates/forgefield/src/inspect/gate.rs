@@ -5,10 +5,10 @@
 //! parameter at its least and at its greatest value with the others at their defaults, and all at their least and at their
 //! greatest, where the constraints admit it.
 //!
-//! The kernels of `fused_message` are generic over radial functions, and many: their corners are compiled in f32 with each
-//! basis and each cutoff once, and so are their large backwards, in both dtypes. The second backward is compiled for
-//! `receiver` alone, whose vectors are the wider ones and fill more registers.
+//! An op whose kernels are many says which of them stand for all: [`AnyOp::is_gated`](crate::ops::AnyOp::is_gated) and
+//! [`AnyOp::has_corners`](crate::ops::AnyOp::has_corners).
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, BufWriter, Write as _};
@@ -18,15 +18,15 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use ff_record::{Kernel, Recorder, Target};
-use ff_spec::fused_message::{FilterKind, Reduction, Variant};
 use ff_spec::{Dtype, LaunchConfig, LaunchError, Problem, SCHEMA_VERSION};
-use ff_tune::Space;
+use ff_tune::{Space, Target as SpaceTarget};
 use serde::{Deserialize, Serialize};
 
 use super::Footprint;
 use super::nvrtc::Nvrtc;
-use super::subject::{AllSpaces, Call, Subject};
+use super::subject::Subject;
 use crate::failure::{Failure, Result};
+use crate::ops::AnyCall;
 use crate::options::Sizes;
 use crate::screen::{Left, Screen};
 
@@ -114,7 +114,7 @@ struct Report {
 pub fn run(op: &str, path: &Path, update: bool, json: bool, screen: &Screen) -> Result<()> {
     let begin = Instant::now();
     let table = if update && !path.exists() { None } else { Some(read(op, path)?) };
-    let subjects: Vec<Subject> = Subject::all(op).into_iter().filter(is_gated).collect();
+    let subjects: Vec<Subject> = Subject::all(op)?.into_iter().filter(is_gated).collect();
     let variants = subjects.iter().filter(|subject| subject.order() == 0).count();
     let jobs = jobs(&subjects)?;
     let firsts = first_jobs(&jobs);
@@ -154,41 +154,35 @@ pub fn run(op: &str, path: &Path, update: bool, json: bool, screen: &Screen) -> 
     end(&report, json, screen)
 }
 
-/// Radial functions that the backwards and the corners are compiled with.
-const PAIRS: [[&str; 2]; 3] = [["gaussian", "cosine"], ["bessel", "polynomial"], ["expnorm", "cosine"]];
-
 /// Whether a subject's kernels are compiled.
 fn is_gated(subject: &Subject) -> bool {
-    let Subject::Message(variant, order) = subject else { return true };
-    *order == 0 || (is_paired(variant) && (*order == 1 || variant.reduction == Reduction::Receiver))
-}
-
-/// Whether they are compiled at the corners of its space too.
-fn has_corners(subject: &Subject, dtype: Dtype) -> bool {
-    let Subject::Message(variant, _) = subject else { return true };
-    dtype == Dtype::F32 && is_paired(variant)
-}
-
-fn is_paired(variant: &Variant) -> bool {
-    variant.radial.as_ref().is_none_or(|(basis, cutoff)| PAIRS.contains(&[basis, cutoff]))
+    subject.op.is_gated(subject.id, subject.order())
 }
 
 /// Every kernel of these subjects, emitted.
 fn jobs(subjects: &[Subject]) -> Result<Vec<Job>> {
     let recorders = VERSIONS.map(|version| (version, Recorder::new(Target::Cuda(version))));
-    let spaces = AllSpaces::new()?;
+    let mut spaces = BTreeMap::new();
+    for subject in subjects {
+        if let Entry::Vacant(place) = spaces.entry(subject.op.name()) {
+            place.insert(subject.op.spaces()?);
+        }
+    }
     let mut jobs = Vec::new();
     for subject in subjects {
-        let (problem, space, call) = (problem(subject), spaces.of(subject), subject.call(&SIZES)?);
+        let (problem, call) = (problem(subject), subject.call(&SIZES)?);
         for dtype in Dtype::ALL {
+            let has_corners = subject.op.has_corners(subject.id, subject.order(), dtype);
+            let space = spaces[subject.op.name()].get(SpaceTarget::Cube, subject.part(), subject.order());
+            let space = space.ok().filter(|_| has_corners);
             for (version, recorder) in &recorders {
                 let default = subject.default_config(recorder.device(), dtype, &problem);
-                let corners = space.filter(|_| has_corners(subject, dtype)).map(|space| {
+                let corners = space.map(|space| {
                     let admitted = |c: &LaunchConfig| space.refuses(c, recorder.device(), &problem, dtype).is_none();
                     corners(space, &default).into_iter().filter(admitted).collect::<Vec<_>>()
                 });
                 for config in std::iter::once(default.clone()).chain(corners.into_iter().flatten()) {
-                    jobs.extend(of_config(subject, (*version, recorder), &call, dtype, &config)?);
+                    jobs.extend(of_config(subject, (*version, recorder), call.as_ref(), dtype, &config)?);
                 }
             }
         }
@@ -201,14 +195,7 @@ const SIZES: Sizes = Sizes { cutoff: 5.0, features: 128, n_basis: 20, hidden: 12
 
 /// The sizes that configurations are chosen for.
 fn problem(subject: &Subject) -> Problem {
-    let (features, n_basis, hidden) = match subject {
-        Subject::Message(variant, _) => match variant.filter {
-            FilterKind::Linear => (128, 20, 0),
-            FilterKind::Mlp => (128, 20, 128),
-            FilterKind::Tabulated => (128, 4, 0),
-        },
-        Subject::List(_) | Subject::Scatter(..) => (0, 0, 0),
-    };
+    let [features, n_basis, hidden] = subject.op.widths(subject.id, &SIZES);
     let n_systems = if features > 0 { 0 } else { 1 };
     let name = "gate".to_owned();
     Problem { name, n_atoms: 4096, n_systems, n_edges: 131_072, max_degree: 64, features, n_basis, hidden }
@@ -240,12 +227,12 @@ fn corners(space: &Space, default: &LaunchConfig) -> Vec<LaunchConfig> {
 fn of_config(
     subject: &Subject,
     (version, recorder): (u16, &Recorder),
-    call: &Call,
+    call: &dyn AnyCall,
     dtype: Dtype,
     config: &LaunchConfig,
 ) -> Result<Vec<Job>> {
     let start = format!("{} {dtype} sm_{version} {config}", subject.name());
-    let kernels = match subject.record(recorder, call, dtype, config) {
+    let kernels = match call.record(recorder, dtype, config) {
         Ok(kernels) => kernels,
         Err(LaunchError::Constraint(_)) => return Ok(Vec::new()),
         Err(error) => return Err(Failure::unmet(format!("{start}: {error}"))),
@@ -471,150 +458,5 @@ fn render(table: &Table) -> Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row(registers: u32, spill_bytes: u32) -> Row {
-        Row { registers, shared: 0, blocks_per_sm: 1, occupancy: 0.5, spill_bytes, stack_bytes: 0 }
-    }
-
-    fn table(nvrtc: &str, rows: &[(&str, Row)]) -> Table {
-        let kernels = rows.iter().map(|(key, row)| ((*key).to_owned(), row.clone())).collect();
-        Table { schema: SCHEMA_VERSION, op: "fused_message".to_owned(), nvrtc: nvrtc.to_owned(), kernels }
-    }
-
-    fn judged(table: &Table, found: &[(&str, Row)]) -> (usize, usize, bool) {
-        let found = found.iter().map(|(key, row)| ((*key).to_owned(), row.clone())).collect();
-        let mut report = Report::default();
-        judge(table, &found, "13.2", &mut report);
-        (report.spills.len(), report.differences.len(), report.unjudged.is_some())
-    }
-
-    #[test]
-    fn a_table_is_judged_by_its_own_nvrtc() {
-        let same = table("13.2", &[("a", row(40, 0)), ("b", row(255, 16))]);
-        assert_eq!(judged(&same, &[("a", row(40, 0)), ("b", row(255, 16))]), (0, 0, false));
-        assert_eq!(judged(&same, &[("a", row(41, 0)), ("b", row(255, 24))]), (1, 2, false));
-        assert_eq!(judged(&same, &[("a", row(40, 0)), ("c", row(40, 8))]), (1, 2, false));
-        let other = table("12.9", &[("a", row(40, 0)), ("b", row(255, 16))]);
-        assert_eq!(judged(&other, &[("a", row(99, 0)), ("b", row(255, 24))]), (1, 0, true));
-    }
-
-    #[test]
-    fn tables_survive_being_written() {
-        let before = table("13.2", &[("a", row(40, 0)), ("b", row(255, 16))]);
-        let text = render(&before).unwrap_or_else(|e| panic!("{}", e.message));
-        assert_eq!(text.lines().filter(|line| line.contains("registers")).count(), 2, "one line each: {text}");
-        let after: Table = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
-        assert_eq!(after.kernels, before.kernels);
-    }
-
-    #[test]
-    fn corners_are_the_ends_of_each_parameter() {
-        let spaces = AllSpaces::new().unwrap_or_else(|e| panic!("{}", e.message));
-        let subjects = ff_spec::OPS.iter().flat_map(|op| Subject::all(op));
-        let mut seen = 0;
-        for space in subjects.filter_map(|subject| spaces.of(&subject).cloned()) {
-            let found = corners(&space, space.defaults());
-            // Two for each parameter and two for all, less those that the defaults are.
-            assert!(found.len() > space.parameters().len() && found.len() <= 2 * space.parameters().len() + 2);
-            assert!(!found.contains(space.defaults()));
-            seen += 1;
-        }
-        assert!(seen > 52, "messages and lists have spaces");
-    }
-
-    /// Jobs of an op's subjects that satisfy a condition.
-    fn jobs_of(op: &str, of: impl Fn(&Subject) -> bool) -> Vec<Job> {
-        let subjects: Vec<Subject> = Subject::all(op).into_iter().filter(of).collect();
-        jobs(&subjects).unwrap_or_else(|e| panic!("{}", e.message))
-    }
-
-    #[test]
-    fn lists_and_scatters_are_compiled_in_every_order() {
-        for (op, expected) in [
-            ("cell_list", ["full_cells f32 sm_80 ", "half_brute f64 sm_90 ", "full_brute f64 sm_80 "]),
-            ("force_scatter", ["gather f32 sm_80 ", "gather order 1 f64 sm_90 ", "atomic order 2 f32 sm_80 "]),
-        ] {
-            let jobs = jobs_of(op, |_| true);
-            for start in expected {
-                assert!(jobs.iter().any(|job| job.key.starts_with(start)), "no {start}");
-            }
-            let keys: BTreeSet<&String> = jobs.iter().map(|job| &job.key).collect();
-            assert_eq!(keys.len(), jobs.len(), "a key for each");
-            for (a, b) in jobs.iter().zip(&jobs_of(op, |_| true)) {
-                assert_eq!((&a.key, &a.kernel), (&b.key, &b.kernel), "one definition has one text");
-            }
-        }
-        let list = jobs_of("cell_list", |subject| subject.id() == "half_cells");
-        for kernel in [
-            "place",
-            "arrange",
-            "walk",
-            "walk#2",
-            "sort_rows",
-            "count_sent",
-            "sort_sent",
-            "scan_tiles",
-            "add_sums",
-            "find_moved",
-        ] {
-            assert!(list.iter().any(|job| job.key.ends_with(&format!(": {kernel}"))), "no {kernel}");
-        }
-    }
-
-    #[test]
-    fn every_radial_function_is_in_a_backward_that_is_compiled() {
-        let names = |of: &dyn Fn(&Subject) -> bool| -> BTreeSet<String> {
-            let subjects = Subject::all("fused_message").into_iter().filter(|subject| of(subject));
-            let radial = subjects.filter_map(|subject| match subject {
-                Subject::Message(variant, _) => variant.radial,
-                Subject::List(_) | Subject::Scatter(..) => None,
-            });
-            radial.flat_map(|(basis, cutoff)| [basis, cutoff]).collect()
-        };
-        for order in 1..=2 {
-            assert_eq!(names(&|s| s.order() == order && is_gated(s)), names(&|s| s.order() == order), "order {order}");
-        }
-    }
-
-    #[test]
-    fn every_radial_function_is_compiled_at_corners() {
-        let of = |dtype| -> BTreeSet<String> {
-            let subjects = Subject::all("fused_message").into_iter().filter(|subject| has_corners(subject, dtype));
-            let radial = subjects.filter_map(|subject| match subject {
-                Subject::Message(variant, _) => variant.radial,
-                Subject::List(_) | Subject::Scatter(..) => None,
-            });
-            radial.flat_map(|(basis, cutoff)| [basis, cutoff]).collect()
-        };
-        let all = ["bessel", "cosine", "expnorm", "gaussian", "polynomial"].map(str::to_owned);
-        assert_eq!((of(Dtype::F32), of(Dtype::F64)), (BTreeSet::from(all), BTreeSet::new()));
-    }
-
-    #[test]
-    fn every_message_is_compiled_in_every_order() {
-        let jobs = jobs_of("fused_message", |subject| subject.order() == 0);
-        for subject in Subject::all("fused_message").iter().filter(|subject| subject.order() == 0) {
-            for what in ["f32 sm_80", "f32 sm_90", "f64 sm_80", "f64 sm_90"] {
-                let start = format!("{} {what} ", subject.name());
-                assert!(jobs.iter().any(|job| job.key.starts_with(&start)), "no {start}");
-            }
-        }
-        let of_one = |order: u8| {
-            let id = "painn_mlp_bessel_cosine_receiver";
-            jobs_of("fused_message", move |subject| subject.id() == id && subject.order() == order)
-        };
-        let again = of_one(0);
-        for a in &again {
-            let b = jobs.iter().find(|job| job.key == a.key).unwrap_or_else(|| panic!("no {}", a.key));
-            assert_eq!(a.kernel, b.kernel, "one definition has one text");
-        }
-        let kernels = |order| -> BTreeSet<String> { of_one(order).into_iter().map(|job| job.kernel.name).collect() };
-        let (first, second) = (kernels(1), kernels(2));
-        for kernel in ["senders", "last_map", "first_map", "add_parts"] {
-            assert!(first.contains(kernel) && second.contains(kernel), "{kernel}: {first:?}, {second:?}");
-        }
-        assert!(second.contains("receivers") && !first.contains("receivers"), "{first:?}, {second:?}");
-    }
-}
+#[path = "gate_tests.rs"]
+mod tests;

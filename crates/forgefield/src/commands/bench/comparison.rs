@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::rc::Rc;
 
 use ff_spec::{Clock, Problem};
 use ff_tune::regression::{Change, FEWEST_PROCESSES, Rule, Verdict, stored};
 use serde::{Deserialize, Serialize};
 
-use super::Bench;
+use super::Case;
 use super::apart::{Start, Subject};
 use super::result::{Report, Row};
 use crate::failure::{Failure, Result};
@@ -45,7 +46,7 @@ impl Comparison {
 pub fn against(
     baseline: &Path,
     start: &Start<'_>,
-    cases: &[Bench],
+    cases: &[Rc<dyn Case>],
     report: &mut Report,
     screen: &Screen,
 ) -> Result<()> {
@@ -53,7 +54,7 @@ pub fn against(
     let baseline = fs::canonicalize(baseline)
         .map_err(|e| Failure::input(format!("cannot read {}: {e}, expected a binary", baseline.display())))?;
     let known = start.cases(&baseline)?;
-    let (shared, new): (Vec<&Bench>, Vec<&Bench>) =
+    let (shared, new): (Vec<&Rc<dyn Case>>, Vec<&Rc<dyn Case>>) =
         cases.iter().partition(|case| known.iter().any(|known| known == case.name()));
     for case in new {
         screen.warn(format!("{}: not in the baseline", case.name()));
@@ -110,7 +111,7 @@ pub fn same_machine(path: &Path, old: &Report, machine: &Machine) -> Result<()> 
 }
 
 /// Refuses an earlier result that this run could not be compared with, before it is measured.
-pub fn comparable(path: &Path, old: &Report, cases: &[Bench], clock: Clock, processes: usize) -> Result<()> {
+pub fn comparable(path: &Path, old: &Report, cases: &[Rc<dyn Case>], clock: Clock, processes: usize) -> Result<()> {
     if old.clock != clock {
         let name = |clock: Clock| match clock {
             Clock::Device => "timestamps of the device",

@@ -13,26 +13,16 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use ff_reference::cell_list::search;
-use ff_spec::fused_message::{Activation, FilterKind, Variant, Wanted};
-use ff_spec::{
-    CellList, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
-    FusedMessageBackward, FusedMessageDoubleBackward, Launch, Op, Prepare, Problem, Runtime, RuntimeKind,
-    SCHEMA_VERSION,
-};
-use ff_testkit::force_scatter::ScatterSpec;
+use ff_spec::{Dtype, Launch, Op, Prepare, Problem, Runtime, RuntimeKind, SCHEMA_VERSION};
 use ff_testkit::gate::Gated;
-use ff_testkit::generators::systems::rounded_batch;
-use ff_testkit::generators::{CaseSpec, Degrees, Distances};
-use ff_testkit::gradients::{BackwardSpec, DoubleBackwardSpec};
 use ff_testkit::tensors::{ByTensors, Forward};
 use serde::{Deserialize, Serialize};
 
-use super::{check, lists};
+use super::check;
 use crate::failure::{Failure, Result};
 use crate::options::BenchArgs;
 use crate::screen::{Left, Screen};
-use crate::{provenance, runtimes};
+use crate::{ops, provenance, runtimes};
 
 /// A count that changes by more than this is a difference.
 const MOST_CHANGE: f64 = 0.02;
@@ -131,19 +121,30 @@ pub fn run(path: &Path, args: &BenchArgs, screen: &Screen) -> Result<()> {
 }
 
 /// A kernel that is ready to run.
-trait Kernel {
+pub trait Counted {
+    /// Runs it once.
+    ///
+    /// # Errors
+    /// As a launch.
     fn run(&mut self) -> Result<()>;
     /// Compares what it computes with the oracle.
+    ///
+    /// # Errors
+    /// Outputs that are wrong.
     fn check(&mut self) -> Result<()>;
 }
 
-struct Prepared<'a, O: Gated> {
-    launch: Box<dyn Launch<O>>,
-    dtype: Dtype,
-    oracle: Box<dyn Fn() -> Result<O::Oracle> + 'a>,
+/// A launch, and what its outputs are compared with.
+pub struct Prepared<'a, O: Gated> {
+    /// Ready to run.
+    pub launch: Box<dyn Launch<O>>,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Computes the reference.
+    pub oracle: Box<dyn Fn() -> Result<O::Oracle> + 'a>,
 }
 
-impl<O: Gated> Kernel for Prepared<'_, O> {
+impl<O: Gated> Counted for Prepared<'_, O> {
     fn run(&mut self) -> Result<()> {
         Ok(self.launch.run()?)
     }
@@ -155,24 +156,26 @@ impl<O: Gated> Kernel for Prepared<'_, O> {
 }
 
 /// Makes a kernel with its inputs.
-type PrepareFn = dyn Fn(&(dyn Runtime + 'static)) -> Result<Box<dyn Kernel>>;
+type PrepareFn = dyn Fn(&(dyn Runtime + 'static)) -> Result<Box<dyn Counted>>;
 
 /// What is counted, made when it is its turn.
-struct Job {
+pub struct Job {
     key: String,
     prepare: Box<PrepareFn>,
 }
 
 impl Job {
-    fn new<O: Op>(
+    /// Of what `prepare` makes.
+    pub fn new<O: Op>(
         variant: &O::Variant,
         dtype: Dtype,
-        prepare: impl Fn(&(dyn Runtime + 'static)) -> Result<Box<dyn Kernel>> + 'static,
+        prepare: impl Fn(&(dyn Runtime + 'static)) -> Result<Box<dyn Counted>> + 'static,
     ) -> Self {
         Self { key: format!("{} {variant} {dtype} order {}", O::NAME, O::ORDER), prepare: Box::new(prepare) }
     }
 
-    fn by_tensors<O: ByTensors>(variant: &O::Variant, dtype: Dtype, spec: O::Spec) -> Self
+    /// Of seeded random inputs of these sizes.
+    pub fn by_tensors<O: ByTensors>(variant: &O::Variant, dtype: Dtype, spec: O::Spec) -> Self
     where
         dyn Runtime: Prepare<O>,
     {
@@ -189,7 +192,11 @@ impl Job {
     }
 }
 
-fn prepare<O: Op>(
+/// A launch under the default configuration.
+///
+/// # Errors
+/// As [`Prepare::prepare`].
+pub fn prepare<O: Op>(
     runtime: &(dyn Runtime + 'static),
     variant: &O::Variant,
     dtype: Dtype,
@@ -203,58 +210,9 @@ where
     Ok(Prepare::<O>::prepare(runtime, variant, dtype, inputs, &config)?)
 }
 
-/// Everything that is counted: forwards of all variants in f32; in f64, and of the backwards, one pair of radial functions, since
-/// each is a call of its own that the forwards count.
+/// Everything that is counted.
 fn jobs() -> Vec<Job> {
-    let forward = CaseSpec {
-        n_atoms: 16,
-        features: 64,
-        n_basis: 20,
-        hidden: 32,
-        activation: Activation::ShiftedSoftplus,
-        table_order: 3,
-        table_nodes: 40,
-        r_cut: 5.0,
-        degrees: Degrees::Uniform(20),
-        distances: Distances::Skin,
-    };
-    let first = BackwardSpec { forward: forward.clone(), wanted: Wanted::ALL };
-    let second = DoubleBackwardSpec { forward: forward.clone(), weights: true };
-    let usual = |variant: &Variant| {
-        variant.filter == FilterKind::Tabulated
-            || variant.radial.as_ref().is_some_and(|(basis, cutoff)| basis == "gaussian" && cutoff == "cosine")
-    };
-    let mut jobs = Vec::new();
-    for variant in ff_kernels::fused_message::registered().iter().map(|registered| registered.variant()) {
-        for dtype in Dtype::ALL {
-            if usual(&variant) || dtype == Dtype::F32 {
-                jobs.push(Job::by_tensors::<FusedMessage>(&variant, dtype, forward.clone()));
-            }
-            if usual(&variant) {
-                jobs.push(Job::by_tensors::<FusedMessageBackward>(&variant, dtype, first.clone()));
-                jobs.push(Job::by_tensors::<FusedMessageDoubleBackward>(&variant, dtype, second.clone()));
-            }
-        }
-    }
-    let scatter = ScatterSpec { systems: vec![60, 3, 1], degrees: Degrees::Uniform(40), cancelling: false };
-    for variant in ff_kernels::force_scatter::registered().iter().map(|registered| registered.variant()) {
-        for dtype in Dtype::ALL {
-            jobs.push(Job::by_tensors::<ForceScatter>(&variant, dtype, scatter.clone()));
-            jobs.push(Job::by_tensors::<ForceScatterBackward>(&variant, dtype, scatter.clone()));
-            jobs.push(Job::by_tensors::<ForceScatterDoubleBackward>(&variant, dtype, scatter.clone()));
-        }
-    }
-    for variant in ff_kernels::cell_list::registered().iter().map(|registered| registered.variant()) {
-        for dtype in Dtype::ALL {
-            jobs.push(Job::new::<CellList>(&variant, dtype, move |runtime| {
-                let inputs = rounded_batch(&lists::liquids(200, 1), dtype);
-                let launch = prepare::<CellList>(runtime, &variant, dtype, &inputs, &inputs.estimate("instructions"))?;
-                let oracle = move || search(&inputs, variant.list, dtype).map_err(Failure::fault);
-                Ok(Box::new(Prepared::<CellList> { launch, dtype, oracle: Box::new(oracle) }))
-            }));
-        }
-    }
-    jobs
+    ops::ALL.iter().rev().flat_map(|op| op.counted_calls()).collect()
 }
 
 /// Runs what is counted, and says in which order.
@@ -273,7 +231,7 @@ fn counted(jobs: &[Job], runtime: &(dyn Runtime + 'static), screen: &Screen) -> 
 /// By whose name callgrind knows when to count: two options for one pattern do not work together, for one exact name they do.
 #[inline(never)]
 #[unsafe(no_mangle)]
-fn forgefield_counted_call(kernel: &mut dyn Kernel) -> Result<()> {
+fn forgefield_counted_call(kernel: &mut dyn Counted) -> Result<()> {
     black_box(black_box(kernel).run())
 }
 

@@ -8,12 +8,12 @@ use std::path::Path;
 use ff_spec::Dtype;
 
 use self::marks::Marks;
-use self::rows::{Launch, RadialFunction, Rendered, Row};
+use self::rows::{Launch, Rendered, Row};
 use crate::failure::{Failure, Result};
+use crate::ops::{RadialFunction, meant};
 use crate::options::OpsArgs;
 use crate::passes::{self, Passes};
 use crate::screen::{Paint, Screen, columns};
-use crate::variants::meant;
 
 /// Prints what was rendered.
 pub fn run(args: &OpsArgs, screen: &Screen) -> Result<()> {
@@ -132,7 +132,7 @@ fn group(name: &str, op: &Rendered, rows: &[&Row], screen: &Screen) -> Result<()
     }
     screen.line(marks::painted(marks::LEGEND, screen))?;
     radial(rows, screen)?;
-    launch(op.part, rows, screen)
+    launch(&op.part, rows, screen)
 }
 
 /// Everything about one variant.

@@ -1,16 +1,13 @@
 //! What is known of every variant that was rendered.
 
-use ff_kernels::{cell_list, force_scatter, fused_message};
-use ff_reference::radial::RADIAL_FUNCTIONS;
-use ff_spec::fused_message::{FilterKind, Reduction};
-use ff_spec::{Dtype, Op, RuntimeKind};
+use ff_spec::{Dtype, RuntimeKind};
 use ff_testkit::catalogue::CaseSet;
-use ff_tune::{Part, Spaces, Tuned};
+use ff_tune::Part;
 use serde::Serialize;
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
+use crate::ops::{self, AnyOp, AnyOrder, RadialFunction};
 use crate::passes::{Pass, Passes};
-use crate::registry;
 
 /// An op with all that was rendered of it.
 pub struct Rendered {
@@ -19,7 +16,7 @@ pub struct Rendered {
     /// What it computes, in a few words.
     pub computes: &'static str,
     /// What its tuning spaces are told apart by, as a heading.
-    pub part: &'static str,
+    pub part: String,
     /// Its variants.
     pub variants: Vec<Row>,
 }
@@ -76,34 +73,6 @@ pub struct Passed {
     pub dtypes: Vec<Dtype>,
 }
 
-/// A basis or a cutoff.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct RadialFunction {
-    /// Name.
-    pub name: &'static str,
-    /// `basis` or `cutoff`.
-    pub kind: &'static str,
-    /// Formula in the distance d, the cutoff r_c and its parameters.
-    pub formula: &'static str,
-    /// Parameters.
-    pub parameters: Vec<Parameter>,
-    /// Paper and equation.
-    pub source: &'static str,
-}
-
-/// A parameter of a radial function.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Parameter {
-    /// Name.
-    pub name: &'static str,
-    /// One value per basis function rather than one for all.
-    pub per_basis: bool,
-    /// What stands in where a call names none.
-    pub default: &'static str,
-    /// Meaning, with its unit.
-    pub meaning: &'static str,
-}
-
 /// A tuning space.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Launch {
@@ -118,12 +87,14 @@ pub struct Launch {
     pub parameters: Vec<(String, Vec<u32>)>,
 }
 
-/// Every op that was rendered.
+/// Every op that was rendered, that of most variants first.
 ///
 /// # Errors
 /// A built-in tuning space that cannot be read.
 pub fn all(passes: &Passes) -> Result<Vec<Rendered>> {
-    Ok(vec![messages(passes)?, lists(passes)?, scatters(passes)?])
+    let mut all = ops::ALL.iter().map(|op| rendered(*op, passes)).collect::<Result<Vec<_>>>()?;
+    all.sort_by_key(|op| std::cmp::Reverse(op.variants.len()));
+    Ok(all)
 }
 
 impl Row {
@@ -148,116 +119,35 @@ impl From<&Pass> for Passed {
     }
 }
 
-/// A row of what every op has; its parameters and radial functions are the op's own.
-fn row<R>(op: &R, id: &'static str, variant: &Variant<R>, spaces: &Spaces, passes: &Passes) -> Row
-where
-    R: ff_testkit::registry::Registered,
-    R::Forward: Tuned,
-{
-    let orders = op.orders();
-    let part = R::Forward::part(variant);
-    let of_part = spaces.iter().filter(|space| space.part == part);
-    Row {
-        op: R::Forward::NAME,
-        variant: id,
-        family: R::Forward::family(variant),
-        orders_gated: orders.iter().copied().filter(|order| op.cases(*order, variant, CaseSet::Quick) > 0).collect(),
-        orders,
-        dtypes: Dtype::ALL.to_vec(),
-        deterministic: true,
-        parameters: Vec::new(),
-        radial: None,
-        passes: passes.of(R::Forward::NAME, id).map(Passed::from).collect(),
-        radial_functions: Vec::new(),
-        launch: of_part
-            .map(|space| Launch {
-                target: space.target.to_string(),
-                orders: space.orders.clone(),
-                part,
-                parameters: space.parameters().to_vec(),
-            })
-            .collect(),
-    }
-}
-
-/// A variant of a registered op.
-type Variant<R> = <<R as ff_testkit::registry::Registered>::Forward as Op>::Variant;
-
-fn messages(passes: &Passes) -> Result<Rendered> {
-    let spaces = Spaces::fused_message().map_err(Failure::fault)?;
-    let row = |registered: &'static fused_message::Registered| {
-        let mut parameters: Vec<String> = match registered.filter {
-            FilterKind::Linear => vec!["A".into(), "b".into()],
-            FilterKind::Mlp => vec!["A1".into(), "b1".into(), "A2".into(), "b2".into()],
-            FilterKind::Tabulated => vec!["table".into()],
-        };
-        parameters.push("r_cut".into());
-        if let Some(pair) = &registered.pair() {
-            for (prefix, declared) in [("basis", pair.basis_parameters), ("cutoff", pair.cutoff_parameters)] {
-                let name = |(name, per_basis): &(&str, bool)| {
-                    format!("{prefix}.{name}{}", if *per_basis { "[K]" } else { "" })
-                };
-                parameters.extend(declared.iter().map(name));
-            }
-        }
-        let radial = registered.radial.map(|(basis, cutoff)| [basis, cutoff]);
+fn rendered(op: &'static dyn AnyOp, passes: &Passes) -> Result<Rendered> {
+    let spaces = op.spaces()?;
+    let row = |id: &'static str| {
+        let part = op.forward().part(id);
+        let has_cases = |order: &&dyn AnyOrder| !order.cases(id, CaseSet::Quick).is_empty();
+        let launch = spaces.iter().filter(|space| space.part == part).map(|space| Launch {
+            target: space.target.to_string(),
+            orders: space.orders.clone(),
+            part,
+            parameters: space.parameters().to_vec(),
+        });
+        let radial = op.radial_of(id);
+        let functions = op.radial().into_iter().filter(|f| radial.is_some_and(|names| names.contains(&f.name)));
         Row {
-            deterministic: registered.reduction == Reduction::Receiver,
-            parameters,
+            op: op.name(),
+            variant: id,
+            family: op.family(id),
+            orders: op.orders().iter().map(|order| order.order()).collect(),
+            orders_gated: op.orders().iter().filter(has_cases).map(|order| order.order()).collect(),
+            dtypes: Dtype::ALL.to_vec(),
+            deterministic: op.is_deterministic(id),
+            parameters: op.parameters(id),
             radial,
-            radial_functions: radial_functions(radial.as_ref()),
-            ..row(&registry::FUSED_MESSAGE, registered.id, &registered.variant(), &spaces, passes)
+            passes: passes.of(op.name(), id).map(Passed::from).collect(),
+            radial_functions: functions.collect(),
+            launch: launch.collect(),
         }
     };
-    Ok(Rendered {
-        op: ff_spec::fused_message::OP,
-        computes: "radial basis, filter, message and scatter in one kernel",
-        part: "REDUCTION",
-        variants: fused_message::registered().iter().map(row).collect(),
-    })
-}
-
-fn radial_functions(used: Option<&[&'static str; 2]>) -> Vec<RadialFunction> {
-    let used = RADIAL_FUNCTIONS.iter().filter(|f| used.is_some_and(|used| used.contains(&f.name)));
-    let parameter = |p: &ff_reference::radial::ParameterSpec| Parameter {
-        name: p.name,
-        per_basis: p.per_basis,
-        default: p.default,
-        meaning: p.doc,
-    };
-    used.map(|f| RadialFunction {
-        name: f.name,
-        kind: f.kind.name(),
-        formula: f.formula,
-        parameters: f.parameters.iter().map(parameter).collect(),
-        source: f.source,
-    })
-    .collect()
-}
-
-fn lists(passes: &Passes) -> Result<Rendered> {
-    let spaces = Spaces::cell_list().map_err(Failure::fault)?;
-    let row = |registered: &cell_list::Registered| {
-        row(&registry::CELL_LIST, registered.id, &registered.variant(), &spaces, passes)
-    };
-    Ok(Rendered {
-        op: ff_spec::cell_list::OP,
-        computes: "neighbour lists of batches, in any cell",
-        part: "STRATEGY",
-        variants: cell_list::registered().iter().map(row).collect(),
-    })
-}
-
-fn scatters(passes: &Passes) -> Result<Rendered> {
-    let spaces = Spaces::force_scatter().map_err(Failure::fault)?;
-    let row = |registered: &force_scatter::Registered| Row {
-        deterministic: registered.reduction == ff_spec::force_scatter::Reduction::Gather,
-        ..row(&registry::FORCE_SCATTER, registered.id, &registered.variant(), &spaces, passes)
-    };
-    Ok(Rendered {
-        op: ff_spec::force_scatter::OP,
-        computes: "edge gradients to forces and strain derivatives",
-        part: "REDUCTION",
-        variants: force_scatter::registered().iter().map(row).collect(),
-    })
+    let part = op.ids().first().map(|id| op.forward().part(id).key().to_uppercase()).unwrap_or_default();
+    let variants = op.ids().into_iter().map(row).collect();
+    Ok(Rendered { op: op.name(), computes: op.about(), part, variants })
 }

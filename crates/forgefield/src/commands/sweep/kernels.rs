@@ -1,97 +1,64 @@
 //! Rows that are kernels: from the words of a row to something that is gated and timed.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::time::Duration;
 
-use ff_kernels::fused_message::tabulate;
-use ff_reference::Oracle;
-use ff_reference::fused_message::{backward, double_backward, forward};
-use ff_spec::fused_message::{
-    Activation, BackwardInputs, DoubleBackwardInputs, Filter, FilterKind, Inputs, Message, Outputs, Radial, Reduction,
-    Variant, Wanted,
-};
-use ff_spec::{
-    CellList, Clock, DeviceId, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
-    FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchConfig, LaunchError, Op, Prepare, Problem, Runtime,
-    RuntimeKind, cell_list, force_scatter, fused_message,
-};
+use ff_spec::{Clock, DeviceId, Dtype, LaunchConfig, Problem, Runtime};
 use ff_sweep::axes::CONFIG;
-use ff_sweep::{Bench, Origin, Refused, Row, Subject, Timed, Verdict};
-use ff_testkit::force_scatter as scatter;
-use ff_testkit::gate::{self, check_launch};
-use ff_testkit::generators::systems::rounded_batch;
-use ff_testkit::generators::{CaseSpec, Degrees, Distances, random_inputs};
-use ff_testkit::gradients::{random_cotangents, random_tangent};
-use ff_testkit::tensors::ByTensors;
-use ff_tune::{GateVerifier, Part, Refusal, Spaces, Target, Verifier};
-use ff_yardstick::on_tensors::{self, Implementation};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use ff_sweep::{Bench, Origin, Refused, Row, Subject};
+use ff_tune::Target;
+use ff_yardstick::on_tensors::Implementation;
 
-use super::potential::{self, Evaluated};
-use crate::baseline::memory;
-use crate::commands::bench::backward::{places, spread};
-use crate::commands::bench::{checked_step, mask, peak_of, some_receivers};
 use crate::failure::{Failure, Result};
+use crate::ops::{self, AnyOp, meant};
 use crate::options::{RuntimeChoice, Sizes};
 use crate::screen::Screen;
-use crate::variants::meant;
 use crate::workload::{self, Workload};
-use crate::{provenance, runtimes, variants};
+use crate::{provenance, runtimes};
 
 /// Relative error of a table where a row does not say: a tenth of what the gate allows in f32.
 const TABLE_TOLERANCE: f64 = 1e-6;
 /// Derivatives per node of a table where a row does not say: cubic segments, as everywhere in this binary.
 const TABLE_ORDER: u64 = 2;
 
-/// A kernel of any op.
-#[derive(Clone, Debug)]
-enum Kernel {
-    Message(Variant),
-    List(cell_list::Variant),
-    Scatter(force_scatter::Variant),
-}
-
-impl Kernel {
-    fn op(&self) -> &'static str {
-        match self {
-            Kernel::Message(_) => fused_message::OP,
-            Kernel::List(_) => cell_list::OP,
-            Kernel::Scatter(_) => force_scatter::OP,
-        }
-    }
-
-    fn id(&self) -> String {
-        match self {
-            Kernel::Message(variant) => variant.id(),
-            Kernel::List(variant) => variant.id(),
-            Kernel::Scatter(variant) => variant.id(),
-        }
-    }
-}
-
 /// Where atoms and edges come from.
 #[derive(Clone, Debug)]
-enum Geometry {
+pub enum Geometry {
     /// A built-in structure.
     Problem(String),
     /// A random graph.
-    Graph { n_atoms: usize, degree: f64, skew: f64 },
+    Graph {
+        /// Atoms.
+        n_atoms: usize,
+        /// Mean edges of an atom.
+        degree: f64,
+        /// How unequal they are: in proportion to (i + 1)^−skew.
+        skew: f64,
+    },
 }
 
 /// What a row asks for.
-#[derive(Clone, Debug)]
-struct Asked {
-    kernel: Kernel,
-    order: u8,
-    dtype: Dtype,
+#[derive(Clone)]
+pub struct Asked {
+    /// The op.
+    pub op: &'static dyn AnyOp,
+    /// Id of the variant.
+    pub id: &'static str,
+    /// Derivative order.
+    pub order: u8,
+    /// Element type.
+    pub dtype: Dtype,
     /// `None` for the kernel itself.
-    implementation: Option<Implementation>,
-    geometry: Geometry,
-    sizes: Sizes,
-    table: Option<(usize, f64)>,
-    config: LaunchConfig,
+    pub implementation: Option<Implementation>,
+    /// Where atoms and edges come from.
+    pub geometry: Geometry,
+    /// Sizes of the model.
+    pub sizes: Sizes,
+    /// Derivatives per node and relative error of a table, where a filter is sampled into one.
+    pub table: Option<(usize, f64)>,
+    /// Launch parameters that are fixed.
+    pub config: LaunchConfig,
 }
 
 /// The runtimes, and what rows have in common.
@@ -99,8 +66,8 @@ struct Asked {
 pub struct Kernels {
     runtimes: BTreeMap<String, Box<dyn Runtime>>,
     workloads: BTreeMap<String, Rc<Workload>>,
-    /// The potential with the exact filter, by everything that makes it.
-    exact: BTreeMap<String, Rc<Evaluated>>,
+    /// What an op keeps from one row for another, by everything that makes it.
+    kept: BTreeMap<String, Rc<dyn Any>>,
 }
 
 impl Kernels {
@@ -140,13 +107,8 @@ impl Kernels {
 
     /// The axes that the kernel of a row has no use for.
     fn unused(&mut self, row: &Row) -> Result<&'static [&'static str]> {
-        let unused: &'static [&'static str] = match &self.asked(row)?.kernel {
-            Kernel::Message(variant) if exact(variant).filter == FilterKind::Mlp => &[],
-            Kernel::Message(_) => &["hidden"],
-            Kernel::List(_) => &["features", "n_basis", "hidden", "seed"],
-            Kernel::Scatter(_) => &["features", "n_basis", "hidden"],
-        };
-        Ok(unused)
+        let asked = self.asked(row)?;
+        Ok(asked.op.unused_axes(asked.id))
     }
 
     /// Opens every runtime that rows ask for.
@@ -176,43 +138,60 @@ impl Kernels {
         Ok(())
     }
 
-    fn runtime(&self, row: &Row) -> Result<&(dyn Runtime + 'static)> {
+    /// The runtime of a row.
+    ///
+    /// # Errors
+    /// One that was not opened.
+    pub fn runtime(&self, row: &Row) -> Result<&(dyn Runtime + 'static)> {
         let runtime = self.runtimes.get(runtime_of(row)).map(Box::as_ref);
         runtime.ok_or_else(|| Failure::fault(format!("runtime `{}` was not opened", runtime_of(row))))
     }
 
-    fn asked(&mut self, row: &Row) -> Result<Asked> {
+    /// What `make` made before under this key, or makes now.
+    ///
+    /// # Errors
+    /// As `make`, and a key of something else.
+    pub fn kept<T: 'static>(&mut self, key: String, make: impl FnOnce() -> Result<T>) -> Result<Rc<T>> {
+        let found: Rc<dyn Any> = match self.kept.get(&key) {
+            Some(found) => found.clone(),
+            None => Rc::new(make()?),
+        };
+        self.kept.insert(key, found.clone());
+        found.downcast().map_err(|_| Failure::fault("something else is kept under this key"))
+    }
+
+    /// What a row asks for.
+    ///
+    /// # Errors
+    /// The first thing that no kernel can be made of.
+    pub fn asked(&mut self, row: &Row) -> Result<Asked> {
         let refuse = |text: String| Err(Failure::input(text));
         let Some(name) = row.text("variant") else {
             return refuse("no `variant`, expected an axis of them".to_owned());
         };
-        let kernel = if let Some(list) = variants::list(name) {
-            Kernel::List(list)
-        } else if let Some(scatter) = variants::scatter(name) {
-            Kernel::Scatter(scatter)
-        } else {
-            Kernel::Message(variants::representative(name)?)
-        };
-        if let Some(op) = row.text("op") {
-            variants::op(op)?;
-            if op != kernel.op() {
-                return refuse(format!("variant `{name}` is of op `{}`, expected one of `{op}`", kernel.op()));
+        let (op, id) = ops::of_variant(name)?;
+        if let Some(asked) = row.text("op") {
+            ops::find(asked)?;
+            if asked != op.name() {
+                return refuse(format!("variant `{name}` is of op `{}`, expected one of `{asked}`", op.name()));
             }
         }
         if row.text("strategy").is_some() {
             return refuse("`strategy` is an axis of replays, expected `kind = \"replay\"` with it".to_owned());
         }
         let order = row.integer("order").unwrap_or(0);
-        let most = if matches!(kernel, Kernel::List(_)) { 0 } else { 2 };
+        let most = op.orders().iter().map(|order| u64::from(order.order())).max().unwrap_or(0);
         if order > most {
-            return refuse(format!("order {order} of op `{}`, expected at most {most}", kernel.op()));
+            return refuse(format!("order {order} of op `{}`, expected at most {most}", op.name()));
         }
         let implementation = match row.text("implementation") {
             None | Some("kernel") => None,
             Some(which) => {
-                if !matches!(kernel, Kernel::Message(_)) || order > 1 {
-                    let what = format!("`{which}` of op `{}` in order {order}", kernel.op());
-                    return refuse(format!("{what}, expected `fused_message` in order 0 or 1, or `kernel`"));
+                if !op.has_compositions(order as u8) {
+                    let what = format!("`{which}` of op `{}` in order {order}", op.name());
+                    let composed = ops::ALL.iter().filter(|op| op.has_compositions(0));
+                    let composed: Vec<String> = composed.map(|op| format!("`{}`", op.name())).collect();
+                    return refuse(format!("{what}, expected {} in order 0 or 1, or `kernel`", composed.join(" or ")));
                 }
                 if !row.config().0.is_empty() {
                     return refuse(format!(
@@ -222,7 +201,7 @@ impl Kernels {
                 Some(if which == "fused" { Implementation::Fused } else { Implementation::Unfused })
             }
         };
-        self.check_config(row, &kernel, order as u8)?;
+        self.check_config(row, (op, id), order as u8)?;
         let size = |axis: &str, default: usize| {
             row.integer(axis).map_or(default, |n| usize::try_from(n).unwrap_or(usize::MAX))
         };
@@ -242,8 +221,8 @@ impl Kernels {
                 Geometry::Problem(problem.to_owned())
             }
             (None, Some(n_atoms), Some(degree)) => {
-                if !matches!(kernel, Kernel::Message(_)) {
-                    return refuse(format!("a random graph for op `{}`, expected a `problem`", kernel.op()));
+                if !op.takes_graphs() {
+                    return refuse(format!("a random graph for op `{}`, expected a `problem`", op.name()));
                 }
                 let skew = row.number("skew").unwrap_or(0.0);
                 if !(degree >= 0.0 && (0.0..=4.0).contains(&skew)) {
@@ -268,7 +247,7 @@ impl Kernels {
             }
             _ => return refuse("expected either `problem`, or `n_atoms` with `degree` (and `skew`)".to_owned()),
         };
-        let tabulated = matches!(&kernel, Kernel::Message(variant) if variant.filter == FilterKind::Tabulated);
+        let tabulated = op.is_tabulated(id);
         let tolerance = row.number("table_tolerance");
         if !tabulated && (tolerance.is_some() || row.integer("table_order").is_some()) {
             return refuse(format!("`table_tolerance` of `{name}`, which has no table"));
@@ -283,7 +262,8 @@ impl Kernels {
         }
         let table = tabulated.then_some((table_order as usize, tolerance));
         Ok(Asked {
-            kernel,
+            op,
+            id,
             order: order as u8,
             dtype: row.text("dtype").unwrap_or("f32").parse().map_err(Failure::input)?,
             implementation,
@@ -295,7 +275,7 @@ impl Kernels {
     }
 
     /// Expects launch parameters that the spaces of a kernel have: on what it runs on, where that is known.
-    fn check_config(&self, row: &Row, kernel: &Kernel, order: u8) -> Result<()> {
+    fn check_config(&self, row: &Row, (op, id): (&'static dyn AnyOp, &str), order: u8) -> Result<()> {
         // Far above what any space tries; launches size what they allocate by these.
         const MOST: u32 = 1 << 16;
         let fixed: Vec<_> =
@@ -309,12 +289,7 @@ impl Kernels {
             (None, "host") => Some(Target::Host),
             (None, _) => Some(Target::Cube),
         };
-        let (spaces, part) = match kernel {
-            Kernel::Message(variant) => (Spaces::fused_message(), Part::Reduction(variant.reduction)),
-            Kernel::List(variant) => (Spaces::cell_list(), Part::Strategy(variant.strategy)),
-            Kernel::Scatter(variant) => (Spaces::force_scatter(), Part::Scatter(variant.reduction)),
-        };
-        let spaces = spaces.map_err(Failure::fault)?;
+        let (spaces, part) = (op.spaces()?, op.expect_order(order)?.part(id));
         let of_kernel = spaces.iter().filter(|space| space.part == part && space.orders.contains(&order));
         let there = of_kernel.filter(|space| target.is_none_or(|target| target == space.target));
         let known: BTreeSet<&str> = there.flat_map(|space| space.parameters()).map(|(name, _)| name.as_str()).collect();
@@ -323,7 +298,7 @@ impl Kernels {
             if !known.contains(&name) {
                 return Err(Failure::input(format!(
                     "unknown launch parameter `{name}` of {}{}{}, expected one of {}",
-                    kernel.id(),
+                    id,
                     target.map(|target| format!(" on target `{target}`")).unwrap_or_default(),
                     meant(name, &known),
                     known.join(", ")
@@ -337,157 +312,17 @@ impl Kernels {
     }
 
     /// A structure with a cutoff; neighbouring rows ask for the same.
-    fn workload(&mut self, problem: &str, sizes: &Sizes) -> Result<Rc<Workload>> {
+    ///
+    /// # Errors
+    /// As [`workload::collect`].
+    pub fn workload(&mut self, problem: &str, sizes: &Sizes) -> Result<Rc<Workload>> {
         let key = format!("{problem} {}", sizes.cutoff);
         if let Some(workload) = self.workloads.get(&key) {
             return Ok(workload.clone());
         }
-        let mut found = workload::collect(&[problem.to_owned()], &[], sizes)?;
-        let workload = Rc::new(found.pop().ok_or_else(|| Failure::fault("no workload"))?);
+        let workload = Rc::new(workload::one(problem, sizes)?);
         self.workloads.insert(key, workload.clone());
         Ok(workload)
-    }
-
-    /// The tensors of a message with an exact filter.
-    fn message_inputs(&mut self, asked: &Asked, variant: &Variant) -> Result<Inputs<f64>> {
-        let sizes = &asked.sizes;
-        match &asked.geometry {
-            Geometry::Problem(problem) => self.workload(problem, sizes)?.inputs(variant, sizes),
-            Geometry::Graph { n_atoms, degree, skew } => {
-                let spec = CaseSpec {
-                    n_atoms: *n_atoms,
-                    features: sizes.features,
-                    n_basis: sizes.n_basis,
-                    hidden: sizes.hidden,
-                    activation: Activation::ShiftedSoftplus,
-                    table_order: 2,
-                    table_nodes: 2,
-                    r_cut: sizes.cutoff,
-                    degrees: degrees(*n_atoms, *degree, *skew),
-                    distances: Distances::Inside,
-                };
-                random_inputs(&spec, variant, sizes.seed).map_err(Failure::input)
-            }
-        }
-    }
-
-    fn message(&mut self, row: &Row, asked: &Asked, variant: &Variant) -> Result<Prepared> {
-        let dtype = asked.dtype;
-        let exact_variant = exact(variant);
-        let expected = sizes(asked, &exact_variant)?;
-        let (bytes, most) = (input_bytes(&exact_variant, &expected), memory() as f64);
-        if bytes > most {
-            let gib = |bytes: f64| format!("{:.1} GiB", bytes / f64::from(1 << 30));
-            let reason = format!("not tried, its inputs would take {} of memory, allowed {}", gib(bytes), gib(most));
-            let refused = Err(Refused::new(Verdict::Skipped, reason));
-            return Ok(Prepared { problem: expected, config: LaunchConfig::default(), subject: refused });
-        }
-        let exact = self.message_inputs(asked, &exact_variant)?;
-        let mut metrics = BTreeMap::new();
-        let inputs = match asked.table {
-            None => exact,
-            Some((order, tolerance)) => {
-                let table = match tabulate(&exact_variant, &exact, order, tolerance) {
-                    // A tolerance out of reach is a result too.
-                    Err(error @ LaunchError::Constraint(_)) => {
-                        let problem = Problem { n_basis: 2 * order as u32, hidden: 0, ..exact.problem(&expected.name) };
-                        let config = LaunchConfig::default();
-                        return Ok(Prepared { problem, config, subject: Err(error.into()) });
-                    }
-                    found => found?,
-                };
-                metrics.insert("filter_rel_error".to_owned(), table.rel_error);
-                if let Filter::Tabulated { n_nodes, values, .. } = &table.filter {
-                    metrics.insert("table_nodes".to_owned(), *n_nodes as f64);
-                    metrics.insert("table_bytes".to_owned(), (values.len() * dtype.size()) as f64);
-                }
-                let radial = Radial { r_cut: exact.radial.r_cut, ..Radial::default() };
-                let inputs = Inputs { filter: table.filter, radial, ..exact.clone() };
-                if row.number("table_tolerance").is_some() && asked.order == 0 && variant.message == Message::Cfconv {
-                    let key = row.without(&["table_tolerance", "table_order", "order", "variant", "runtime", "repeat"]);
-                    let key = format!("{key} {exact_variant}");
-                    let reference = match self.exact.get(&key) {
-                        Some(reference) => reference.clone(),
-                        None => Rc::new(potential::evaluate(&exact_variant, &exact)?),
-                    };
-                    self.exact.insert(key, reference.clone());
-                    let [energy, force] = potential::evaluate(variant, &inputs)?.errors(&reference);
-                    metrics.insert("energy_rel_error".to_owned(), energy);
-                    metrics.insert("force_rel_error".to_owned(), force);
-                }
-                inputs
-            }
-        };
-        let inputs = FusedMessage::rounded(&inputs, dtype);
-        let problem = inputs.problem(&expected.name);
-        let runtime = self.runtime(row)?;
-        let config = match asked.implementation {
-            None => config::<FusedMessage>(runtime, variant, dtype, &problem, &asked.config),
-            Some(_) => LaunchConfig::default(),
-        };
-        let subject = message_subject(runtime, asked, variant, inputs, &config);
-        Ok(Prepared { problem, config, subject: subject.map(|timed| Subject::Timed(timed, metrics)) })
-    }
-
-    fn list(&mut self, row: &Row, asked: &Asked, variant: &cell_list::Variant) -> Result<Prepared> {
-        let Geometry::Problem(problem) = &asked.geometry else {
-            return Err(Failure::input("a list of a random graph, expected a `problem`"));
-        };
-        let inputs = self.workload(problem, &asked.sizes)?.list_inputs(asked.sizes.cutoff)?;
-        let inputs = rounded_batch(&inputs, asked.dtype);
-        let problem = inputs.estimate(problem);
-        let runtime = self.runtime(row)?;
-        let config = config::<CellList>(runtime, variant, asked.dtype, &problem, &asked.config);
-        let on_host = runtime.device().runtime == RuntimeKind::Host;
-        let subject = Prepare::<CellList>::prepare(runtime, variant, asked.dtype, &inputs, &config)
-            .map_err(Refused::from)
-            .and_then(|launch| {
-                let mut verifier = GateVerifier::<CellList>::default();
-                verifier
-                    .begin(variant, asked.dtype, &inputs)
-                    .map_err(|e| Refused::new(Verdict::Correctness, format!("no reference: {e}")))?;
-                Ok(Subject::Timed(Box::new(Listed { launch, verifier, on_host }), BTreeMap::new()))
-            });
-        Ok(Prepared { problem, config, subject })
-    }
-
-    fn scatter(&mut self, row: &Row, asked: &Asked, variant: &force_scatter::Variant) -> Result<Prepared> {
-        let Geometry::Problem(problem) = &asked.geometry else {
-            return Err(Failure::input("a force scatter of a random graph, expected a `problem`"));
-        };
-        let workload = self.workload(problem, &asked.sizes)?;
-        // The narrowest message has the same edges.
-        let smallest: Variant = "cfconv_linear_gaussian_cosine_receiver".parse().map_err(Failure::fault)?;
-        let narrow = Sizes { features: 1, n_basis: 1, hidden: 1, ..asked.sizes.clone() };
-        let edges = workload.inputs(&smallest, &narrow)?;
-        let system_ptr = workload.list_inputs(asked.sizes.cutoff)?.system_ptr;
-        let mut rng = ChaCha8Rng::seed_from_u64(asked.sizes.seed);
-        let edge_grad = edges.edge_vec.iter().map(|_| rng.random_range(-1.0..1.0)).collect();
-        let inputs = force_scatter::Inputs {
-            row_ptr: edges.row_ptr,
-            sender: edges.sender,
-            edge_vec: edges.edge_vec,
-            edge_grad,
-            system_ptr,
-        };
-        let (problem, seed) = (inputs.problem(problem), asked.sizes.seed);
-        let runtime = self.runtime(row)?;
-        let config = config::<ForceScatter>(runtime, variant, asked.dtype, &problem, &asked.config);
-        let subject = match asked.order {
-            0 => whole::<ForceScatter>(runtime, variant, asked.dtype, &inputs, &config),
-            1 => {
-                let grad = scatter::random_cotangents(&inputs, seed);
-                let all = force_scatter::BackwardInputs { inputs, grad };
-                whole::<ForceScatterBackward>(runtime, variant, asked.dtype, &all, &config)
-            }
-            _ => {
-                let grad = scatter::random_cotangents(&inputs, seed);
-                let tangent = scatter::random_tangent(&inputs, seed);
-                let all = force_scatter::DoubleBackwardInputs { inputs, grad, tangent };
-                whole::<ForceScatterDoubleBackward>(runtime, variant, asked.dtype, &all, &config)
-            }
-        };
-        Ok(Prepared { problem, config, subject: subject.map(|timed| Subject::Timed(timed, BTreeMap::new())) })
     }
 }
 
@@ -496,10 +331,13 @@ fn runtime_of(row: &Row) -> &str {
 }
 
 /// What a row is launched with and on.
-struct Prepared {
-    problem: Problem,
-    config: LaunchConfig,
-    subject: std::result::Result<Subject, Refused>,
+pub struct Prepared {
+    /// Its sizes.
+    pub problem: Problem,
+    /// Its configuration.
+    pub config: LaunchConfig,
+    /// What is timed, or why it cannot be.
+    pub subject: std::result::Result<Subject, Refused>,
 }
 
 impl Bench for Kernels {
@@ -507,23 +345,19 @@ impl Bench for Kernels {
         let asked = self.asked(row).map_err(|e| e.message)?;
         let device = self.runtime(row).map_err(|e| e.message)?.device().clone();
         let compiler = provenance::compiler(device.runtime);
-        Ok((provenance::kernel_hash(&asked.kernel.id()), device, compiler))
+        Ok((provenance::kernel_hash(asked.id), device, compiler))
     }
 
     fn prepare(&mut self, row: &Row) -> std::result::Result<(Origin, std::result::Result<Subject, Refused>), String> {
         let asked = self.asked(row).map_err(|e| e.message)?;
-        let prepared = match &asked.kernel {
-            Kernel::Message(variant) => self.message(row, &asked, variant),
-            Kernel::List(variant) => self.list(row, &asked, variant),
-            Kernel::Scatter(variant) => self.scatter(row, &asked, variant),
-        };
+        let prepared = asked.op.sweep(self, row, &asked);
         let Prepared { problem, config, subject } = prepared.map_err(|e| e.message)?;
         let runtime = self.runtime(row).map_err(|e| e.message)?;
         let device = runtime.device().clone();
         let origin = Origin {
-            op: asked.kernel.op().to_owned(),
-            variant: asked.kernel.id(),
-            kernel_hash: provenance::kernel_hash(&asked.kernel.id()),
+            op: asked.op.name().to_owned(),
+            variant: asked.id.to_owned(),
+            kernel_hash: provenance::kernel_hash(asked.id),
             order: asked.order,
             dtype: asked.dtype,
             config,
@@ -535,318 +369,5 @@ impl Bench for Kernels {
             device,
         };
         Ok((origin, subject))
-    }
-}
-
-/// The variant whose filter is sampled into a table; the variant itself where it has none.
-fn exact(variant: &Variant) -> Variant {
-    let filter = match (variant.filter, variant.message) {
-        (FilterKind::Tabulated, Message::Cfconv) => FilterKind::Mlp,
-        (FilterKind::Tabulated, Message::Painn) => FilterKind::Linear,
-        _ => return variant.clone(),
-    };
-    let radial = Some(("gaussian".to_owned(), "cosine".to_owned()));
-    Variant { filter, radial, reduction: Reduction::Receiver, ..variant.clone() }
-}
-
-/// The sizes of a message before anything of it is made; only the mean of a skewed graph's degrees is known then.
-fn sizes(asked: &Asked, variant: &Variant) -> Result<Problem> {
-    let Sizes { features, n_basis, hidden, .. } = asked.sizes;
-    match &asked.geometry {
-        Geometry::Problem(problem) => workload::sizes_of(problem, variant, &asked.sizes),
-        Geometry::Graph { n_atoms, degree, skew } => Ok(Problem {
-            name: format!("graph-{n_atoms}-{degree}-{skew}"),
-            n_atoms: *n_atoms as u64,
-            n_systems: 0,
-            n_edges: (*n_atoms as f64 * degree) as u64,
-            max_degree: degree.ceil() as u64,
-            features: features as u32,
-            n_basis: n_basis as u32,
-            hidden: if variant.filter == FilterKind::Mlp { hidden as u32 } else { 0 },
-        }),
-    }
-}
-
-/// Bytes of the inputs of a message as they are made, in f64.
-fn input_bytes(variant: &Variant, problem: &Problem) -> f64 {
-    let [n_atoms, n_edges] = [problem.n_atoms, problem.n_edges].map(|n| n as f64);
-    let [features, n_basis, hidden] = [problem.features, problem.n_basis, problem.hidden].map(f64::from);
-    let channels = variant.message.parts() as f64 * features;
-    let vectors = if variant.message == Message::Painn { 3.0 * features } else { 0.0 };
-    let weights = if variant.filter == FilterKind::Mlp { hidden * (n_basis + channels) } else { n_basis * channels };
-    // An edge has a vector and a sender.
-    8.0 * (n_atoms * (channels + vectors) + weights) + 28.0 * n_edges
-}
-
-/// Degrees with this mean: all alike, or in proportion to (i + 1)^−skew.
-fn degrees(n_atoms: usize, degree: f64, skew: f64) -> Degrees {
-    if skew == 0.0 {
-        return Degrees::Uniform(degree.round() as usize);
-    }
-    let shares: f64 = (1..=n_atoms).map(|i| (i as f64).powf(-skew)).sum();
-    let max = if n_atoms == 0 { 0.0 } else { n_atoms as f64 * degree / shares };
-    Degrees::PowerLaw { max: max.round() as usize, exponent: skew }
-}
-
-/// The default configuration with the parameters that a row fixes.
-fn config<O: Op>(
-    runtime: &(dyn Runtime + 'static),
-    variant: &O::Variant,
-    dtype: Dtype,
-    problem: &Problem,
-    fixed: &LaunchConfig,
-) -> LaunchConfig
-where
-    dyn Runtime: Prepare<O>,
-{
-    let mut config = Prepare::<O>::default_config(runtime, variant, dtype, problem);
-    config.0.extend(fixed.0.clone());
-    config
-}
-
-type Subjected = std::result::Result<Box<dyn Timed>, Refused>;
-
-/// A message of any order and implementation. What is compared are the outputs of some receivers and their gradients.
-fn message_subject(
-    runtime: &(dyn Runtime + 'static),
-    asked: &Asked,
-    variant: &Variant,
-    inputs: Inputs<f64>,
-    config: &LaunchConfig,
-) -> Subjected {
-    let (dtype, seed, kind) = (asked.dtype, asked.sizes.seed, runtime.device().runtime);
-    let on_host = kind == RuntimeKind::Host;
-    if let Some(bytes) =
-        asked.implementation.and_then(|which| on_tensors::peak_bytes(which, &inputs, dtype, asked.order))
-    {
-        let (gib, most) = (bytes as f64 / f64::from(1 << 30), memory());
-        if on_host && bytes > most {
-            let most = most as f64 / f64::from(1 << 30);
-            let reason = format!("not tried, it would take about {gib:.1} GiB of memory, allowed {most:.1} GiB");
-            return Err(Refused::new(Verdict::Skipped, reason));
-        }
-    }
-    let wrong = |e: &dyn std::fmt::Display| Refused::new(Verdict::Correctness, format!("no reference: {e}"));
-    // A composition promises nothing about its bits, whatever the variant's reduction does.
-    let promised = match asked.implementation {
-        Some(Implementation::Unfused) => Variant { reduction: Reduction::EdgeAtomic, ..variant.clone() },
-        _ => variant.clone(),
-    };
-    let step = checked_step(&inputs);
-    let n_atoms = inputs.n_atoms;
-    match asked.order {
-        0 => {
-            let oracle = forward(variant, &some_receivers(&inputs, step)).map_err(|e| wrong(&e))?;
-            let launch = match asked.implementation {
-                None => Prepare::<FusedMessage>::prepare(runtime, variant, dtype, &inputs, config)?,
-                Some(which) => on_tensors::forward(kind, which, &inputs, variant, dtype)?,
-            };
-            let known = move |outputs: &mut Outputs<f64>| mask(outputs, n_atoms, step);
-            Ok(Box::new(Launched::<FusedMessage, _> { launch, variant: promised, dtype, oracle, known, on_host }))
-        }
-        1 => {
-            let mut grad = random_cotangents(&inputs, seed);
-            mask(&mut grad, n_atoms, step);
-            let wanted = if variant.filter == FilterKind::Tabulated { Wanted::INPUTS } else { Wanted::ALL };
-            let all = FusedMessageBackward::rounded(&BackwardInputs { inputs, grad, wanted }, dtype);
-            let part = BackwardInputs { inputs: some_receivers(&all.inputs, step), ..all.clone() };
-            let mut oracle = backward(variant, &part).map_err(|e| wrong(&e))?;
-            let places = places(&all.inputs, step);
-            spread(&mut oracle.outputs, &places, &all.inputs);
-            spread(&mut oracle.magnitude, &places, &all.inputs);
-            let launch = match asked.implementation {
-                None => Prepare::<FusedMessageBackward>::prepare(runtime, variant, dtype, &all, config)?,
-                Some(which) => on_tensors::backward(kind, which, &all, variant, dtype)?,
-            };
-            let known = |_: &mut _| ();
-            Ok(Box::new(Launched::<FusedMessageBackward, _> {
-                launch,
-                variant: promised,
-                dtype,
-                oracle,
-                known,
-                on_host,
-            }))
-        }
-        _ => {
-            let mut grad = random_cotangents(&inputs, seed);
-            mask(&mut grad, n_atoms, step);
-            let tangent = random_tangent(&inputs, false, seed);
-            let all = DoubleBackwardInputs { inputs, grad, tangent };
-            let all = FusedMessageDoubleBackward::rounded(&all, dtype);
-            let places = places(&all.inputs, step);
-            let mut part = DoubleBackwardInputs { inputs: some_receivers(&all.inputs, step), ..all.clone() };
-            part.tangent.edge_vec = places.iter().map(|at| all.tangent.edge_vec[*at]).collect();
-            let mut oracle = double_backward(variant, &part).map_err(|e| wrong(&e))?;
-            spread(&mut oracle.outputs.gradients, &places, &all.inputs);
-            spread(&mut oracle.magnitude.gradients, &places, &all.inputs);
-            let launch = Prepare::<FusedMessageDoubleBackward>::prepare(runtime, variant, dtype, &all, config)?;
-            // What other receivers' outputs change at is not known.
-            let known = move |outputs: &mut fused_message::DoubleGradients<f64>| mask(&mut outputs.grad, n_atoms, step);
-            Ok(Box::new(Launched::<FusedMessageDoubleBackward, _> {
-                launch,
-                variant: promised,
-                dtype,
-                oracle,
-                known,
-                on_host,
-            }))
-        }
-    }
-}
-
-/// A kernel of which the oracle knows every output.
-fn whole<O: ByTensors + 'static>(
-    runtime: &(dyn Runtime + 'static),
-    variant: &O::Variant,
-    dtype: Dtype,
-    inputs: &O::Inputs,
-    config: &LaunchConfig,
-) -> Subjected
-where
-    dyn Runtime: Prepare<O>,
-{
-    let inputs = O::rounded(inputs, dtype);
-    let oracle =
-        O::oracle(variant, &inputs).map_err(|e| Refused::new(Verdict::Correctness, format!("no reference: {e}")))?;
-    let launch = Prepare::<O>::prepare(runtime, variant, dtype, &inputs, config)?;
-    let on_host = runtime.device().runtime == RuntimeKind::Host;
-    let known = |_: &mut O::Outputs| ();
-    Ok(Box::new(Launched::<O, _> { launch, variant: variant.clone(), dtype, oracle, known, on_host }))
-}
-
-/// A launch with what it should give.
-struct Launched<O: ByTensors, M> {
-    launch: Box<dyn Launch<O>>,
-    variant: O::Variant,
-    dtype: Dtype,
-    oracle: Oracle<O::Outputs>,
-    /// Hides what the oracle does not know.
-    known: M,
-    on_host: bool,
-}
-
-impl<O: ByTensors, M: Fn(&mut O::Outputs)> Timed for Launched<O, M> {
-    fn gate(&mut self) -> std::result::Result<f64, Refused> {
-        let Self { launch, variant, dtype, oracle, known, .. } = self;
-        let mut masked = Masked { launch: launch.as_mut(), known };
-        match check_launch::<O>(&mut masked, variant, *dtype, oracle) {
-            gate::Verdict::Passed { rel_error, .. } => Ok(rel_error),
-            gate::Verdict::Failed { reason, .. } => Err(Refused::new(Verdict::Correctness, reason)),
-            gate::Verdict::Unsupported { reason } => Err(Refused::new(Verdict::Unsupported, reason)),
-            gate::Verdict::Skipped { reason } => Err(Refused::new(Verdict::Constraint, reason)),
-        }
-    }
-
-    fn time(&mut self) -> std::result::Result<Duration, Refused> {
-        Ok(self.launch.time()?)
-    }
-
-    fn peak_bytes(&mut self) -> std::result::Result<Option<u64>, Refused> {
-        // What a process has resident says nothing of another device's memory.
-        if self.on_host { peak(|| self.launch.run()) } else { Ok(None) }
-    }
-}
-
-/// A launch of which only what is known is looked at.
-struct Masked<'a, O: Op, M> {
-    launch: &'a mut dyn Launch<O>,
-    known: &'a M,
-}
-
-impl<O: Op, M: Fn(&mut O::Outputs)> Launch<O> for Masked<'_, O, M> {
-    fn poison(&mut self) -> std::result::Result<(), LaunchError> {
-        self.launch.poison()
-    }
-
-    fn run(&mut self) -> std::result::Result<(), LaunchError> {
-        self.launch.run()
-    }
-
-    fn time(&mut self) -> std::result::Result<Duration, LaunchError> {
-        self.launch.time()
-    }
-
-    fn outputs(&mut self) -> std::result::Result<O::Outputs, LaunchError> {
-        let mut outputs = self.launch.outputs()?;
-        (self.known)(&mut outputs);
-        Ok(outputs)
-    }
-
-    fn input_digest(&mut self) -> std::result::Result<u64, LaunchError> {
-        self.launch.input_digest()
-    }
-}
-
-/// A list with the tuner's gate, which compares sampled rows of a large one.
-struct Listed {
-    launch: Box<dyn Launch<CellList>>,
-    verifier: GateVerifier<CellList>,
-    on_host: bool,
-}
-
-impl Timed for Listed {
-    fn gate(&mut self) -> std::result::Result<f64, Refused> {
-        self.verifier.recheck(self.launch.as_mut()).map(|evidence| evidence.rel_error).map_err(
-            |refusal| match refusal {
-                Refusal::Wrong { reason, .. } => Refused::new(Verdict::Correctness, reason),
-                Refusal::Fault(error) => error.into(),
-            },
-        )
-    }
-
-    fn time(&mut self) -> std::result::Result<Duration, Refused> {
-        Ok(self.launch.time()?)
-    }
-
-    fn peak_bytes(&mut self) -> std::result::Result<Option<u64>, Refused> {
-        if self.on_host { peak(|| self.launch.run()) } else { Ok(None) }
-    }
-}
-
-/// Bytes that a run makes resident at its peak.
-fn peak(run: impl FnOnce() -> std::result::Result<(), LaunchError>) -> std::result::Result<Option<u64>, Refused> {
-    trim();
-    let found = peak_of(run).map_err(|e| Refused::new(Verdict::Runtime, e.message))?;
-    Ok(found.map(|bytes| bytes as u64))
-}
-
-/// Gives the system back what the allocator keeps of earlier runs, which would hide what this one takes.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn trim() {
-    // SAFETY: `malloc_trim` takes no pointer and may be called at any time, from any thread.
-    unsafe { libc::malloc_trim(0) };
-}
-
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn trim() {}
-
-#[cfg(test)]
-mod tests {
-    use ff_sweep::Value;
-
-    use super::*;
-
-    /// What is counted before anything is made is what is made then, but for the parameters of radial functions.
-    #[test]
-    fn inputs_are_as_large_as_expected() {
-        for name in ["painn_linear_bessel_cosine_receiver", "cfconv_mlp_gaussian_cosine_receiver"] {
-            let text = |text: &str| Value::Text(text.to_owned());
-            let number = |axis: &str, n: u64| (axis.to_owned(), Value::Integer(n));
-            let sizes = [number("features", 24), number("n_basis", 7), number("hidden", 40), number("n_atoms", 50)];
-            let mut row = Row(sizes.into());
-            row.0.insert("variant".to_owned(), text(name));
-            row.0.insert("degree".to_owned(), Value::Number(6.0));
-            let mut kernels = Kernels::default();
-            let asked = kernels.asked(&row).unwrap_or_else(|e| panic!("{}", e.message));
-            let Kernel::Message(variant) = &asked.kernel else { panic!("{name} is no message") };
-            let expected = super::sizes(&asked, variant).unwrap_or_else(|e| panic!("{}", e.message));
-            let inputs = kernels.message_inputs(&asked, variant).unwrap_or_else(|e| panic!("{}", e.message));
-            assert_eq!(inputs.problem(&expected.name), expected);
-            let values: usize = inputs.tensors().iter().map(|(_, _, values)| values.len()).sum();
-            let made = (8 * values + 4 * inputs.sender.len()) as f64;
-            let counted = input_bytes(variant, &expected);
-            assert!(counted <= made && made <= 1.05 * counted, "{name}: {counted} counted, {made} made");
-        }
     }
 }

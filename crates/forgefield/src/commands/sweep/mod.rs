@@ -1,7 +1,8 @@
 //! `sweep`: an experiment's description, its rows, and what they came to.
 
-mod kernels;
-mod potential;
+pub mod args;
+pub mod kernels;
+pub mod launched;
 mod replays;
 
 use std::path::Path;

@@ -1,10 +1,11 @@
-use ff_spec::{Dtype, LaunchConfig, Problem, SCHEMA_VERSION, fused_message, kernel_name};
+use ff_spec::{Dtype, LaunchConfig, Problem, SCHEMA_VERSION, kernel_name};
 use ff_tune::replay::{CostFn, Course, Quartiles, Replay, Replayed, rank_correlation, replay, transferred};
 use ff_tune::{Recorded, records};
 use serde::Serialize;
 
 use crate::estimate::Estimator;
 use crate::failure::{Failure, Result};
+use crate::ops;
 use crate::options::{BudgetArg, StrategyArg, TuneArgs};
 use crate::screen::{Paint, Screen, columns, nanoseconds};
 
@@ -110,10 +111,11 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
 /// What a configuration of a search may cost by counting.
 fn counted(search: &Recorded) -> Option<impl Fn(&LaunchConfig) -> Option<f64>> {
     let Recorded { op, variant, dtype, problem, device, .. } = search;
-    let variant = variant.parse().ok().filter(|_| op == fused_message::OP)?;
+    let op = ops::find(op).ok()?;
+    let (id, forward) = (op.one(variant).ok()?, op.forward());
     let estimator = Estimator::new(device);
-    estimator.message(&variant, *dtype, problem, &search.default)?;
-    Some(move |config: &LaunchConfig| estimator.message(&variant, *dtype, problem, config))
+    forward.estimated(&estimator, id, *dtype, problem, &search.default)?;
+    Some(move |config: &LaunchConfig| forward.estimated(&estimator, id, *dtype, problem, config))
 }
 
 fn nothing() -> Failure {

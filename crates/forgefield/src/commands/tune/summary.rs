@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use ff_spec::{DeviceId, Dtype, Problem, cell_list, kernel_name};
+use ff_spec::{DeviceId, Dtype, kernel_name};
 use ff_tune::{NoteKind, Outcome, ProblemOutcome, Times, Verdict};
 
 use crate::failure::Result;
+use crate::ops;
 use crate::screen::{Paint, Screen, columns, nanoseconds};
 
 /// Prints an outcome; with `verbose` every note, and what of each row the table leaves out.
@@ -29,7 +30,7 @@ pub fn show(outcome: &Outcome, device: &DeviceId, records: &Path, verbose: bool,
     for (problem, line) in problems.iter().zip(lines) {
         let of = (problem.op, &problem.problem.name);
         if verbose && shown.replace(of) != Some(of) {
-            screen.line(screen.paint(Paint::Bold, heading(problem.op, &problem.problem)))?;
+            screen.line(screen.paint(Paint::Bold, ops::find(problem.op)?.heading(&problem.problem)))?;
         }
         screen.line(line)?;
         // Why there is nothing in a row has to be said beside it.
@@ -114,20 +115,9 @@ fn spent(times: &Times) -> String {
     )
 }
 
-/// A problem with its sizes. Those of lists are estimates, as tables are keyed by them.
-fn heading(op: &str, problem: &Problem) -> String {
-    let Problem { name, n_atoms, n_systems, n_edges, .. } = problem;
-    match op {
-        cell_list::OP => {
-            let systems = if *n_systems == 1 { "system" } else { "systems" };
-            format!("{name}: {n_atoms} atoms in {n_systems} {systems}, lists of about {n_edges} edges")
-        }
-        _ => format!("{name}: {n_atoms} atoms, {n_edges} edges"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use ff_spec::{Problem, cell_list};
     use ff_tune::Note;
 
     use super::*;

@@ -1,6 +1,5 @@
 //! The unfused composition, timed beside the fused kernels.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ff_spec::fused_message::{FilterKind, Inputs, Outputs, Variant};
@@ -10,6 +9,9 @@ use ff_testkit::tolerance::norm;
 use ff_tune::Baseline;
 use ff_yardstick::unfused;
 
+use crate::interrupt;
+use crate::machine::spare_memory;
+
 /// Tensors of the size of the largest that live at once in the composition.
 const TENSORS: u64 = 6;
 
@@ -17,16 +19,15 @@ const TENSORS: u64 = 6;
 const SAMPLES: usize = 11;
 const TIME: Duration = Duration::from_secs(1);
 
-/// Measures the composition on one runtime.
-pub struct Unfused<'a> {
+/// Measures the composition on one runtime, until an interrupt.
+pub struct Unfused {
     runtime: RuntimeKind,
-    stop: &'a AtomicBool,
 }
 
-impl<'a> Unfused<'a> {
-    /// For a runtime, until `stop` is raised.
-    pub fn new(runtime: RuntimeKind, stop: &'a AtomicBool) -> Self {
-        Self { runtime, stop }
+impl Unfused {
+    /// For a runtime.
+    pub fn new(runtime: RuntimeKind) -> Self {
+        Self { runtime }
     }
 
     /// Samples and error of the composition; `None` where there is none.
@@ -44,7 +45,7 @@ impl<'a> Unfused<'a> {
             return Ok(None);
         }
         let needed = TENSORS * unfused::largest_tensor(inputs, dtype);
-        if needed > memory() {
+        if needed > spare_memory() {
             let gib = needed as f64 / f64::from(1 << 30);
             return Err(format!("not measured, it would take about {gib:.1} GiB of memory"));
         }
@@ -57,7 +58,7 @@ impl<'a> Unfused<'a> {
         let rel_error = distance(&launch.outputs()?, &reference(variant, &rounded(inputs, dtype))?);
         let (begin, mut samples_ns) = (Instant::now(), Vec::new());
         while samples_ns.len() < 2 || (samples_ns.len() < SAMPLES && begin.elapsed() < TIME) {
-            if self.stop.load(Ordering::Relaxed) {
+            if interrupt::raised() {
                 break;
             }
             samples_ns.push(u64::try_from(launch.time()?.as_nanos()).unwrap_or(u64::MAX));
@@ -77,7 +78,7 @@ fn reference(variant: &Variant, inputs: &Inputs<f64>) -> Result<Outputs<f64>, La
 }
 
 /// ‖out − ref‖/‖ref‖, the larger of the two tensors.
-pub fn distance(out: &Outputs<f64>, reference: &Outputs<f64>) -> f64 {
+fn distance(out: &Outputs<f64>, reference: &Outputs<f64>) -> f64 {
     let relative = |out: &[f64], reference: &[f64]| {
         if out.len() != reference.len() {
             return f64::INFINITY;
@@ -88,9 +89,4 @@ pub fn distance(out: &Outputs<f64>, reference: &Outputs<f64>) -> f64 {
     let (nodes, vectors) = (relative(&out.nodes, &reference.nodes), relative(&out.vectors, &reference.vectors));
     // `f64::max` would drop a NaN.
     if nodes.is_nan() || vectors.is_nan() { f64::NAN } else { nodes.max(vectors) }
-}
-
-/// Bytes that a composition may take: half of what the system has to spare, where it says so, or its control group.
-pub fn memory() -> u64 {
-    ff_tune::memory::spare().map_or(4 << 30, |bytes| bytes / 2)
 }

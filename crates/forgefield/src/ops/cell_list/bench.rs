@@ -5,20 +5,22 @@ use std::time::{Duration, Instant};
 
 use ff_kernels::cell_list::host::SkinList;
 use ff_kernels::cell_list::host_config;
+use ff_kernels::host::peak::Peak;
 use ff_reference::cell_list::search_rows;
-use ff_spec::cell_list::{Inputs, List, OP, Strategy, Variant};
-use ff_spec::{CellList, Dtype, Prepare, RuntimeKind};
+use ff_spec::cell_list::{Inputs, List, NeighborList, OP, Strategy, Variant};
+use ff_spec::{CellList, Dtype, Prepare, Runtime, RuntimeKind};
 use ff_testkit::generators::systems::rounded_batch;
+use ff_testkit::sampling::Rows;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{CHECKED_ROWS, Floor, Peak, Row, check, compare, export, peak_of, tables, time};
+use crate::commands::bench::{CHECKED_ROWS, Case, Floor, Row, check, compare, export, peak_of, tables, time};
 use crate::commands::eval::choose;
 use crate::failure::{Failure, Result};
 use crate::options::BenchArgs;
 use crate::screen::Screen;
-use crate::tensors;
+use crate::tensors::{Tensor, write};
 
 /// Å; also what the peers are asked for.
 const CUTOFF: f64 = 5.0;
@@ -29,8 +31,8 @@ const DENSITY: f64 = 0.1;
 
 /// A list with its sizes.
 #[derive(Clone, Debug)]
-pub struct Case {
-    pub name: String,
+pub struct Search {
+    name: String,
     variant: Variant,
     dtype: Dtype,
     /// Atoms of each system.
@@ -54,9 +56,9 @@ enum Calls {
 }
 
 /// The built-in suite: lists in f64 as the peers make them, then one axis changed at a time.
-pub fn suite() -> Vec<Case> {
+pub fn suite() -> Vec<Search> {
     let full = Variant { list: List::Full, strategy: Strategy::Cells };
-    let list = |name: &str, n_atoms: usize| Case {
+    let list = |name: &str, n_atoms: usize| Search {
         name: format!("list-{name}"),
         variant: full,
         dtype: Dtype::F64,
@@ -73,25 +75,58 @@ pub fn suite() -> Vec<Case> {
         liquid(100_000),
         liquid(1_000_000),
         // What a list costs apart from fresh pages, by size.
-        Case { calls: Calls::Repeated, ..list("30000-atoms-repeated", 30_000) },
-        Case { calls: Calls::Repeated, ..list("100000-atoms-repeated", 100_000) },
-        Case { calls: Calls::Repeated, ..list("1000000-atoms-repeated", 1_000_000) },
-        Case { calls: Calls::Update, ..list("100000-atoms-update", 100_000) },
-        Case { dtype: Dtype::F32, ..list("100000-atoms-f32", 100_000) },
-        Case { variant: half, ..list("100000-atoms-half", 100_000) },
+        Search { calls: Calls::Repeated, ..list("30000-atoms-repeated", 30_000) },
+        Search { calls: Calls::Repeated, ..list("100000-atoms-repeated", 100_000) },
+        Search { calls: Calls::Repeated, ..list("1000000-atoms-repeated", 1_000_000) },
+        Search { calls: Calls::Update, ..list("100000-atoms-update", 100_000) },
+        Search { dtype: Dtype::F32, ..list("100000-atoms-f32", 100_000) },
+        Search { variant: half, ..list("100000-atoms-half", 100_000) },
         list("64-atoms", 64),
-        Case { variant: brute, ..list("64-atoms-brute", 64) },
-        Case { n_systems: 512, ..list("512-systems-of-64", 64) },
-        Case { n_systems: 512, calls: Calls::Repeated, ..list("512-systems-of-64-repeated", 64) },
-        Case { n_systems: 512, calls: Calls::OneByOne, ..list("512-systems-of-64-one-by-one", 64) },
+        Search { variant: brute, ..list("64-atoms-brute", 64) },
+        Search { n_systems: 512, ..list("512-systems-of-64", 64) },
+        Search { n_systems: 512, calls: Calls::Repeated, ..list("512-systems-of-64-repeated", 64) },
+        Search { n_systems: 512, calls: Calls::OneByOne, ..list("512-systems-of-64-one-by-one", 64) },
     ]
 }
 
-impl Case {
-    /// Whether it can be measured on a runtime.
-    pub fn runs_on(&self, runtime: RuntimeKind) -> bool {
+impl Case for Search {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn op(&self) -> &'static str {
+        OP
+    }
+
+    fn runs_on(&self, runtime: RuntimeKind) -> bool {
         self.calls != Calls::Update || runtime == RuntimeKind::Host
     }
+
+    fn measure(
+        &self,
+        runtime: &(dyn Runtime + 'static),
+        roof: Option<Peak>,
+        args: &BenchArgs,
+        screen: &Screen,
+    ) -> Result<Row> {
+        measure(self, runtime, roof, args, screen)
+    }
+}
+
+/// A batch and its list as a safetensors file, named as in `ops.md`, without what follows from the list. All f64.
+fn file(inputs: &Inputs<f64>, list: &NeighborList<f64>) -> Result<Vec<u8>> {
+    let (n_atoms, n_systems, n_edges) = (inputs.n_atoms(), inputs.n_systems(), list.n_edges());
+    let floats = |name: &str, shape, values: &[f64]| Tensor::floats(name, shape, values, Dtype::F64);
+    let all = [
+        floats("positions", vec![n_atoms, 3], &inputs.positions),
+        Tensor::indices("system_ptr", &inputs.system_ptr),
+        floats("cell", vec![n_systems, 3, 3], &inputs.cell),
+        floats("cutoff", vec![1], &[inputs.cutoff]),
+        Tensor::indices("row_ptr", &list.row_ptr),
+        Tensor::indices("sender", &list.sender),
+        Tensor::integers("shift", vec![n_edges, 3], list.shift.as_flattened()),
+    ];
+    write(&all, None)
 }
 
 /// Random atoms that keep some distance, in no order, at the density of water in periodic cubes.
@@ -117,12 +152,8 @@ pub fn liquids(n_atoms: usize, n_systems: usize) -> Inputs<f64> {
     inputs
 }
 
-/// Times one case.
-///
-/// # Errors
-/// A list that is wrong, and whatever stops the runtime.
-pub fn measure(
-    case: &Case,
+fn measure(
+    case: &Search,
     runtime: &dyn Prepare<CellList>,
     roof: Option<Peak>,
     args: &BenchArgs,
@@ -132,14 +163,14 @@ pub fn measure(
     let problem = inputs.estimate(&case.name);
     let (_, config) = choose(runtime, &tables(OP, args, screen), &case.variant, case.dtype, &inputs, &problem);
     let prepare = |inputs: &Inputs<f64>| runtime.prepare(&case.variant, case.dtype, inputs, &config);
-    let rows = (0..inputs.n_atoms()).step_by(inputs.n_atoms().div_ceil(CHECKED_ROWS).max(1)).collect();
+    let rows = Rows::even(inputs.n_atoms(), CHECKED_ROWS).sampled;
     let oracle = search_rows(&inputs, case.variant.list, case.dtype, rows).map_err(Failure::fault)?;
     let mut launch = prepare(&inputs)?;
     let before = check::<CellList>(launch.as_mut(), &oracle, case.dtype, |_| ())?;
     let outputs = launch.outputs()?;
     let problem = inputs.problem(&case.name, &outputs.row_ptr);
     if let Some(dir) = &args.export {
-        export(&dir.join(format!("{}.safetensors", case.name)), &tensors::write_list(&inputs, &outputs)?)?;
+        export(&dir.join(format!("{}.safetensors", case.name)), &file(&inputs, &outputs)?)?;
     }
     let float = case.dtype.size() as u64;
     drop(outputs);

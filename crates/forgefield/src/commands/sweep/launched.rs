@@ -1,0 +1,135 @@
+//! Something of a row that is gated and timed: a launch with what it should give.
+
+use std::time::Duration;
+
+use ff_reference::Oracle;
+use ff_spec::{Dtype, Launch, LaunchConfig, LaunchError, Op, Prepare, Problem, RuntimeKind};
+use ff_sweep::{Refused, Timed, Verdict};
+use ff_testkit::gate::{self, check_launch};
+use ff_testkit::tensors::ByTensors;
+
+use crate::commands::bench::peak_of;
+
+/// The default configuration with the parameters that a row fixes.
+pub fn configured<O: Op>(
+    runtime: &dyn Prepare<O>,
+    variant: &O::Variant,
+    dtype: Dtype,
+    problem: &Problem,
+    fixed: &LaunchConfig,
+) -> LaunchConfig {
+    let mut config = runtime.default_config(variant, dtype, problem);
+    config.0.extend(fixed.0.clone());
+    config
+}
+
+/// What a row times, or why it cannot be.
+pub type Subjected = std::result::Result<Box<dyn Timed>, Refused>;
+
+/// A kernel of which the oracle knows every output.
+///
+/// # Errors
+/// What the launch refuses, and inputs without a reference.
+pub fn whole<O: ByTensors>(
+    runtime: &dyn Prepare<O>,
+    variant: &O::Variant,
+    dtype: Dtype,
+    inputs: &O::Inputs,
+    config: &LaunchConfig,
+) -> Subjected {
+    let inputs = O::rounded(inputs, dtype);
+    let oracle =
+        O::oracle(variant, &inputs).map_err(|e| Refused::new(Verdict::Correctness, format!("no reference: {e}")))?;
+    let launch = runtime.prepare(variant, dtype, &inputs, config)?;
+    let on_host = runtime.device().runtime == RuntimeKind::Host;
+    let known = |_: &mut O::Outputs| ();
+    Ok(Box::new(Launched::<O, _> { launch, variant: variant.clone(), dtype, oracle, known, on_host }))
+}
+
+/// A launch with what it should give.
+pub struct Launched<O: ByTensors, M> {
+    /// The launch.
+    pub launch: Box<dyn Launch<O>>,
+    /// Its variant, or one that promises what the launch does of its bits.
+    pub variant: O::Variant,
+    /// Element type.
+    pub dtype: Dtype,
+    /// What the outputs are compared with.
+    pub oracle: Oracle<O::Outputs>,
+    /// Hides what the oracle does not know.
+    pub known: M,
+    /// Whether its memory is this process's.
+    pub on_host: bool,
+}
+
+impl<O: ByTensors, M: Fn(&mut O::Outputs)> Timed for Launched<O, M> {
+    fn gate(&mut self) -> std::result::Result<f64, Refused> {
+        let Self { launch, variant, dtype, oracle, known, .. } = self;
+        let mut masked = Masked { launch: launch.as_mut(), known };
+        match check_launch::<O>(&mut masked, variant, *dtype, oracle) {
+            gate::Verdict::Passed { rel_error, .. } => Ok(rel_error),
+            gate::Verdict::Failed { reason, .. } => Err(Refused::new(Verdict::Correctness, reason)),
+            gate::Verdict::Unsupported { reason } => Err(Refused::new(Verdict::Unsupported, reason)),
+            gate::Verdict::Skipped { reason } => Err(Refused::new(Verdict::Constraint, reason)),
+        }
+    }
+
+    fn time(&mut self) -> std::result::Result<Duration, Refused> {
+        Ok(self.launch.time()?)
+    }
+
+    fn peak_bytes(&mut self) -> std::result::Result<Option<u64>, Refused> {
+        // What a process has resident says nothing of another device's memory.
+        if self.on_host { peak(|| self.launch.run()) } else { Ok(None) }
+    }
+}
+
+/// A launch of which only what is known is looked at.
+struct Masked<'a, O: Op, M> {
+    launch: &'a mut dyn Launch<O>,
+    known: &'a M,
+}
+
+impl<O: Op, M: Fn(&mut O::Outputs)> Launch<O> for Masked<'_, O, M> {
+    fn poison(&mut self) -> std::result::Result<(), LaunchError> {
+        self.launch.poison()
+    }
+
+    fn run(&mut self) -> std::result::Result<(), LaunchError> {
+        self.launch.run()
+    }
+
+    fn time(&mut self) -> std::result::Result<Duration, LaunchError> {
+        self.launch.time()
+    }
+
+    fn outputs(&mut self) -> std::result::Result<O::Outputs, LaunchError> {
+        let mut outputs = self.launch.outputs()?;
+        (self.known)(&mut outputs);
+        Ok(outputs)
+    }
+
+    fn input_digest(&mut self) -> std::result::Result<u64, LaunchError> {
+        self.launch.input_digest()
+    }
+}
+
+/// Bytes that a run makes resident at its peak.
+///
+/// # Errors
+/// As the run.
+pub fn peak(run: impl FnOnce() -> std::result::Result<(), LaunchError>) -> std::result::Result<Option<u64>, Refused> {
+    trim();
+    let found = peak_of(run).map_err(|e| Refused::new(Verdict::Runtime, e.message))?;
+    Ok(found.map(|bytes| bytes as u64))
+}
+
+/// Gives the system back what the allocator keeps of earlier runs, which would hide what this one takes.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn trim() {
+    // SAFETY: `malloc_trim` takes no pointer and may be called at any time, from any thread.
+    unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn trim() {}

@@ -1,0 +1,270 @@
+//! `force_scatter`: edge gradients to forces and strain derivatives.
+
+mod bench;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use ff_kernels::force_scatter::{default_config, registered};
+use ff_record::{Kernel, Recorder};
+use ff_spec::force_scatter::{BackwardInputs, DoubleBackwardInputs, Inputs, OP, Reduction, Variant};
+use ff_spec::{
+    DeviceId, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, LaunchConfig, LaunchError,
+    Prepare, Problem, Runtime, scatter_cost,
+};
+use ff_sweep::{Row, Subject};
+use ff_tables::Loaded;
+use ff_testkit::force_scatter::{ScatterSpec, random_cotangents, random_tangent};
+use ff_testkit::generators::Degrees;
+use ff_testkit::registry::{Registration, Twice, op};
+
+use super::AnyOp;
+use super::order::{Counted, Maker, Orders, Selected, UsedOrder};
+use crate::commands::bench::Case;
+use crate::commands::bench::instructions::Job;
+use crate::commands::eval::{Call, not_from_files};
+use crate::commands::sweep::kernels::{Asked, Geometry, Kernels, Prepared};
+use crate::commands::sweep::launched::{configured, whole};
+use crate::failure::{Failure, Result};
+use crate::options::{EvalArgs, SelectArgs, Sizes};
+use crate::screen::Screen;
+use crate::workload::{Edges, Workload};
+
+const REGISTRATION: Registration<Twice<ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward>> =
+    op::<ForceScatter>().first::<ForceScatterBackward>().second::<ForceScatterDoubleBackward>();
+
+/// As an op among all.
+pub struct Scatters;
+
+/// The variant of an id of this op.
+fn of(id: &str) -> Variant {
+    id.parse().unwrap_or_else(|_| unreachable!("`{id}` was found among the variants of `{OP}`"))
+}
+
+impl AnyOp for Scatters {
+    fn name(&self) -> &'static str {
+        OP
+    }
+
+    fn about(&self) -> &'static str {
+        "edge gradients to forces and strain derivatives"
+    }
+
+    fn orders(&self) -> Orders {
+        Orders::of(&REGISTRATION)
+    }
+
+    fn ids(&self) -> Vec<&'static str> {
+        registered().iter().map(|registered| registered.id).collect()
+    }
+
+    fn text(&self, _id: &str) -> String {
+        ff_kernels::force_scatter::host::SOURCE.to_owned()
+    }
+
+    fn is_deterministic(&self, id: &str) -> bool {
+        of(id).reduction == Reduction::Gather
+    }
+
+    fn tuned_by_default(&self) -> &'static [&'static str] {
+        &["gather", "atomic"]
+    }
+
+    fn default_config(&self, device: &DeviceId, id: &str, dtype: Dtype, problem: &Problem) -> LaunchConfig {
+        default_config(device, &of(id), dtype, problem)
+    }
+
+    /// Its kernels are few and compiled at their defaults.
+    fn has_corners(&self, _id: &str, _order: u8, _dtype: Dtype) -> bool {
+        false
+    }
+
+    fn bench_cases(&self, _structures: &[PathBuf]) -> Vec<Rc<dyn Case>> {
+        bench::suite().into_iter().map(|case| Rc::new(case) as Rc<dyn Case>).collect()
+    }
+
+    fn counted_calls(&self) -> Vec<Job> {
+        let spec = ScatterSpec { systems: vec![60, 3, 1], degrees: Degrees::Uniform(40), cancelling: false };
+        let mut jobs = Vec::new();
+        for variant in registered().iter().map(|registered| registered.variant()) {
+            for dtype in Dtype::ALL {
+                jobs.push(Job::by_tensors::<ForceScatter>(&variant, dtype, spec.clone()));
+                jobs.push(Job::by_tensors::<ForceScatterBackward>(&variant, dtype, spec.clone()));
+                jobs.push(Job::by_tensors::<ForceScatterDoubleBackward>(&variant, dtype, spec.clone()));
+            }
+        }
+        jobs
+    }
+
+    fn read_call(&self, args: &EvalArgs, _screen: &Screen) -> Result<Box<dyn Call>> {
+        Err(not_from_files(args))
+    }
+
+    /// Without a variant by `gather`, which every device has.
+    fn selected(
+        &self,
+        args: &SelectArgs,
+        workload: &Workload,
+        runtime: &(dyn Runtime + 'static),
+        tables: &Loaded,
+    ) -> Result<Selected> {
+        let id = self.one(args.variant.as_deref().unwrap_or(Reduction::Gather.name()))?;
+        self.expect_order(args.order)?.select(runtime, tables, id, args.dtype, (workload, &args.sizes))
+    }
+
+    fn unused_axes(&self, _id: &str) -> &'static [&'static str] {
+        &["features", "n_basis", "hidden"]
+    }
+
+    fn sweep(&self, kernels: &mut Kernels, row: &Row, asked: &Asked) -> Result<Prepared> {
+        let Geometry::Problem(problem) = &asked.geometry else {
+            return Err(Failure::input("a force scatter of a random graph, expected a `problem`"));
+        };
+        let (variant, dtype, seed) = (of(asked.id), asked.dtype, asked.sizes.seed);
+        let workload = kernels.workload(problem, &asked.sizes)?;
+        let inputs = self::inputs(&workload, &asked.sizes)?;
+        let problem = inputs.problem(problem);
+        let runtime = kernels.runtime(row)?;
+        let config = configured(ForceScatter::on(runtime), &variant, dtype, &problem, &asked.config);
+        let subject = match asked.order {
+            0 => whole::<ForceScatter>(ForceScatter::on(runtime), &variant, dtype, &inputs, &config),
+            1 => {
+                let runtime = ForceScatterBackward::on(runtime);
+                whole::<ForceScatterBackward>(runtime, &variant, dtype, &first(inputs, seed), &config)
+            }
+            _ => {
+                let runtime = ForceScatterDoubleBackward::on(runtime);
+                whole::<ForceScatterDoubleBackward>(runtime, &variant, dtype, &second(inputs, seed), &config)
+            }
+        };
+        Ok(Prepared { problem, config, subject: subject.map(|timed| Subject::Timed(timed, BTreeMap::new())) })
+    }
+}
+
+/// The edges of a full list with random gradients, over [−1, 1) eV/Å, seeded.
+fn inputs(workload: &Workload, sizes: &Sizes) -> Result<Inputs<f64>> {
+    let Edges { row_ptr, sender, edge_vec } = workload.edges(sizes.cutoff)?;
+    let (edge_grad, system_ptr) = (vec![0.0; edge_vec.len()], workload.system_ptr());
+    let inputs = Inputs { row_ptr, sender, edge_vec, edge_grad, system_ptr };
+    Ok(Inputs { edge_grad: random_tangent(&inputs, sizes.seed).edge_grad, ..inputs })
+}
+
+/// What makes these when their turn comes.
+fn maker<'a>(workload: &'a Workload, sizes: &'a Sizes) -> Result<impl Fn() -> Inputs<f64> + 'a> {
+    inputs(workload, sizes)?;
+    Ok(move || inputs(workload, sizes).expect("these inputs were made just before"))
+}
+
+/// Two atoms that are each other's neighbours.
+fn pair() -> Inputs<f64> {
+    let edges = vec![0.5; 6];
+    Inputs {
+        row_ptr: vec![0, 1, 2],
+        sender: vec![1, 0],
+        edge_vec: edges.clone(),
+        edge_grad: edges,
+        system_ptr: vec![0, 2],
+    }
+}
+
+fn first(inputs: Inputs<f64>, seed: u64) -> BackwardInputs<f64> {
+    BackwardInputs { grad: random_cotangents(&inputs, seed), inputs }
+}
+
+fn second(inputs: Inputs<f64>, seed: u64) -> DoubleBackwardInputs<f64> {
+    let (grad, tangent) = (random_cotangents(&inputs, seed), random_tangent(&inputs, seed));
+    DoubleBackwardInputs { inputs, grad, tangent }
+}
+
+/// [`UsedOrder`] of an order: its inputs from those of the forward and a seed.
+macro_rules! used {
+    ($($op:ident: $inputs:expr;)*) => {$(
+        impl UsedOrder for $op {
+            fn on<'r>(runtime: &'r (dyn Runtime + 'static)) -> &'r (dyn Prepare<Self> + 'static) {
+                runtime
+            }
+
+            fn maker<'a>(workload: &'a Workload, _: &Variant, sizes: &'a Sizes) -> Result<Maker<'a, Self>> {
+                let make = maker(workload, sizes)?;
+                let of: fn(Inputs<f64>, u64) -> Self::Inputs = $inputs;
+                Ok(Box::new(move || of(make(), sizes.seed)))
+            }
+
+            fn recorded_call(_: &Variant, _: &Sizes) -> Result<Self::Inputs> {
+                let of: fn(Inputs<f64>, u64) -> Self::Inputs = $inputs;
+                Ok(of(pair(), 0))
+            }
+
+            fn record(
+                recorder: &Recorder,
+                variant: &Variant,
+                dtype: Dtype,
+                inputs: &Self::Inputs,
+                config: &LaunchConfig,
+            ) -> std::result::Result<Vec<Kernel>, LaunchError> {
+                recorder.record::<Self>(variant, dtype, inputs, config)
+            }
+
+            fn counted(_: &Variant, problem: &Problem, dtype: Dtype) -> Counted {
+                scatter_cost(<Self as ff_spec::Op>::ORDER, problem, dtype).into()
+            }
+        }
+    )*};
+}
+
+used! {
+    ForceScatter: |inputs, _| inputs;
+    ForceScatterBackward: first;
+    ForceScatterDoubleBackward: second;
+}
+
+#[cfg(test)]
+mod tests {
+    use ff_kernels::force_scatter::{cube_config, host_config};
+    use ff_spec::{Limits, RuntimeKind};
+    use ff_tune::{Target, Tuned};
+
+    use super::*;
+    use crate::runtimes;
+
+    /// Spaces and kernels are written in two places; here they meet.
+    #[test]
+    fn the_kernels_take_every_configuration_of_every_space() {
+        let spaces = Scatters.spaces().unwrap_or_else(|e| panic!("{}", e.message));
+        let host = runtimes::of(RuntimeKind::Host).unwrap_or_else(|e| panic!("{e}"));
+        let sizes = Problem {
+            name: "test".to_owned(),
+            n_atoms: 64,
+            n_systems: 1,
+            n_edges: 3200,
+            max_degree: 60,
+            features: 128,
+            n_basis: 20,
+            hidden: 0,
+        };
+        for (runtime, max_units_per_cube, plane_size) in
+            [(RuntimeKind::Host, 2, 16), (RuntimeKind::Cuda, 1024, 32), (RuntimeKind::Vulkan, 1024, 8)]
+        {
+            let limits = Limits { max_units_per_cube, plane_size, shared_memory: 32768 };
+            let device = DeviceId { runtime, limits, ..host.device().clone() };
+            let target = Target::of(runtime);
+            for order in 0..=2 {
+                for reduction in Reduction::ALL {
+                    let variant = Variant { reduction };
+                    let space = spaces.get(target, ForceScatter::part(&variant), order);
+                    let space = space.unwrap_or_else(|e| panic!("{e}"));
+                    let default = default_config(&device, &variant, Dtype::F32, &sizes);
+                    assert_eq!(space.defaults(), &default, "of {runtime} and {reduction:?}");
+                    for config in space.enumerate(&device, &sizes, Dtype::F32).unwrap_or_else(|e| panic!("{e}")) {
+                        let taken = match runtime {
+                            RuntimeKind::Host => host_config(&config).map(|_| ()),
+                            _ => cube_config(&limits, &config).map(|_| ()),
+                        };
+                        assert_eq!(taken, Ok(()), "{config} on {runtime}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Every op through one table. What a command asks of an op it asks of [`AnyOp`], and what it asks of one of its derivative
+//! orders of [`AnyOrder`], so no command names one. An op is a module here and a line of [`ALL`].
+
+mod cell_list;
+mod force_scatter;
+mod fused_message;
+mod names;
+pub mod order;
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use ff_spec::{DeviceId, Dtype, LaunchConfig, Problem, Runtime};
+use ff_sweep::Row;
+use ff_tables::Loaded;
+use ff_tune::Spaces;
+use serde::Serialize;
+
+pub use names::{Chosen, chosen, find, ids, meant, of_variant};
+pub use order::{AnyCall, AnyOrder, Counted, Orders, Plan, Selected, Tasks, UsedOrder};
+
+use crate::commands::bench::Case;
+use crate::commands::bench::instructions::Job;
+use crate::commands::eval::Call;
+use crate::commands::sweep::kernels::{Asked, Kernels, Prepared};
+use crate::failure::{Failure, Result};
+use crate::options::{EvalArgs, SelectArgs, Sizes};
+use crate::screen::Screen;
+use crate::workload::{self, Workload};
+
+/// Every op, in the order in which they are checked and tuned: lists first, since what they leave of a time goes to the
+/// messages, which have more to try.
+pub const ALL: [&dyn AnyOp; 3] = [&cell_list::Lists, &force_scatter::Scatters, &fused_message::Messages];
+
+/// A basis or a cutoff function that variants read distances through.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RadialFunction {
+    /// Its name in ids.
+    pub name: &'static str,
+    /// `basis` or `cutoff`.
+    pub kind: &'static str,
+    /// As text.
+    pub formula: &'static str,
+    /// What it reads.
+    pub parameters: Vec<RadialParameter>,
+    /// Where it was published.
+    pub source: &'static str,
+}
+
+/// A parameter of a radial function.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RadialParameter {
+    /// Its name.
+    pub name: &'static str,
+    /// One value per basis function rather than one for all.
+    pub per_basis: bool,
+    /// As text.
+    pub default: &'static str,
+    /// In words.
+    pub meaning: &'static str,
+}
+
+/// An op, whichever it is. Variants are named by their ids, and an id that is passed in is one of [`AnyOp::ids`].
+pub trait AnyOp: Sync {
+    /// The one name that templates, oracles, spaces, tables and tests share.
+    fn name(&self) -> &'static str;
+
+    /// What it computes, in a few words.
+    fn about(&self) -> &'static str;
+
+    /// Its derivative orders, which a complete registration alone gives.
+    fn orders(&self) -> Orders;
+
+    /// The id of every variant that was rendered.
+    fn ids(&self) -> Vec<&'static str>;
+
+    /// The family of a variant: what tuning tables are keyed by.
+    fn family(&self, id: &str) -> String {
+        id.to_owned()
+    }
+
+    /// The source of a variant's host kernels, or what was rendered for them.
+    fn text(&self, id: &str) -> String;
+
+    /// The tuning spaces that this binary was built with.
+    ///
+    /// # Errors
+    /// A space file that does not read, which a test rules out.
+    fn spaces(&self) -> Result<Spaces> {
+        Spaces::built_in(self.name()).map_err(Failure::fault)
+    }
+
+    /// Whether a variant gives the same bits on every run.
+    fn is_deterministic(&self, id: &str) -> bool;
+
+    /// The parameters that a variant reads besides its list and features.
+    fn parameters(&self, _id: &str) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The basis and the cutoff of a variant, where it has any.
+    fn radial_of(&self, _id: &str) -> Option<[&'static str; 2]> {
+        None
+    }
+
+    /// The radial functions of its variants.
+    fn radial(&self) -> Vec<RadialFunction> {
+        Vec::new()
+    }
+
+    /// The variant of exactly this id.
+    ///
+    /// # Errors
+    /// An unknown id, with the nearest known one.
+    fn one(&self, id: &str) -> Result<&'static str> {
+        let ids = self.ids();
+        ids.iter().find(|known| **known == id).copied().ok_or_else(|| {
+            let (op, hint) = (self.name(), meant(id, &ids));
+            Failure::input(format!("unknown variant `{id}` of op `{op}`{hint}, expected one of {}", ids.join(", ")))
+        })
+    }
+
+    /// The variants of an id or of a family.
+    ///
+    /// # Errors
+    /// As [`AnyOp::one`].
+    fn matching(&self, name: &str) -> Result<Vec<&'static str>> {
+        Ok(vec![self.one(name)?])
+    }
+
+    /// The variant that stands for an id or a family when something is timed.
+    ///
+    /// # Errors
+    /// As [`AnyOp::one`].
+    fn representative(&self, name: &str) -> Result<&'static str> {
+        self.one(name)
+    }
+
+    /// What the rows of the gate are counted under: variants of which there are dozens share a name.
+    fn group(&self, id: &str) -> String {
+        id.to_owned()
+    }
+
+    /// Whether the costs of its forward's configurations can be counted before anything is measured.
+    fn is_estimated(&self) -> bool {
+        false
+    }
+
+    /// What is tuned when nothing is said.
+    fn tuned_by_default(&self) -> &'static [&'static str];
+
+    /// A problem with its sizes, as a heading.
+    fn heading(&self, problem: &Problem) -> String {
+        let Problem { name, n_atoms, n_edges, .. } = problem;
+        format!("{name}: {n_atoms} atoms, {n_edges} edges")
+    }
+
+    /// Features F, basis functions K and hidden units H of a variant's call at these sizes; all 0 where it sees none.
+    fn widths(&self, _id: &str, _sizes: &Sizes) -> [u32; 3] {
+        [0; 3]
+    }
+
+    /// The sizes of a variant's call on one built-in problem, without its tensors. An op sees either features or systems.
+    ///
+    /// # Errors
+    /// An unknown problem, or sizes that no kernel has.
+    fn problem(&self, id: &str, name: &str, sizes: &Sizes) -> Result<Problem> {
+        let geometry = workload::systems_of(name, sizes)?;
+        let [features, n_basis, hidden] = self.widths(id, sizes);
+        let n_systems = if features > 0 { 0 } else { geometry.n_systems };
+        Ok(Problem { n_systems, features, n_basis, hidden, ..geometry })
+    }
+
+    /// The forward's configuration where no table entry applies.
+    fn default_config(&self, device: &DeviceId, id: &str, dtype: Dtype, problem: &Problem) -> LaunchConfig;
+
+    /// Whether the static gate compiles a variant in an order.
+    fn is_gated(&self, _id: &str, _order: u8) -> bool {
+        true
+    }
+
+    /// Whether it compiles it at the corners of its space too.
+    fn has_corners(&self, id: &str, order: u8, dtype: Dtype) -> bool;
+
+    /// The cases of `bench`, with one for each of these structures where it has such.
+    fn bench_cases(&self, structures: &[PathBuf]) -> Vec<Rc<dyn Case>>;
+
+    /// Every call whose instructions are counted.
+    fn counted_calls(&self) -> Vec<Job>;
+
+    /// Whether its calls are read from files.
+    fn reads_files(&self) -> bool {
+        false
+    }
+
+    /// Reads the call that `eval` is asked for.
+    ///
+    /// # Errors
+    /// Tensors that are wrong, and an op whose calls are not read from files.
+    fn read_call(&self, args: &EvalArgs, screen: &Screen) -> Result<Box<dyn Call>>;
+
+    /// Which configuration a call would use, and why.
+    ///
+    /// # Errors
+    /// An unknown variant, and none where the op has no usual one.
+    fn selected(
+        &self,
+        args: &SelectArgs,
+        workload: &Workload,
+        runtime: &(dyn Runtime + 'static),
+        tables: &Loaded,
+    ) -> Result<Selected>;
+
+    /// The axes of a sweep that a variant has no use for.
+    fn unused_axes(&self, id: &str) -> &'static [&'static str];
+
+    /// Whether it runs on random graphs too, which have edges and no atoms in space.
+    fn takes_graphs(&self) -> bool {
+        false
+    }
+
+    /// Whether the same is computed by tensor operations that it can be compared with, in this order.
+    fn has_compositions(&self, _order: u8) -> bool {
+        false
+    }
+
+    /// Whether a variant reads a table that a filter is sampled into.
+    fn is_tabulated(&self, _id: &str) -> bool {
+        false
+    }
+
+    /// Prepares a row of a sweep.
+    ///
+    /// # Errors
+    /// What is wrong with the row; what the kernel itself refuses is a result.
+    fn sweep(&self, kernels: &mut Kernels, row: &Row, asked: &Asked) -> Result<Prepared>;
+
+    /// One of its derivative orders, where it has that.
+    fn order(&self, order: u8) -> Option<&'static dyn AnyOrder> {
+        self.orders().iter().find(|known| known.order() == order)
+    }
+
+    /// One of its derivative orders.
+    ///
+    /// # Errors
+    /// An order that it does not have.
+    fn expect_order(&self, order: u8) -> Result<&'static dyn AnyOrder> {
+        self.order(order).ok_or_else(|| {
+            let op = self.name();
+            match self.orders().iter().count() {
+                1 => Failure::input(format!("op `{op}` has no derivatives, expected --order 0 and found {order}")),
+                n => Failure::input(format!("op `{op}` has no order {order}, expected at most {}", n - 1)),
+            }
+        })
+    }
+
+    /// Its forward.
+    fn forward(&self) -> &'static dyn AnyOrder {
+        self.orders().forward()
+    }
+}
