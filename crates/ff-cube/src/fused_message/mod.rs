@@ -18,7 +18,7 @@
 
 mod backward;
 mod call;
-mod config;
+pub(crate) mod config;
 mod fill;
 mod filter;
 mod kernels;
@@ -27,7 +27,7 @@ mod parameters;
 mod radial;
 mod slopes;
 mod submit;
-mod tile;
+pub(crate) mod tile;
 
 pub use backward::{BackwardOutputs, BackwardTensors, CubeBackward, CubeBackwardInputs, reads_list_by_sender};
 pub use config::{BackwardConfig, CubeConfig};

@@ -5,7 +5,7 @@ use cubecl::prelude::*;
 use super::config::{BackwardConfig, CubeConfig};
 use super::slopes::SlopeTile;
 use super::tile::{Inputs, Tile, basis_at, slot};
-use crate::generated::{basis, cutoff};
+use crate::generated::{basis, cutoff, store_basis};
 
 /// Fills the planes f_c and basis of a loaded tile.
 #[cube]
@@ -18,16 +18,13 @@ pub fn fill_values<F: Float, N: Size>(inputs: &Inputs<F, N>, tile: &mut Tile<F>,
         let f_c = cutoff::<F>(tile.floats[at], r_c, &inputs.radial, function, 0usize);
         tile.floats[comptime!(config.f_c()) + at] *= f_c;
     }
-    let function = comptime!(config.basis_function());
     let count = comptime!(config.n_basis * config.edges_per_tile);
     for i in range_stepped(UNIT_POS_X as usize, count, config.units) {
         let k = i / config.edges_per_tile;
         let e = i % config.edges_per_tile;
         let d = tile.floats[slot(e, config)];
         let index = F::cast_from(k + 1);
-        let first = comptime!(config.basis_parameters()) + k;
-        let step = comptime!(config.n_basis);
-        tile.floats[basis_at(k, e, config)] = basis::<F>(d, r_c, index, &inputs.radial, first, step, function, 0usize);
+        store_basis::<F>(tile, &inputs.radial, d, r_c, index, k, e, config);
     }
 }
 
