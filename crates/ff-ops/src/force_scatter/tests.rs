@@ -215,17 +215,66 @@ fn forces_and_strain_are_differences_of_an_energy() {
 fn edge_vectors_are_the_same_on_a_device() {
     let inputs = inputs();
     let positions = numbers(27, 8);
-    let expected: Vec<f64> = (0..9)
-        .flat_map(|i| (inputs.row_ptr[i]..inputs.row_ptr[i + 1]).map(move |e| (i, e as usize)))
-        .flat_map(|(i, e)| (0..3).map(move |axis| (i, e, axis)))
-        .map(|(i, e, axis)| positions[3 * inputs.sender[e] as usize + axis] - positions[3 * i + axis])
-        .collect();
+    let expected = differences(&inputs, &positions);
     let on_host = edge_vec(&graph::<Flex>(&inputs, Dtype::F64), edges(&positions, Dtype::F64), None).unwrap();
     assert_agree("host", &numbers_of(&on_host), &expected, 1e-15);
     match ff_kernels::open(RuntimeKind::Vulkan) {
         Ok(_) => {
             let found = edge_vec(&graph::<Wgpu>(&inputs, Dtype::F32), edges(&positions, Dtype::F32), None).unwrap();
             assert_agree("vulkan", &numbers_of(&found), &expected, 1e-6);
+        }
+        Err(error) => println!("not tested on a GPU: {error}"),
+    }
+}
+
+/// x_sender − x_receiver of every edge, of values [n_atoms, 3].
+fn differences(of: &Inputs<f64>, values: &[f64]) -> Vec<f64> {
+    (0..of.row_ptr.len() - 1)
+        .flat_map(|i| (of.row_ptr[i]..of.row_ptr[i + 1]).map(move |e| (i, e as usize)))
+        .flat_map(|(i, e)| (0..3).map(move |axis| (i, e, axis)))
+        .map(|(i, e, axis)| values[3 * of.sender[e] as usize + axis] - values[3 * i + axis])
+        .collect()
+}
+
+/// Its transpose.
+fn transposed(of: &Inputs<f64>, edges: &[f64]) -> Vec<f64> {
+    let mut sums = vec![0.0; 3 * (of.row_ptr.len() - 1)];
+    for i in 0..of.row_ptr.len() - 1 {
+        for e in of.row_ptr[i] as usize..of.row_ptr[i + 1] as usize {
+            for axis in 0..3 {
+                sums[3 * of.sender[e] as usize + axis] += edges[3 * e + axis];
+                sums[3 * i + axis] -= edges[3 * e + axis];
+            }
+        }
+    }
+    sums
+}
+
+/// With L = ½ |r|², ∂L/∂x = Dᵀ D x, and ⟨t, ∂L/∂x⟩ has the gradient Dᵀ D t, where r = D x.
+#[test]
+fn edge_vectors_are_differentiable_twice() {
+    fn check<B: ForceScatterBackend>(dtype: Dtype) {
+        let inputs = inputs();
+        let round = |values: Vec<f64>| -> Vec<f64> { values.into_iter().map(|x| dtype.round(x)).collect() };
+        let (positions, t) = (round(numbers(27, 8)), round(numbers(27, 9)));
+        let graph = graph::<Autodiff<Autodiff<B>>>(&inputs, dtype);
+        let once = edges::<Autodiff<B>>(&positions, dtype).require_grad();
+        let x = Tensor::<Autodiff<Autodiff<B>>, 2>::from_inner(once.clone()).require_grad();
+        let r = edge_vec(&graph, x.clone(), None).unwrap();
+        let first = x.grad(&(r.clone() * r).sum().mul_scalar(0.5).backward()).unwrap();
+        let expected = transposed(&inputs, &differences(&inputs, &positions));
+        assert_agree("first", &numbers_of(&first), &expected, tolerance(dtype, Order::First));
+        let second = once.grad(&(first * edges::<Autodiff<B>>(&t, dtype)).sum().backward()).unwrap();
+        let expected = transposed(&inputs, &differences(&inputs, &t));
+        assert_agree("second", &numbers_of(&second), &expected, tolerance(dtype, Order::Second));
+    }
+    check::<Flex>(Dtype::F32);
+    check::<Flex>(Dtype::F64);
+    match ff_kernels::open(RuntimeKind::Vulkan) {
+        Ok(_) => {
+            check::<Wgpu>(Dtype::F32);
+            #[cfg(feature = "fusion")]
+            check::<burn_fusion::Fusion<Wgpu>>(Dtype::F32);
         }
         Err(error) => println!("not tested on a GPU: {error}"),
     }

@@ -35,7 +35,17 @@ pub struct Layer<B: FusedMessageBackend> {
     device: B::Device,
     tables: Arc<[Table]>,
     radial: KeptRadial<B>,
-    classes: Arc<Mutex<HashMap<(Dtype, Sizes), Arc<[Choice]>>>>,
+    classes: Arc<Mutex<Classes>>,
+}
+
+/// The configurations of each size class, by derivative order.
+type Classes = HashMap<(Dtype, Sizes), Arc<[Choice]>>;
+
+/// A call whose tensors were checked.
+struct Checked<B: FusedMessageBackend> {
+    inputs: Primitives<B>,
+    plan: Plan,
+    context: Context<B::Device>,
 }
 
 /// A filter as a [`Layer`] takes it, checked. Clones share what is kept.
@@ -119,7 +129,7 @@ impl<B: FusedMessageBackend> Layer<B> {
         features: Features<B>,
         filter: &LoadedFilter<B>,
     ) -> Result<Message<B>, OpError> {
-        let (inputs, plan, _) = self.call(graph, features, filter)?;
+        let Checked { inputs, plan, .. } = self.call(graph, features, filter)?;
         plan::launch(inputs, plan)
     }
 
@@ -136,7 +146,7 @@ impl<B: FusedMessageBackend> Layer<B> {
         cotangents: Features<B>,
         wanted: Wanted,
     ) -> Result<MessageGradients<B>, OpError> {
-        let (inputs, plan, context) = self.call(graph, features, filter)?;
+        let Checked { inputs, plan, context } = self.call(graph, features, filter)?;
         let cotangents = cotangents.checked(&context, &plan.sizes)?;
         let plan = Arc::new(plan);
         let found = B::fused_message_backward(inputs, cotangents, wanted, &plan)?;
@@ -157,7 +167,7 @@ impl<B: FusedMessageBackend> Layer<B> {
         tangent: MessageGradients<B>,
         wanted: Wanted,
     ) -> Result<MessageDoubleGradients<B>, OpError> {
-        let (inputs, plan, context) = self.call(graph, features, filter)?;
+        let Checked { inputs, plan, context } = self.call(graph, features, filter)?;
         let cotangents = cotangents.checked(&context, &plan.sizes)?;
         let tangent = tangent.checked(&context, &plan)?;
         let plan = Arc::new(plan);
@@ -175,12 +185,7 @@ impl<B: FusedMessageBackend> Layer<B> {
     }
 
     /// The checked tensors of a call and its plan.
-    fn call(
-        &self,
-        graph: &Graph<B>,
-        features: Features<B>,
-        filter: &LoadedFilter<B>,
-    ) -> Result<(Primitives<B>, Plan, Context<B::Device>), OpError> {
+    fn call(&self, graph: &Graph<B>, features: Features<B>, filter: &LoadedFilter<B>) -> Result<Checked<B>, OpError> {
         let context = Context::of("nodes", &features.nodes)?;
         self.check_device(&context)?;
         plan::check_features(&context, graph, &features, self.kind.variant.message)?;
@@ -197,7 +202,7 @@ impl<B: FusedMessageBackend> Layer<B> {
         let plan =
             Plan { kind: self.kind.clone(), dtype: context.dtype, sizes, chosen: self.chosen(context.dtype, sizes) };
         let inputs = plan::primitives(graph, features, &filter.tensors, (&self.radial, &filter.kept));
-        Ok((inputs, plan, context))
+        Ok(Checked { inputs, plan, context })
     }
 
     /// The configurations of a size class.
