@@ -171,7 +171,7 @@ proptest! {
         changes in changes(),
     ) {
         let asked = (&Variant { reduction }, dtype, &spec, seed);
-        // More units in f64 ask for more shared memory than is checked: `known_issues`.
+        // More units in f64 ask for more shared memory than `prepare` checks, and fail when they are launched.
         let most = if dtype == Dtype::F64 { 2 } else { 3 };
         let changes: Vec<Change> = changes.into_iter().map(|change| match change {
             Change::Scaled(power) => Change::Scaled(power.min(most)),

@@ -34,14 +34,14 @@ fn exp_parts<S: Simd, T: Element>(x: Lane<S, T>) -> (Lane<S, T>, Lane<S, T>, Lan
     (p, r, Lane { simd: x.simd, v: T::exp2i(x.simd, n.v) })
 }
 
-/// sin x for |x| up to a few thousand.
+/// sin x for |x| up to a few thousand; for |x| > 4 absolutely accurate, since π in three parts is off by 10⁻¹⁵ in f32.
 #[inline(always)]
 pub fn sin<S: Simd, T: Element>(x: Lane<S, T>) -> Lane<S, T> {
     let n = (x * x.lit(FRAC_1_PI)).round();
     alternate(n, sin_reduced(minus_pi_times(x, n)))
 }
 
-/// cos x for |x| up to a few thousand, relatively accurate near its zeros.
+/// cos x for |x| up to a few thousand, relatively accurate near its zeros at ±½π; for |x| > 4 as [`sin`].
 #[inline(always)]
 pub fn cos<S: Simd, T: Element>(x: Lane<S, T>) -> Lane<S, T> {
     // cos((n + ½)π + r) = −(−1)ⁿ sin r.
@@ -114,7 +114,7 @@ pub fn sqrt<S: Simd, T: Element>(x: Lane<S, T>) -> Lane<S, T> {
     x.sqrt()
 }
 
-/// ln x for positive normal x.
+/// ln x for positive normal x; absolutely accurate near 1.
 #[inline(always)]
 pub fn ln<S: Simd, T: Element>(x: Lane<S, T>) -> Lane<S, T> {
     // Halley's iteration on e^y = x trebles the correct digits of the bit-pattern guess at each step.
@@ -126,7 +126,7 @@ pub fn ln<S: Simd, T: Element>(x: Lane<S, T>) -> Lane<S, T> {
     y
 }
 
-/// sin(x)/x, 1 at 0.
+/// sin(x)/x, 1 at 0. This and its derivatives are accurate beside 1/|x| where they are smaller than that.
 #[inline(always)]
 pub fn sinc<S: Simd, T: Element>(x: Lane<S, T>) -> Lane<S, T> {
     let far = far(x);
