@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ff_spec::{Clock, Dtype, LaunchConfig, RuntimeKind};
+use ff_spec::{Clock, Dtype, FusedMessage, LaunchConfig, RuntimeKind};
 use ff_tables::{Table, Versions};
 use tempfile::TempDir;
 
@@ -31,7 +31,7 @@ fn policy() -> Policy {
     Policy { timeout: Duration::from_secs(1), ..Policy::default() }
 }
 
-fn tasks() -> Vec<Task<'static>> {
+fn tasks() -> Vec<Task<'static, FusedMessage>> {
     vec![Task {
         variant: "cfconv_linear_gaussian_cosine_receiver".parse().expect("a variant"),
         kernel_hash: "kernel".to_owned(),

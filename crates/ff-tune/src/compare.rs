@@ -104,7 +104,7 @@ mod tests {
     use std::time::Duration;
 
     use ff_spec::fused_message::Outputs;
-    use ff_spec::{Launch, LaunchError};
+    use ff_spec::{FusedMessage, Launch, LaunchError};
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
@@ -169,7 +169,7 @@ mod tests {
         let machine = Rc::new(RefCell::new(machine));
         let times = std::iter::once(1e6).chain(rivals.iter().map(|factor| factor * 1e6));
         let mut launches: Vec<Noisy> = times.map(|ns| Noisy { machine: Rc::clone(&machine), ns }).collect();
-        let mut contenders: Vec<Contender<'_>> =
+        let mut contenders: Vec<Contender<'_, FusedMessage>> =
             launches.iter_mut().enumerate().map(|(i, launch)| Contender::new(launch, i == 0)).collect();
         let limits = Limits { stop: &|| false, deadline: None };
         finals(&mut contenders, &Policy::default(), &limits);

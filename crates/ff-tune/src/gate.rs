@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ff_spec::{Dtype, FusedMessage, Launch, LaunchConfig, LaunchError, Prepare};
+use ff_spec::{Dtype, Launch, LaunchConfig, LaunchError, Prepare};
 use ff_tables::Evidence;
 use ff_testkit::catalogue::{CaseSet, OracleCache};
 use ff_testkit::gate::{MIN_SEEDS, Verdict, check_launch};
@@ -20,7 +20,7 @@ const ORACLE_WORK: usize = 100_000_000;
 /// On a problem that is too large for the scalar oracle, rows spread over the whole range are compared with the oracle:
 /// the first, the last, the longest where it is known, and as many between as take about a tenth of a second. All rows are compared with
 /// those of the first configuration that passed: messages by their sums, lists to the last bit.
-pub struct GateVerifier<O: Tuned = FusedMessage> {
+pub struct GateVerifier<O: Tuned> {
     set: CaseSet,
     cache: OracleCache<O>,
     work: usize,
@@ -171,7 +171,7 @@ mod tests {
     use ff_spec::cell_list::{self, NeighborList};
     use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, Inputs, Variant, Wanted};
     use ff_spec::{
-        CellList, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessageBackward,
+        CellList, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage, FusedMessageBackward,
         FusedMessageDoubleBackward, force_scatter,
     };
     use ff_tables::gate_tolerance;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ff_spec::{FusedMessage, Launch, LaunchError, Op};
+use ff_spec::{Launch, LaunchError, Op};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -126,7 +126,7 @@ pub enum Fate {
 }
 
 /// A prepared launch that is being timed.
-pub struct Contender<'a, O: Op = FusedMessage> {
+pub struct Contender<'a, O: Op> {
     /// The launch.
     pub launch: &'a mut dyn Launch<O>,
     /// Never eliminated and never timed out: the default configuration, which everything is compared to.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ff_spec::{Dtype, FusedMessage, LaunchConfig, Op, Problem};
+use ff_spec::{Dtype, LaunchConfig, Op, Problem};
 use ff_tables::Versions;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use crate::space::Spaces;
 use crate::strategy::StrategyKind;
 
 /// One variant on one problem in one dtype.
-pub struct Task<'a, O: Op = FusedMessage> {
+pub struct Task<'a, O: Op> {
     /// The variant.
     pub variant: O::Variant,
     /// Hash of its kernel source, as rendered.
@@ -39,7 +39,7 @@ pub enum Budget {
 }
 
 /// What to tune and where to put it.
-pub struct Request<'a, O: Op = FusedMessage> {
+pub struct Request<'a, O: Op> {
     /// The spaces of the op.
     pub spaces: &'a Spaces,
     /// In the order in which they are done.
@@ -80,10 +80,9 @@ pub struct Baseline {
 }
 
 /// Times the unfused composition on the same runtime; `None` where there is none, an error where it cannot be had.
-pub type BaselineFn<'a, O = FusedMessage> =
+pub type BaselineFn<'a, O> =
     dyn Fn(&<O as Op>::Variant, Dtype, &<O as Op>::Inputs) -> Result<Option<Baseline>, String> + 'a;
 
 /// Estimates the cost of a configuration on a problem, in any unit; `None` where nothing is known of it. The tuner knows no
 /// kernels: who asks for a search knows what a configuration may cost.
-pub type EstimateFn<'a, O = FusedMessage> =
-    dyn Fn(&<O as Op>::Variant, Dtype, &Problem, &LaunchConfig) -> Option<f64> + 'a;
+pub type EstimateFn<'a, O> = dyn Fn(&<O as Op>::Variant, Dtype, &Problem, &LaunchConfig) -> Option<f64> + 'a;

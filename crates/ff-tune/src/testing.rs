@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ff_spec::fused_message::{Filter, Inputs, Message, Outputs, Radial, Variant};
 use ff_spec::{
-    Atomics, Clock, Device, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Limits, Prepare, Problem, RuntimeKind,
-    SCHEMA_VERSION,
+    Atomics, Clock, Device, DeviceId, Dtype, FusedMessage, Launch, LaunchConfig, LaunchError, Limits, Prepare, Problem,
+    RuntimeKind, SCHEMA_VERSION,
 };
 use ff_tables::Evidence;
 
@@ -243,7 +243,7 @@ impl FakeVerifier {
     }
 }
 
-impl Verifier for FakeVerifier {
+impl Verifier<FusedMessage> for FakeVerifier {
     fn begin(&mut self, _: &Variant, _: Dtype, _: &Inputs<f64>) -> Result<(), String> {
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ff_spec::{CellList, Dtype, LaunchConfig, RuntimeKind, TuneKey, cell_list};
+use ff_spec::{CellList, Dtype, FusedMessage, LaunchConfig, RuntimeKind, TuneKey, cell_list};
 use ff_tables::{Evidence, Table, Versions};
 use ff_testkit::cell_list::mutants::{Mutation, ScalarLists, mutate};
 use tempfile::TempDir;
@@ -48,7 +48,7 @@ impl Bench {
         }
     }
 
-    fn request(&self, problems: &[&str]) -> Request<'static> {
+    fn request(&self, problems: &[&str]) -> Request<'static, FusedMessage> {
         let tasks = problems.iter().map(|problem| Task {
             variant: VARIANT.parse().expect("a variant"),
             kernel_hash: "kernel".to_owned(),
@@ -76,7 +76,7 @@ impl Bench {
         }
     }
 
-    fn run(&mut self, runtime: &FakeRuntime, request: &Request<'_>) -> Result<Outcome, TuneError> {
+    fn run(&mut self, runtime: &FakeRuntime, request: &Request<'_, FusedMessage>) -> Result<Outcome, TuneError> {
         let mut records = RecordWriter::open(&self.records_path())?;
         let notes = &mut self.notes;
         let mut on_event = |event: Event<'_>| {

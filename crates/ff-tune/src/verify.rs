@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use ff_spec::{Dtype, FusedMessage, Launch, LaunchConfig, LaunchError, Op, Prepare};
+use ff_spec::{Dtype, Launch, LaunchConfig, LaunchError, Op, Prepare};
 use ff_tables::Evidence;
 
 /// Why a configuration did not pass.
@@ -26,7 +26,7 @@ impl From<LaunchError> for Refusal {
 }
 
 /// The numerical gate. What passes here has its errors judged again by [`ff_tables::Pass::record`].
-pub trait Verifier<O: Op = FusedMessage> {
+pub trait Verifier<O: Op> {
     /// Announces the problem that [`Verifier::recheck`] will be asked about: time to compute a reference, once.
     ///
     /// # Errors

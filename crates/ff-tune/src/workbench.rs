@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ff_spec::{
-    Clock, DeviceId, Dtype, FusedMessage, Launch, LaunchConfig, LaunchError, Op, Prepare, Problem, RuntimeKind,
-};
+use ff_spec::{Clock, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Op, Prepare, Problem, RuntimeKind};
 use ff_tables::Evidence;
 use serde::{Deserialize, Serialize};
 
@@ -187,7 +185,7 @@ struct Held<O: Op> {
 }
 
 /// Measures in this process: a panic is a failure of its configuration, but what ends a process ends the search.
-pub struct InProcess<'a, O: Tuned = FusedMessage> {
+pub struct InProcess<'a, O: Tuned> {
     runtime: &'a dyn Prepare<O>,
     tasks: &'a [Task<'a, O>],
     policy: &'a Policy,

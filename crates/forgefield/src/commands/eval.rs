@@ -39,7 +39,7 @@ pub struct Launched {
 }
 
 /// A call that was read from files.
-pub trait Call {
+pub trait FileCall {
     /// Id of the variant.
     fn id(&self) -> String;
 

@@ -24,10 +24,10 @@ use ff_tune::{GateVerifier, Refusal, Verifier};
 use super::AnyOp;
 use super::order::{Counted, Maker, Orders, Selected, UsedOrder, key_of};
 use crate::commands::bench::Case;
-use crate::commands::bench::instructions::{Job, Prepared as Counting, prepare};
-use crate::commands::eval::Call;
+use crate::commands::bench::instructions::{CountedLaunch, Job, prepare};
+use crate::commands::eval::FileCall;
 use crate::commands::neighbors;
-use crate::commands::sweep::kernels::{Asked, Geometry, Kernels, Prepared};
+use crate::commands::sweep::kernels::{Asked, Geometry, Kernels, PreparedRow};
 use crate::commands::sweep::launched::{configured, peak};
 use crate::failure::{Failure, Result};
 use crate::options::{EvalArgs, SelectArgs, Sizes};
@@ -114,14 +114,14 @@ impl AnyOp for Lists {
                     let problem = inputs.estimate("instructions");
                     let launch = prepare::<CellList>(runtime, &variant, dtype, &inputs, &problem)?;
                     let oracle = move || search(&inputs, variant.list, dtype).map_err(Failure::fault);
-                    Ok(Box::new(Counting::<CellList> { launch, dtype, oracle: Box::new(oracle) }))
+                    Ok(Box::new(CountedLaunch::<CellList> { launch, dtype, oracle: Box::new(oracle) }))
                 }));
             }
         }
         jobs
     }
 
-    fn read_call(&self, _args: &EvalArgs, _screen: &Screen) -> Result<Box<dyn Call>> {
+    fn read_call(&self, _args: &EvalArgs, _screen: &Screen) -> Result<Box<dyn FileCall>> {
         Err(Failure::input(format!(
             "`eval` runs kernels on tensors, and op `{OP}` makes lists of structures: expected op `{}`, or the command \
              `forgefield neighbors FILE`",
@@ -152,7 +152,7 @@ impl AnyOp for Lists {
         &["features", "n_basis", "hidden", "seed"]
     }
 
-    fn sweep(&self, kernels: &mut Kernels, row: &Row, asked: &Asked) -> Result<Prepared> {
+    fn sweep(&self, kernels: &mut Kernels, row: &Row, asked: &Asked) -> Result<PreparedRow> {
         let Geometry::Problem(problem) = &asked.geometry else {
             return Err(Failure::input("a list of a random graph, expected a `problem`"));
         };
@@ -172,7 +172,7 @@ impl AnyOp for Lists {
                 .map_err(|e| Refused::new(Verdict::Correctness, format!("no reference: {e}")))?;
             Ok(Subject::Timed(Box::new(Listed { launch, verifier, on_host }), BTreeMap::new()))
         });
-        Ok(Prepared { problem, config, subject })
+        Ok(PreparedRow { problem, config, subject })
     }
 }
 

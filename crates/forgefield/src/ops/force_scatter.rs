@@ -23,8 +23,8 @@ use super::AnyOp;
 use super::order::{Counted, Maker, Orders, Selected, UsedOrder};
 use crate::commands::bench::Case;
 use crate::commands::bench::instructions::Job;
-use crate::commands::eval::{Call, not_from_files};
-use crate::commands::sweep::kernels::{Asked, Geometry, Kernels, Prepared};
+use crate::commands::eval::{FileCall, not_from_files};
+use crate::commands::sweep::kernels::{Asked, Geometry, Kernels, PreparedRow};
 use crate::commands::sweep::launched::{configured, whole};
 use crate::failure::{Failure, Result};
 use crate::options::{EvalArgs, SelectArgs, Sizes};
@@ -97,7 +97,7 @@ impl AnyOp for Scatters {
         jobs
     }
 
-    fn read_call(&self, args: &EvalArgs, _screen: &Screen) -> Result<Box<dyn Call>> {
+    fn read_call(&self, args: &EvalArgs, _screen: &Screen) -> Result<Box<dyn FileCall>> {
         Err(not_from_files(args))
     }
 
@@ -117,7 +117,7 @@ impl AnyOp for Scatters {
         &["features", "n_basis", "hidden"]
     }
 
-    fn sweep(&self, kernels: &mut Kernels, row: &Row, asked: &Asked) -> Result<Prepared> {
+    fn sweep(&self, kernels: &mut Kernels, row: &Row, asked: &Asked) -> Result<PreparedRow> {
         let Geometry::Problem(problem) = &asked.geometry else {
             return Err(Failure::input("a force scatter of a random graph, expected a `problem`"));
         };
@@ -138,7 +138,7 @@ impl AnyOp for Scatters {
                 whole::<ForceScatterDoubleBackward>(runtime, &variant, dtype, &second(inputs, seed), &config)
             }
         };
-        Ok(Prepared { problem, config, subject: subject.map(|timed| Subject::Timed(timed, BTreeMap::new())) })
+        Ok(PreparedRow { problem, config, subject: subject.map(|timed| Subject::Timed(timed, BTreeMap::new())) })
     }
 }
 

@@ -28,8 +28,8 @@ use super::order::{Orders, Selected};
 use super::{AnyOp, RadialFunction, RadialParameter, meant};
 use crate::commands::bench::Case;
 use crate::commands::bench::instructions::Job;
-use crate::commands::eval::Call;
-use crate::commands::sweep::kernels::{Asked, Kernels, Prepared};
+use crate::commands::eval::FileCall;
+use crate::commands::sweep::kernels::{Asked, Kernels, PreparedRow};
 use crate::failure::{Failure, Result};
 use crate::options::{EvalArgs, SelectArgs, Sizes};
 use crate::screen::Screen;
@@ -227,7 +227,7 @@ impl AnyOp for Messages {
         true
     }
 
-    fn read_call(&self, args: &EvalArgs, screen: &Screen) -> Result<Box<dyn Call>> {
+    fn read_call(&self, args: &EvalArgs, screen: &Screen) -> Result<Box<dyn FileCall>> {
         eval::read(args, screen)
     }
 
@@ -261,7 +261,7 @@ impl AnyOp for Messages {
         of(id).filter == FilterKind::Tabulated
     }
 
-    fn sweep(&self, kernels: &mut Kernels, row: &Row, asked: &Asked) -> Result<Prepared> {
+    fn sweep(&self, kernels: &mut Kernels, row: &Row, asked: &Asked) -> Result<PreparedRow> {
         sweep::prepare(kernels, row, asked, &of(asked.id))
     }
 }

@@ -21,8 +21,8 @@ pub use order::{AnyCall, AnyOrder, Counted, Orders, Plan, Selected, Tasks, UsedO
 
 use crate::commands::bench::Case;
 use crate::commands::bench::instructions::Job;
-use crate::commands::eval::Call;
-use crate::commands::sweep::kernels::{Asked, Kernels, Prepared};
+use crate::commands::eval::FileCall;
+use crate::commands::sweep::kernels::{Asked, Kernels, PreparedRow};
 use crate::failure::{Failure, Result};
 use crate::options::{EvalArgs, SelectArgs, Sizes};
 use crate::screen::Screen;
@@ -197,7 +197,7 @@ pub trait AnyOp: Sync {
     ///
     /// # Errors
     /// Tensors that are wrong, and an op whose calls are not read from files.
-    fn read_call(&self, args: &EvalArgs, screen: &Screen) -> Result<Box<dyn Call>>;
+    fn read_call(&self, args: &EvalArgs, screen: &Screen) -> Result<Box<dyn FileCall>>;
 
     /// Which configuration a call would use, and why.
     ///
@@ -233,7 +233,7 @@ pub trait AnyOp: Sync {
     ///
     /// # Errors
     /// What is wrong with the row; what the kernel itself refuses is a result.
-    fn sweep(&self, kernels: &mut Kernels, row: &Row, asked: &Asked) -> Result<Prepared>;
+    fn sweep(&self, kernels: &mut Kernels, row: &Row, asked: &Asked) -> Result<PreparedRow>;
 
     /// One of its derivative orders, where it has that.
     fn order(&self, order: u8) -> Option<&'static dyn AnyOrder> {
@@ -257,5 +257,67 @@ pub trait AnyOp: Sync {
     /// Its forward.
     fn forward(&self) -> &'static dyn AnyOrder {
         self.orders().forward()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ff_testkit::catalogue::CaseSet;
+
+    use super::*;
+
+    #[test]
+    fn the_table_has_every_op_with_its_variants_orders_and_spaces() {
+        assert_eq!(ALL.map(|op| op.name()), *ff_spec::OPS);
+        for op in ALL {
+            let orders: Vec<u8> = op.orders().iter().map(|order| order.order()).collect();
+            assert_eq!(orders, (0..orders.len() as u8).collect::<Vec<_>>(), "of {}", op.name());
+            let spaces = op.spaces().unwrap_or_else(|e| panic!("{}", e.message));
+            for id in op.ids() {
+                assert_eq!(op.one(id).ok(), Some(id));
+                assert!(ff_spec::family(op.name(), id).is_some(), "{id} has a family");
+                assert!(!op.text(id).is_empty(), "{id} has a text");
+                for order in op.orders().iter() {
+                    assert!(!order.cases(id, CaseSet::Quick).is_empty(), "{id} has cases in order {}", order.order());
+                    let described =
+                        |space: &&ff_tune::Space| space.part == order.part(id) && space.orders.contains(&order.order());
+                    assert!(
+                        spaces.iter().any(|space| described(&space)),
+                        "{id} has a space in order {}",
+                        order.order()
+                    );
+                }
+            }
+            for name in op.tuned_by_default() {
+                assert!(op.representative(name).is_ok(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_lead_to_ops() {
+        let ids = |found: Result<Vec<Chosen>>| -> Vec<(&str, usize)> {
+            let found = found.unwrap_or_else(|e| panic!("{}", e.message));
+            found.iter().map(|chosen| (chosen.op.name(), chosen.ids.len())).collect()
+        };
+        let matching = |op: &'static dyn AnyOp, name: &str| op.matching(name);
+        let names = ["gather", "full_cells", "full_cells", "painn_tabulated_receiver"];
+        let all = ids(chosen(&[], &names, matching));
+        assert_eq!(
+            all,
+            [("cell_list", 1), ("force_scatter", 1), ("fused_message", 1)],
+            "in the order of the table, each once"
+        );
+        assert_eq!(ids(chosen(&["force_scatter".to_owned()], &names, matching)), [("force_scatter", 1)]);
+        for (ops, name, expected) in [
+            (vec![], "gathr", "unknown variant `gathr`, did you mean `gather`?"),
+            (vec!["cell_list".to_owned()], "gather_", "unknown variant `gather_`, expected one of full_cells"),
+            (vec!["cell_list".to_owned()], "gather", "none of the variants gather is of op cell_list"),
+            (vec![], "painn_tabulated_receivr", "did you mean `painn_tabulated_receiver`"),
+            (vec!["cell_lst".to_owned()], "gather", "unknown op `cell_lst`, did you mean `cell_list`?"),
+        ] {
+            let error = chosen(&ops, &[name], matching).err().map(|e| e.message).unwrap_or_default();
+            assert!(error.contains(expected), "{name}: {error}");
+        }
     }
 }

@@ -121,7 +121,7 @@ pub fn run(path: &Path, args: &BenchArgs, screen: &Screen) -> Result<()> {
 }
 
 /// A kernel that is ready to run.
-pub trait Counted {
+pub trait CountedCall {
     /// Runs it once.
     ///
     /// # Errors
@@ -135,7 +135,7 @@ pub trait Counted {
 }
 
 /// A launch, and what its outputs are compared with.
-pub struct Prepared<'a, O: Gated> {
+pub struct CountedLaunch<'a, O: Gated> {
     /// Ready to run.
     pub launch: Box<dyn Launch<O>>,
     /// Element type.
@@ -144,7 +144,7 @@ pub struct Prepared<'a, O: Gated> {
     pub oracle: Box<dyn Fn() -> Result<O::Oracle> + 'a>,
 }
 
-impl<O: Gated> Counted for Prepared<'_, O> {
+impl<O: Gated> CountedCall for CountedLaunch<'_, O> {
     fn run(&mut self) -> Result<()> {
         Ok(self.launch.run()?)
     }
@@ -156,7 +156,7 @@ impl<O: Gated> Counted for Prepared<'_, O> {
 }
 
 /// Makes a kernel with its inputs.
-type PrepareFn = dyn Fn(&(dyn Runtime + 'static)) -> Result<Box<dyn Counted>>;
+type PrepareFn = dyn Fn(&(dyn Runtime + 'static)) -> Result<Box<dyn CountedCall>>;
 
 /// What is counted, made when it is its turn.
 pub struct Job {
@@ -169,7 +169,7 @@ impl Job {
     pub fn new<O: Op>(
         variant: &O::Variant,
         dtype: Dtype,
-        prepare: impl Fn(&(dyn Runtime + 'static)) -> Result<Box<dyn Counted>> + 'static,
+        prepare: impl Fn(&(dyn Runtime + 'static)) -> Result<Box<dyn CountedCall>> + 'static,
     ) -> Self {
         Self { key: format!("{} {variant} {dtype} order {}", O::NAME, O::ORDER), prepare: Box::new(prepare) }
     }
@@ -187,7 +187,7 @@ impl Job {
             let launch = prepare::<O>(runtime, &chosen, dtype, &inputs, &problem)?;
             let variant = chosen.clone();
             let oracle = move || O::oracle(&variant, &inputs).map_err(Failure::fault);
-            Ok(Box::new(Prepared::<O> { launch, dtype, oracle: Box::new(oracle) }))
+            Ok(Box::new(CountedLaunch::<O> { launch, dtype, oracle: Box::new(oracle) }))
         })
     }
 }
@@ -231,7 +231,7 @@ fn counted(jobs: &[Job], runtime: &(dyn Runtime + 'static), screen: &Screen) -> 
 /// By whose name callgrind knows when to count: two options for one pattern do not work together, for one exact name they do.
 #[inline(never)]
 #[unsafe(no_mangle)]
-fn forgefield_counted_call(kernel: &mut dyn Counted) -> Result<()> {
+fn forgefield_counted_call(kernel: &mut dyn CountedCall) -> Result<()> {
     black_box(black_box(kernel).run())
 }
 

@@ -331,7 +331,7 @@ fn runtime_of(row: &Row) -> &str {
 }
 
 /// What a row is launched with and on.
-pub struct Prepared {
+pub struct PreparedRow {
     /// Its sizes.
     pub problem: Problem,
     /// Its configuration.
@@ -351,7 +351,7 @@ impl Bench for Kernels {
     fn prepare(&mut self, row: &Row) -> std::result::Result<(Origin, std::result::Result<Subject, Refused>), String> {
         let asked = self.asked(row).map_err(|e| e.message)?;
         let prepared = asked.op.sweep(self, row, &asked);
-        let Prepared { problem, config, subject } = prepared.map_err(|e| e.message)?;
+        let PreparedRow { problem, config, subject } = prepared.map_err(|e| e.message)?;
         let runtime = self.runtime(row).map_err(|e| e.message)?;
         let device = runtime.device().clone();
         let origin = Origin {

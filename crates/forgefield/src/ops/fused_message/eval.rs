@@ -6,7 +6,7 @@ use ff_spec::{Dtype, FusedMessage, FusedMessageBackward, Op, Prepare, Problem, R
 use ff_tables::{Loaded, Selection};
 
 use super::{Messages, of, tensors};
-use crate::commands::eval::{Call, Launched, Ran, choose, keeps_inputs};
+use crate::commands::eval::{FileCall, Launched, Ran, choose, keeps_inputs};
 use crate::failure::{Failure, Result};
 use crate::ops::AnyOp;
 use crate::ops::order::UsedOrder;
@@ -27,7 +27,7 @@ struct Message {
 ///
 /// # Errors
 /// The first thing that is wrong about its variant or its tensors.
-pub fn read(args: &EvalArgs, screen: &Screen) -> Result<Box<dyn Call>> {
+pub fn read(args: &EvalArgs, screen: &Screen) -> Result<Box<dyn FileCall>> {
     keeps_inputs(args)?;
     let variant = of(Messages.one(&args.variant)?);
     let registered = find(&variant).ok_or_else(|| Failure::input(format!("`{variant}` was not rendered")))?;
@@ -41,7 +41,7 @@ pub fn read(args: &EvalArgs, screen: &Screen) -> Result<Box<dyn Call>> {
     Ok(Box::new(Message { variant, dtype: args.dtype, inputs, grad, outputs, gradients: None }))
 }
 
-impl Call for Message {
+impl FileCall for Message {
     fn id(&self) -> String {
         self.variant.id()
     }

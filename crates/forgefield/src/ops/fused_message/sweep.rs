@@ -27,7 +27,7 @@ use super::bench_backward::some_second;
 use super::call::{self, exact};
 use super::potential::{self, Evaluated};
 use crate::commands::bench::CHECKED_ROWS;
-use crate::commands::sweep::kernels::{Asked, Geometry, Kernels, Prepared};
+use crate::commands::sweep::kernels::{Asked, Geometry, Kernels, PreparedRow};
 use crate::commands::sweep::launched::{Launched, Subjected, configured};
 use crate::failure::{Failure, Result};
 use crate::machine::spare_memory;
@@ -65,7 +65,7 @@ fn inputs(kernels: &mut Kernels, asked: &Asked, variant: &Variant) -> Result<Inp
 ///
 /// # Errors
 /// What is wrong with the row; what the kernel itself refuses is a result.
-pub fn prepare(kernels: &mut Kernels, row: &Row, asked: &Asked, variant: &Variant) -> Result<Prepared> {
+pub fn prepare(kernels: &mut Kernels, row: &Row, asked: &Asked, variant: &Variant) -> Result<PreparedRow> {
     let dtype = asked.dtype;
     let exact_variant = exact(variant);
     let expected = sizes(asked, &exact_variant)?;
@@ -74,7 +74,7 @@ pub fn prepare(kernels: &mut Kernels, row: &Row, asked: &Asked, variant: &Varian
         let gib = |bytes: f64| format!("{:.1} GiB", bytes / f64::from(1 << 30));
         let reason = format!("not tried, its inputs would take {} of memory, allowed {}", gib(bytes), gib(most));
         let refused = Err(Refused::new(Verdict::Skipped, reason));
-        return Ok(Prepared { problem: expected, config: LaunchConfig::default(), subject: refused });
+        return Ok(PreparedRow { problem: expected, config: LaunchConfig::default(), subject: refused });
     }
     let exact = inputs(kernels, asked, &exact_variant)?;
     let mut metrics = BTreeMap::new();
@@ -86,7 +86,7 @@ pub fn prepare(kernels: &mut Kernels, row: &Row, asked: &Asked, variant: &Varian
                 Err(error @ LaunchError::Constraint(_)) => {
                     let problem = Problem { n_basis: 2 * order as u32, hidden: 0, ..exact.problem(&expected.name) };
                     let config = LaunchConfig::default();
-                    return Ok(Prepared { problem, config, subject: Err(error.into()) });
+                    return Ok(PreparedRow { problem, config, subject: Err(error.into()) });
                 }
                 found => found?,
             };
@@ -117,7 +117,7 @@ pub fn prepare(kernels: &mut Kernels, row: &Row, asked: &Asked, variant: &Varian
         Some(_) => LaunchConfig::default(),
     };
     let subject = message_subject(runtime, asked, variant, inputs, &config);
-    Ok(Prepared { problem, config, subject: subject.map(|timed| Subject::Timed(timed, metrics)) })
+    Ok(PreparedRow { problem, config, subject: subject.map(|timed| Subject::Timed(timed, metrics)) })
 }
 
 /// The sizes of a message before anything of it is made; only the mean of a skewed graph's degrees is known then.
