@@ -940,6 +940,9 @@ pub struct TablesFolder {
 pub struct TablesFiles {
     /// Tables to check [default: all in the folder].
     pub files: Vec<PathBuf>,
+    /// Tuning space in place of the built-in one of its op, for tables that were tuned in it; may be given for several ops.
+    #[arg(long, value_name = "FILE")]
+    pub space: Vec<PathBuf>,
     /// Folder of tuning tables.
     #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
     pub dir: PathBuf,

@@ -8,7 +8,7 @@ use ff_spec::{
     FusedMessageBackward, FusedMessageDoubleBackward, LaunchConfig, OPS, Op, Prepare, Problem, Runtime, SCHEMA_VERSION,
     TuneKey, cell_list, fused_message, kernel_name,
 };
-use ff_tables::{Entry, Loaded, Selection, Table, load_all};
+use ff_tables::{Entry, Loaded, Selection, Table, TableError, load_all};
 use ff_tune::{RecordWriter, records};
 use serde::Serialize;
 
@@ -19,6 +19,10 @@ use crate::workload::{self, Workload};
 use crate::{provenance, runtimes, variants};
 
 use super::{eval, neighbors};
+
+mod fit;
+
+use fit::OpSpaces;
 
 /// Shows, checks, compares, merges and queries tables.
 pub fn run(args: &TablesArgs, screen: &Screen) -> Result<()> {
@@ -128,11 +132,15 @@ fn check(args: &TablesFiles, screen: &Screen) -> Result<()> {
         Loaded { tables, errors } = load(&args.dir, None);
     }
     for path in &args.files {
-        match Table::load(path) {
-            Ok(table) => tables.push((path.clone(), table)),
+        match Table::salvage(path) {
+            Ok((table, refused)) => {
+                tables.push((path.clone(), table));
+                errors.extend(refused);
+            }
             Err(error) => errors.push(error),
         }
     }
+    let spaces = OpSpaces::new(&args.space)?;
     for error in &errors {
         problems += 1;
         screen.line(format!("{} {error}", screen.paint(Paint::Red, "wrong")))?;
@@ -140,14 +148,18 @@ fn check(args: &TablesFiles, screen: &Screen) -> Result<()> {
     for (path, table) in &tables {
         // A file that was named may lie anywhere.
         let place = args.files.is_empty().then_some(path.as_path());
-        let findings = table.check(place);
+        let findings = table.check(place).into_iter().map(|finding| finding.to_string());
+        let misfits = table.entries().iter().filter_map(|entry| spaces.misfit(table, entry));
+        let findings: Vec<String> = findings.chain(misfits).collect();
         problems += findings.len();
         for finding in &findings {
             screen.line(format!("{} {}: {finding}", screen.paint(Paint::Red, "wrong"), path.display()))?;
         }
         if findings.is_empty() {
             let entries = table.entries().len();
-            let text = format!("{}: {entries} entries, each with a numerical pass", path.display());
+            let refused = errors.iter().filter(|error| of_entry(error) == Some(path)).count();
+            let but = if refused > 0 { format!(" and {refused} that are refused") } else { String::new() };
+            let text = format!("{}: {entries} entries, each with a numerical pass{but}", path.display());
             screen.line(format!("{} {text}", screen.paint(Paint::Green, "fine ")))?;
         }
         if let Some(stale) = stale(table) {
@@ -161,6 +173,11 @@ fn check(args: &TablesFiles, screen: &Screen) -> Result<()> {
         return Err(Failure::unmet(format!("nothing checked: no tables under {}", args.dir.display())));
     }
     Ok(())
+}
+
+/// The file of an entry that is refused.
+fn of_entry(error: &TableError) -> Option<&PathBuf> {
+    if let TableError::Entry { path, .. } = error { Some(path) } else { None }
 }
 
 #[derive(Serialize)]
