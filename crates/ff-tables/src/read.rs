@@ -140,6 +140,10 @@ fn salvage_text(text: &str, path: &Path) -> Result<(Table, Vec<TableError>), Tab
     let schema = value.get("schema").ok_or_else(|| malformed("missing field `schema`".to_owned()))?;
     match schema.as_u64() {
         Some(found) if found == u64::from(TABLE_SCHEMA) => {}
+        // Earlier versions had entries too, and what has none is no table that a search may take the place of.
+        Some(found) if found < u64::from(TABLE_SCHEMA) && value.get("entries").is_none() => {
+            return Err(malformed("missing field `entries`".to_owned()));
+        }
         Some(found) => return Err(TableError::Schema { path: path.to_owned(), found }),
         None => return Err(malformed(format!("`schema` is {schema}, expected {TABLE_SCHEMA}"))),
     }

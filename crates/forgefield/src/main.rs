@@ -1,6 +1,7 @@
 //! `forgefield`: sole owner of arguments, colour, progress, exit codes and stdout.
 
 mod baseline;
+mod code;
 mod commands;
 mod estimate;
 mod failure;
@@ -16,6 +17,10 @@ mod screen;
 mod tensors;
 mod variants;
 mod workload;
+
+#[cfg(test)]
+#[path = "../build/sources.rs"]
+mod sources;
 
 use std::process::ExitCode;
 

@@ -391,7 +391,7 @@ pub struct InspectArgs {
     /// The op.
     pub op: String,
     /// The variant.
-    #[arg(long, required_unless_present = "gate")]
+    #[arg(long, required_unless_present_any = ["gate", "emitted"])]
     pub variant: Option<String>,
     /// Derivative order: 0 the op itself, 1 its first backward, 2 its second.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
@@ -419,13 +419,17 @@ pub struct InspectArgs {
     pub emit: Emit,
     /// Compile every variant of the op in every order for CUDA and compare what it takes with this table; ends with 1 on an
     /// error, a spill or a stack frame that is not listed, and on other figures.
-    #[arg(long, value_name = "TABLE", conflicts_with_all = ["variant", "order", "config", "emit", "target", "arch", "problem"])]
+    #[arg(long, value_name = "TABLE", group = "committed", conflicts_with_all = ["variant", "order", "config", "emit", "target", "arch", "problem"])]
     pub gate: Option<PathBuf>,
+    /// Compare the hashes of what every variant of the op is emitted as, in every order, as CUDA C++ and as SPIR-V, with those of
+    /// this file, by which `ops` knows passes that are current; ends with 1 where they differ.
+    #[arg(long, value_name = "FILE", group = "committed", conflicts_with_all = ["variant", "order", "config", "emit", "target", "arch", "problem"])]
+    pub emitted: Option<PathBuf>,
     /// Compile what standard input says and print what NVRTC does: how the gate uses all cores.
     #[arg(long, hide = true, requires = "gate")]
     pub compile_tasks: bool,
-    /// Rewrite the table.
-    #[arg(long, requires = "gate")]
+    /// Rewrite the table or the file.
+    #[arg(long, requires = "committed")]
     pub update: bool,
     /// Print the result as JSON.
     #[arg(long)]
@@ -891,7 +895,9 @@ impl TablesArgs {
         match &self.command {
             TablesCommand::Show(args) => args.json,
             TablesCommand::Select(args) => args.json,
-            TablesCommand::Check(_) | TablesCommand::Diff(_) | TablesCommand::Merge(_) => false,
+            TablesCommand::Check(_) | TablesCommand::Diff(_) | TablesCommand::Merge(_) | TablesCommand::Renew(_) => {
+                false
+            }
         }
     }
 }
@@ -919,6 +925,18 @@ pub enum TablesCommand {
   forgefield tables merge mine.json theirs.json
   forgefield tables merge all.jsonl shard-0/records.jsonl shard-1/records.jsonl")]
     Merge(MergeArgs),
+    /// Have tables used again whose templates changed and whose kernels did not: of each entry the kernel is emitted and compared
+    /// with that of its pass; entries of other kernels are left out.
+    #[command(after_help = "Example:\n  forgefield tables renew autotune/tables/my-gpu/fused_message.json")]
+    Renew(RenewArgs),
+}
+
+/// `tables renew`.
+#[derive(Debug, Args)]
+pub struct RenewArgs {
+    /// Tables.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
 }
 
 /// `tables show`.

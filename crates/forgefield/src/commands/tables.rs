@@ -21,6 +21,7 @@ use crate::{provenance, runtimes, variants};
 use super::{eval, neighbors};
 
 mod fit;
+mod kernels;
 
 use fit::OpSpaces;
 
@@ -32,6 +33,7 @@ pub fn run(args: &TablesArgs, screen: &Screen) -> Result<()> {
         TablesCommand::Select(args) => selected(args, screen),
         TablesCommand::Diff(args) => diff(args, screen),
         TablesCommand::Merge(args) => merge(args, screen),
+        TablesCommand::Renew(args) => kernels::renew(args, screen),
     }
 }
 
@@ -57,8 +59,8 @@ fn show(args: &TablesFolder, screen: &Screen) -> Result<()> {
         if device.software {
             screen.line("  times of a software adapter: no performance claims, never used on hardware")?;
         }
-        if let Some(stale) = stale(table) {
-            screen.line(format!("  {stale}"))?;
+        for note in [stale(table), kernels::changed(table)].into_iter().flatten() {
+            screen.line(format!("  {note}"))?;
         }
         let rows: Vec<Vec<String>> = table.entries().iter().map(row).collect();
         for line in columns(&HEADER, &rows, "llrrrrrrrrrrl") {
@@ -162,8 +164,8 @@ fn check(args: &TablesFiles, screen: &Screen) -> Result<()> {
             let text = format!("{}: {entries} entries, each with a numerical pass{but}", path.display());
             screen.line(format!("{} {text}", screen.paint(Paint::Green, "fine ")))?;
         }
-        if let Some(stale) = stale(table) {
-            screen.line(format!("note  {}: {stale}", path.display()))?;
+        for note in [stale(table), kernels::changed(table)].into_iter().flatten() {
+            screen.line(format!("note  {}: {note}", path.display()))?;
         }
     }
     if problems > 0 {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use ff_spec::{
     CellList, DeviceId, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
-    FusedMessageBackward, FusedMessageDoubleBackward, LaunchConfig, Op, Prepare, Problem, Runtime, cell_list,
-    force_scatter, fused_message, kernel_name,
+    FusedMessageBackward, FusedMessageDoubleBackward, LaunchConfig, Op, Prepare, Problem, Runtime, RuntimeKind,
+    cell_list, force_scatter, fused_message, kernel_name,
 };
 use ff_testkit::force_scatter::{random_cotangents, random_tangent};
 use ff_tune::replay::nearest_problem;
@@ -116,6 +116,7 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
     let estimator = Estimator::new(runtime.device());
     let counted: &EstimateFn<'_> =
         &|variant, dtype, problem, config| estimator.message(variant, dtype, problem, config);
+    let kind = runtime.device().runtime;
     let mut list_tasks = Vec::new();
     let (mut scatter_tasks, mut scatter_backwards, mut scatter_double_backwards) = (Vec::new(), Vec::new(), Vec::new());
     let (mut message_tasks, mut backwards, mut double_backwards) = (Vec::new(), Vec::new(), Vec::new());
@@ -132,7 +133,7 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
                     continue;
                 }
             }
-            list_tasks.push(task::<CellList>(workload, variant, dtype, Box::new(make)));
+            list_tasks.push(task::<CellList>(kind, workload, variant, dtype, Box::new(make)));
         }
         for (variant, dtype) in scatters.iter().flat_map(|v| dtypes.iter().map(move |d| (v, *d))) {
             let (make, seed) = (workload.scatter_maker(&args.sizes)?, args.sizes.seed);
@@ -147,9 +148,9 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
             };
             for order in &orders {
                 match order {
-                    0 => scatter_tasks.push(task::<ForceScatter>(workload, variant, dtype, Box::new(make))),
-                    1 => scatter_backwards.push(task(workload, variant, dtype, Box::new(backward))),
-                    _ => scatter_double_backwards.push(task(workload, variant, dtype, Box::new(double_backward))),
+                    0 => scatter_tasks.push(task::<ForceScatter>(kind, workload, variant, dtype, Box::new(make))),
+                    1 => scatter_backwards.push(task(kind, workload, variant, dtype, Box::new(backward))),
+                    _ => scatter_double_backwards.push(task(kind, workload, variant, dtype, Box::new(double_backward))),
                 }
             }
         }
@@ -158,15 +159,15 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
                 match order {
                     0 => {
                         let make = workload.maker(variant, &args.sizes)?;
-                        message_tasks.push(task::<FusedMessage>(workload, variant, dtype, Box::new(make)));
+                        message_tasks.push(task::<FusedMessage>(kind, workload, variant, dtype, Box::new(make)));
                     }
                     1 => {
                         let make = workload.backward_maker(variant, &args.sizes)?;
-                        backwards.push(task(workload, variant, dtype, Box::new(make)));
+                        backwards.push(task(kind, workload, variant, dtype, Box::new(make)));
                     }
                     _ => {
                         let make = workload.double_backward_maker(variant, &args.sizes)?;
-                        double_backwards.push(task(workload, variant, dtype, Box::new(make)));
+                        double_backwards.push(task(kind, workload, variant, dtype, Box::new(make)));
                     }
                 }
             }
@@ -324,12 +325,13 @@ fn deal(shard: Option<Shard>, queues: &mut [Box<dyn Searched + '_>], screen: &Sc
 }
 
 fn task<'a, O: Op>(
+    runtime: RuntimeKind,
     workload: &Workload,
     variant: &O::Variant,
     dtype: Dtype,
     inputs: Box<dyn Fn() -> O::Inputs + 'a>,
 ) -> Task<'a, O> {
-    let kernel_hash = provenance::kernel_hash(&variant.to_string());
+    let kernel_hash = provenance::kernel_hash(O::NAME, &variant.to_string(), O::ORDER, runtime);
     Task { variant: variant.clone(), kernel_hash, dtype, problem: workload.name.clone(), inputs }
 }
 

@@ -164,6 +164,24 @@ fn an_edited_entry_is_refused_and_its_calls_take_the_default() {
     run(dir, "tables check --dir out").expect(0, &["1 entries, each with a numerical pass"]);
 }
 
+#[test]
+fn tables_of_other_templates_are_used_again_where_their_kernels_are_the_same() {
+    let dir = folder();
+    let dir = dir.path();
+    run(dir, &format!("{TUNE} --out out")).expect(0, &["table   "]);
+    let slug = std::fs::read_dir(dir.join("out")).expect("made").flatten().find(|f| f.path().is_dir());
+    let path = slug.expect("a device folder").path().join("fused_message.json");
+    let text = std::fs::read_to_string(&path).expect("written");
+    let renew = format!("tables renew {}", path.display());
+    run(dir, &renew).expect(0, &["of this binary's templates already"]);
+    let hash = text.split("\"template_hash\": \"").nth(1).and_then(|rest| rest.split('"').next()).expect("a hash");
+    std::fs::write(&path, text.replace(hash, "0123456789abcdef")).expect("written");
+    run(dir, "tables check --dir out").expect(0, &["templates 0123456789abcdef", "its entries are not used"]);
+    run(dir, &renew).expect(0, &["1 entries of the same kernels are used again"]);
+    assert_eq!(std::fs::read_to_string(&path).expect("there"), text);
+    run(dir, "tables renew none.json").expect(2, &["none.json"]);
+}
+
 /// No Vulkan driver: what a machine without one looks like.
 fn without_vulkan(dir: &Path) -> Command {
     let mut command = forgefield(dir);

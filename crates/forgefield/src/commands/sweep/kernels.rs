@@ -94,6 +94,13 @@ struct Asked {
     config: LaunchConfig,
 }
 
+impl Asked {
+    /// The hash of the kernel on a runtime.
+    fn kernel_hash(&self, runtime: RuntimeKind) -> String {
+        provenance::kernel_hash(self.kernel.op(), &self.kernel.id(), self.order, runtime)
+    }
+}
+
 /// The runtimes, and what rows have in common.
 #[derive(Default)]
 pub struct Kernels {
@@ -507,7 +514,7 @@ impl Bench for Kernels {
         let asked = self.asked(row).map_err(|e| e.message)?;
         let device = self.runtime(row).map_err(|e| e.message)?.device().clone();
         let compiler = provenance::compiler(device.runtime);
-        Ok((provenance::kernel_hash(&asked.kernel.id()), device, compiler))
+        Ok((asked.kernel_hash(device.runtime), device, compiler))
     }
 
     fn prepare(&mut self, row: &Row) -> std::result::Result<(Origin, std::result::Result<Subject, Refused>), String> {
@@ -523,7 +530,7 @@ impl Bench for Kernels {
         let origin = Origin {
             op: asked.kernel.op().to_owned(),
             variant: asked.kernel.id(),
-            kernel_hash: provenance::kernel_hash(&asked.kernel.id()),
+            kernel_hash: asked.kernel_hash(device.runtime),
             order: asked.order,
             dtype: asked.dtype,
             config,
