@@ -8,7 +8,7 @@ mod spirv;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cubecl::bytes::Bytes;
 use cubecl::client::ComputeClient;
@@ -140,6 +140,7 @@ impl Recorder {
     where
         CubeRuntime<Paper>: Prepare<O>,
     {
+        let _one_at_a_time = one_at_a_time();
         let mut launch = self.runtime.prepare(variant, dtype, inputs, config)?;
         self.log(|| launch.run())
     }
@@ -155,6 +156,7 @@ impl Recorder {
         inputs: &cell_list::Inputs<f64>,
         config: &LaunchConfig,
     ) -> Result<Vec<Kernel>, LaunchError> {
+        let _one_at_a_time = one_at_a_time();
         match dtype {
             Dtype::F32 => self.list_of::<f32>(variant, &inputs.cast(), config),
             Dtype::F64 => self.list_of::<f64>(variant, inputs, config),
@@ -184,10 +186,8 @@ impl Recorder {
         })
     }
 
-    /// What `launch` launches. One recording at a time: the server of a target is the process's.
+    /// What `launch` launches.
     fn log(&self, launch: impl FnOnce() -> Result<(), LaunchError>) -> Result<Vec<Kernel>, LaunchError> {
-        static ONE: Mutex<()> = Mutex::new(());
-        let _one_at_a_time = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let wait = || cubecl::future::block_on(self.client.sync()).map_err(fault);
         wait()?;
         self.client.info().take();
@@ -200,6 +200,13 @@ impl Recorder {
             None => Ok(numbered(kernels)),
         }
     }
+}
+
+/// Held from preparation to the end of a launch: a target has one server in a process, so what one thread prepares would be
+/// recorded with what another launches.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Numbers kernels of one name.

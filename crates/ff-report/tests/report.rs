@@ -29,8 +29,9 @@ fn real_records() -> Vec<Record> {
 }
 
 fn sources() -> Sources {
-    let table: Table =
-        serde_json::from_slice(&fixture("tables/host-amd-epyc-x86-v3-2t/fused_message.json")).expect("a table");
+    let name = "tables/host-amd-epyc-x86-v3-2t/fused_message.json";
+    let text = String::from_utf8(fixture(name)).expect("text");
+    let table = Table::parse(&text, Path::new(name)).expect("a table");
     Sources {
         records: real_records(),
         tables: vec![table],

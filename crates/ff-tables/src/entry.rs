@@ -1,7 +1,9 @@
 use std::ops::Deref;
 
 use ff_spec::{Clock, LaunchConfig, OPS, Problem, TuneKey, family};
-use serde::{Deserialize, Serialize};
+use serde::ser::Error as _;
+use serde::{Deserialize, Serialize, Serializer};
+use sha2::{Digest, Sha256};
 
 use crate::Pass;
 
@@ -84,6 +86,22 @@ pub enum EntryError {
         /// Order of the key.
         expected: u8,
     },
+    /// The pass is for another configuration.
+    #[error("configuration is `{found}`, expected that of its pass, `{expected}`")]
+    Config {
+        /// Configuration of the entry.
+        found: LaunchConfig,
+        /// Configuration of the pass.
+        expected: LaunchConfig,
+    },
+    /// The pass is for another device.
+    #[error("the recorded pass is of device `{found}`, expected `{expected}`")]
+    Device {
+        /// Device of the pass.
+        found: String,
+        /// Device of the table.
+        expected: String,
+    },
     /// A time that cannot have been measured.
     #[error("`{field}` is {found}, expected a finite number of ns{bound}")]
     Time {
@@ -109,9 +127,10 @@ pub enum EntryError {
 
 /// One line of a table: a configuration that passed the gate, with what it cost.
 ///
-/// Read its fields through [`EntryFields`]. There is no way to build one without a [`Pass`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "EntryFields", into = "EntryFields")]
+/// Read its fields through [`EntryFields`]. There is no way to build one without a [`Pass`] of the same configuration. It is
+/// written with a digest of all its fields behind them, which [`Table::load`](crate::Table::load) compares with what it finds:
+/// an entry in which anything was changed is refused. The digest tells an edit from a measurement; it is no signature.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Entry(EntryFields);
 
 impl Entry {
@@ -134,6 +153,9 @@ impl Entry {
         }
         if fields.pass.order() != fields.key.order {
             return Err(EntryError::Order { found: fields.pass.order(), expected: fields.key.order });
+        }
+        if fields.config != *fields.pass.config() {
+            return Err(EntryError::Config { expected: fields.pass.config().clone(), found: fields.config });
         }
         let times = [("median_ns", Some(fields.median_ns)), ("default_median_ns", fields.default_median_ns)];
         let times = times.into_iter().chain([("unfused_median_ns", fields.unfused_median_ns)]);
@@ -183,16 +205,32 @@ impl Deref for Entry {
     }
 }
 
-impl TryFrom<EntryFields> for Entry {
-    type Error = EntryError;
-
-    fn try_from(fields: EntryFields) -> Result<Self, EntryError> {
-        Self::new(fields)
-    }
+/// SHA-256 of the fields of an entry as they are written, without white space.
+fn digest(fields: &str) -> String {
+    Sha256::digest(fields).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-impl From<Entry> for EntryFields {
-    fn from(entry: Entry) -> Self {
-        entry.0
+/// Splits an entry as it is written, without white space, into its fields, the digest that it names and the one that it has.
+/// `None` where there is no digest at its end.
+///
+/// Text is compared and not what was understood of it, so that a key that has a default, the order of keys and the last digit
+/// of a number count as they do for whoever reads a difference between files.
+pub(crate) fn digests(entry: &str) -> Option<(String, &str, String)> {
+    let (fields, named) = entry.strip_suffix("\"}")?.rsplit_once(",\"digest\":\"")?;
+    let fields = format!("{fields}}}");
+    let own = digest(&fields);
+    Some((fields, named, own))
+}
+
+impl Serialize for Entry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Written<'a> {
+            #[serde(flatten)]
+            fields: &'a EntryFields,
+            digest: String,
+        }
+        let text = serde_json::to_string(&self.0).map_err(S::Error::custom)?;
+        Written { fields: &self.0, digest: digest(&text) }.serialize(serializer)
     }
 }

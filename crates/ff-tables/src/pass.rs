@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use ff_spec::Dtype;
+use ff_spec::{Dtype, LaunchConfig};
 use serde::{Deserialize, Serialize};
 
 /// Seeds that a gate must have used at least (`ops.md`).
@@ -93,35 +93,51 @@ pub enum PassError {
     /// It does not say which kernel passed.
     #[error("the kernel hash is empty, expected the hash of the source that was gated")]
     NoKernel,
+    /// It does not say where.
+    #[error("the device is empty, expected the slug of the one it was gated on")]
+    NoDevice,
+}
+
+/// What a pass is of: one configuration of one kernel on one device, in one derivative order and element type.
+#[derive(Clone, Copy, Debug)]
+pub struct PassOf<'a> {
+    /// Slug of the device.
+    pub device: &'a str,
+    /// Hash of the kernel.
+    pub kernel_hash: &'a str,
+    /// The configuration.
+    pub config: &'a LaunchConfig,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Derivative order.
+    pub order: u8,
 }
 
 /// A recorded numerical pass: the right to stand in a table.
 ///
-/// It is made by [`Pass::record`] or read from a file; both derive the verdict from the measured errors again.
+/// It names what it is of ([`PassOf`]), so that it is worth nothing beside another configuration or on another device. It is made
+/// by [`Pass::record`] or read from a file; both derive the verdict from the measured errors again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "RawPass", into = "RawPass")]
 pub struct Pass {
+    device: String,
+    kernel_hash: String,
+    config: LaunchConfig,
     dtype: Dtype,
     order: u8,
     evidence: Evidence,
     unix_time: u64,
-    kernel_hash: String,
 }
 
 impl Pass {
-    /// Judges the evidence for a derivative order of one kernel source and keeps it where it passes.
+    /// Judges the evidence for what a pass shall be of, and keeps it where it passes.
     ///
     /// `unix_time` is in seconds.
     ///
     /// # Errors
     /// The first thing that keeps this evidence from being a pass.
-    pub fn record(
-        dtype: Dtype,
-        order: u8,
-        evidence: Evidence,
-        kernel_hash: &str,
-        unix_time: u64,
-    ) -> Result<Self, PassError> {
+    pub fn record(of: PassOf<'_>, evidence: Evidence, unix_time: u64) -> Result<Self, PassError> {
+        let PassOf { device, kernel_hash, config, dtype, order } = of;
         let expected = gate_tolerance(dtype, order);
         // Written so that a NaN fails.
         if !(0.0..=expected).contains(&evidence.rel_error) {
@@ -140,7 +156,21 @@ impl Pass {
         if kernel_hash.is_empty() {
             return Err(PassError::NoKernel);
         }
-        Ok(Self { dtype, order, evidence, unix_time, kernel_hash: kernel_hash.to_owned() })
+        if device.is_empty() {
+            return Err(PassError::NoDevice);
+        }
+        let (device, kernel_hash, config) = (device.to_owned(), kernel_hash.to_owned(), config.clone());
+        Ok(Self { device, kernel_hash, config, dtype, order, evidence, unix_time })
+    }
+
+    /// The slug of the device that it was checked on.
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// The configuration that was checked.
+    pub fn config(&self) -> &LaunchConfig {
+        &self.config
     }
 
     /// The element type that was checked.
@@ -163,7 +193,7 @@ impl Pass {
         self.unix_time
     }
 
-    /// The hash of the kernel source that was checked.
+    /// The hash of the kernel that was checked.
     pub fn kernel_hash(&self) -> &str {
         &self.kernel_hash
     }
@@ -173,33 +203,34 @@ impl Pass {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawPass {
+    device: String,
+    kernel_hash: String,
+    config: LaunchConfig,
     dtype: Dtype,
-    /// Absent where there was no other.
-    #[serde(default)]
     order: u8,
     rel_error: f64,
     max_abs_error: f64,
     cases: u32,
     seeds: Vec<u64>,
     unix_time: u64,
-    kernel_hash: String,
 }
 
 impl TryFrom<RawPass> for Pass {
     type Error = PassError;
 
     fn try_from(raw: RawPass) -> Result<Self, PassError> {
-        let RawPass { dtype, order, rel_error, max_abs_error, cases, seeds, unix_time, kernel_hash } = raw;
-        let evidence = Evidence { rel_error, max_abs_error, cases, seeds };
-        Pass::record(dtype, order, evidence, &kernel_hash, unix_time)
+        let RawPass { device, kernel_hash, config, dtype, order, rel_error, max_abs_error, cases, seeds, unix_time } =
+            raw;
+        let of = PassOf { device: &device, kernel_hash: &kernel_hash, config: &config, dtype, order };
+        Pass::record(of, Evidence { rel_error, max_abs_error, cases, seeds }, unix_time)
     }
 }
 
 impl From<Pass> for RawPass {
     fn from(pass: Pass) -> Self {
-        let Evidence { rel_error, max_abs_error, cases, seeds } = pass.evidence;
-        let Pass { dtype, order, unix_time, kernel_hash, .. } = pass;
-        Self { dtype, order, rel_error, max_abs_error, cases, seeds, unix_time, kernel_hash }
+        let Pass { device, kernel_hash, config, dtype, order, evidence, unix_time } = pass;
+        let Evidence { rel_error, max_abs_error, cases, seeds } = evidence;
+        Self { device, kernel_hash, config, dtype, order, rel_error, max_abs_error, cases, seeds, unix_time }
     }
 }
 
@@ -211,20 +242,29 @@ mod tests {
         Evidence { rel_error, max_abs_error: 1e-6, cases: 4, seeds: vec![1, 2, 3] }
     }
 
+    fn record(dtype: Dtype, order: u8, evidence: Evidence) -> Result<Pass, PassError> {
+        let config = LaunchConfig::from([("a", 1)]);
+        Pass::record(PassOf { device: "gpu", kernel_hash: "k", config: &config, dtype, order }, evidence, 7)
+    }
+
     #[test]
     fn the_verdict_is_derived_from_the_errors() {
-        assert!(Pass::record(Dtype::F32, 0, evidence(1e-6), "k", 0).is_ok());
-        assert!(matches!(Pass::record(Dtype::F64, 0, evidence(1e-6), "k", 0), Err(PassError::Tolerance { .. })));
+        assert!(record(Dtype::F32, 0, evidence(1e-6)).is_ok());
+        assert!(matches!(record(Dtype::F64, 0, evidence(1e-6)), Err(PassError::Tolerance { .. })));
         for bad in [f64::NAN, f64::INFINITY, -1.0, 1.1e-5] {
-            assert!(matches!(Pass::record(Dtype::F32, 0, evidence(bad), "k", 0), Err(PassError::Tolerance { .. })));
+            assert!(matches!(record(Dtype::F32, 0, evidence(bad)), Err(PassError::Tolerance { .. })));
         }
         let bad = Evidence { max_abs_error: f64::NAN, ..evidence(0.0) };
-        assert!(matches!(Pass::record(Dtype::F32, 0, bad, "k", 0), Err(PassError::AbsError { .. })));
+        assert!(matches!(record(Dtype::F32, 0, bad), Err(PassError::AbsError { .. })));
         let bad = Evidence { cases: 0, ..evidence(0.0) };
-        assert_eq!(Pass::record(Dtype::F32, 0, bad, "k", 0), Err(PassError::NoCases));
+        assert_eq!(record(Dtype::F32, 0, bad), Err(PassError::NoCases));
         let bad = Evidence { seeds: vec![1, 1, 1], ..evidence(0.0) };
-        assert_eq!(Pass::record(Dtype::F32, 0, bad, "k", 0), Err(PassError::Seeds { found: 1 }));
-        assert_eq!(Pass::record(Dtype::F32, 0, evidence(0.0), "", 0), Err(PassError::NoKernel));
+        assert_eq!(record(Dtype::F32, 0, bad), Err(PassError::Seeds { found: 1 }));
+        let config = LaunchConfig::default();
+        let of = PassOf { device: "gpu", kernel_hash: "", config: &config, dtype: Dtype::F32, order: 0 };
+        assert_eq!(Pass::record(of, evidence(0.0), 0), Err(PassError::NoKernel));
+        let of = PassOf { device: "", kernel_hash: "k", ..of };
+        assert_eq!(Pass::record(of, evidence(0.0), 0), Err(PassError::NoDevice));
     }
 
     #[test]
@@ -237,23 +277,24 @@ mod tests {
             (Dtype::F32, 1, 5e-5, false),
             (Dtype::F32, 2, 5e-5, true),
         ] {
-            let found = Pass::record(dtype, order, evidence(error), "k", 0);
+            let found = record(dtype, order, evidence(error));
             assert_eq!(found.is_ok(), passes, "order {order} in {dtype}: {found:?}");
         }
     }
 
     #[test]
     fn a_file_cannot_claim_a_pass() {
-        let pass = Pass::record(Dtype::F32, 0, evidence(1e-6), "k", 7).expect("within tolerance");
+        let pass = record(Dtype::F32, 0, evidence(1e-6)).expect("within tolerance");
         let text = serde_json::to_string(&pass).expect("plain data");
         assert_eq!(serde_json::from_str::<Pass>(&text).expect("round trip"), pass);
         let edited = text.replace("1e-6,\"max", "0.5,\"max");
         assert_ne!(edited, text);
         assert!(serde_json::from_str::<Pass>(&edited).expect_err("too large").to_string().contains("relative error"));
-        // Of a version that knew the forward alone.
-        let older = text.replace("\"order\":0,", "");
-        assert_ne!(older, text);
-        assert_eq!(serde_json::from_str::<Pass>(&older).expect("order 0"), pass);
+        for part in ["\"device\":\"gpu\",", "\"config\":{\"a\":1},", "\"order\":0,"] {
+            let less = text.replace(part, "");
+            assert_ne!(less, text);
+            assert!(serde_json::from_str::<Pass>(&less).is_err(), "a pass without {part}");
+        }
     }
 
     #[test]

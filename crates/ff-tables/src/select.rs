@@ -4,6 +4,7 @@ use ff_spec::{DeviceId, LaunchConfig, TuneKey};
 use serde::{Deserialize, Serialize};
 
 use crate::entry::same_bucket;
+use crate::table::Refused;
 use crate::{Entry, Table};
 
 /// How far a bucket may lie from a call on any one axis, in octaves. Beyond a factor of eight a measurement says little
@@ -71,7 +72,7 @@ pub struct Selection {
 /// than those it was measured at an entry is used only where it gained [`LEAST_GAIN`]; else the default is, which was as good
 /// at the nearest size. Never crossed: software and hardware adapters, runtimes, template hashes, variant families,
 /// derivative orders, dtypes: a backward without entries of its own runs under its default, which was gated at its order, and not
-/// under what was chosen for the forward.
+/// under what was chosen for the forward. Where the nearest entry is one that [`Table::salvage`] refused, the default is used.
 pub fn select<'t>(
     tables: impl IntoIterator<Item = &'t Table>,
     query: Query<'_>,
@@ -79,6 +80,9 @@ pub fn select<'t>(
 ) -> Selection {
     select_entry(tables, query, feasible).0
 }
+
+/// An entry of a table, or what is refused there, with its distance in octaves: all together and along each axis.
+type Candidate<'t> = (f64, [f64; 5], &'t Table, Result<&'t Entry, &'t Refused>);
 
 /// [`select`], with the entry and the table that it stands in.
 pub(crate) fn select_entry<'t>(
@@ -112,11 +116,15 @@ pub(crate) fn select_entry<'t>(
         }
     }
     for (step, tables) in [(Step::ExactDevice, exact), (Step::SameArchitecture, similar)] {
-        let mut candidates: Vec<(f64, [f64; 5], &'t Table, &'t Entry)> = tables
+        let mut candidates: Vec<Candidate<'t>> = tables
             .iter()
-            .flat_map(|table| table.entries().iter().map(move |entry| (*table, entry)))
-            .filter_map(|(table, entry)| {
-                let distance = entry.key.distance(query.key)?;
+            .flat_map(|table| {
+                let sound = table.entries.iter().map(|entry| (*table, &entry.key, Ok(entry)));
+                // Behind the others, since of two as near the sound one is used.
+                sound.chain(table.refused.iter().map(|refused| (*table, &refused.key, Err(refused))))
+            })
+            .filter_map(|(table, key, entry)| {
+                let distance = key.distance(query.key)?;
                 Some((distance.iter().sum(), distance, table, entry))
             })
             .collect();
@@ -126,6 +134,16 @@ pub(crate) fn select_entry<'t>(
             candidates.into_iter().partition(|(_, d, ..)| d.iter().all(|octaves| *octaves <= MAX_OCTAVES));
         let mut infeasible = 0;
         for (sum, distance, table, entry) in &near {
+            let entry = match entry {
+                Ok(entry) => *entry,
+                Err(Refused { key, reason }) => {
+                    let slug = &table.device.slug;
+                    let reason = format!("default: {step} {slug}, `{key}` at {sum:.2} octaves, is refused: {reason}");
+                    let (distance, key) = (Some(*distance), Some(key.clone()));
+                    let reason = join(reason, &passed_over);
+                    return (Selection { config: None, step: Step::Default, distance, key, reason }, None);
+                }
+            };
             if !feasible(&entry.config) {
                 infeasible += 1;
                 continue;
@@ -146,7 +164,7 @@ pub(crate) fn select_entry<'t>(
                     key: Some(entry.key.clone()),
                     reason: join(reason, &passed_over),
                 };
-                return (selection, Some((*table, *entry)));
+                return (selection, Some((*table, entry)));
             }
             let selection = Selection {
                 config: Some(entry.config.clone()),
@@ -155,7 +173,7 @@ pub(crate) fn select_entry<'t>(
                 key: Some(entry.key.clone()),
                 reason: join(reason, &passed_over),
             };
-            return (selection, Some((*table, *entry)));
+            return (selection, Some((*table, entry)));
         }
         if infeasible > 0 {
             passed_over.push(format!("{step}: {infeasible} near entries infeasible on this shape"));

@@ -1,13 +1,14 @@
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ff_spec::{DeviceId, SCHEMA_VERSION, TuneKey, family};
+use ff_spec::{DeviceId, TuneKey, family};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use crate::Entry;
 use crate::entry::same_bucket;
+use crate::{Entry, EntryError, TableError};
+
+/// Version of the format of a table. Version 1 had passes that named no configuration and no device, and no digests.
+pub const TABLE_SCHEMA: u32 = 2;
 
 /// What a table was made with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,10 +23,9 @@ pub struct Versions {
 }
 
 /// The tuning table of one op on one device.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Table {
-    /// [`SCHEMA_VERSION`].
+    /// [`TABLE_SCHEMA`].
     pub schema: u32,
     /// The family of kernels.
     pub op: String,
@@ -35,59 +35,19 @@ pub struct Table {
     pub versions: Versions,
     /// Hash of the templates that the kernels were rendered from. Other templates make other kernels.
     pub template_hash: String,
-    entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
+    /// What stood in the file and is no entry, where its key can be read. It is not written again.
+    #[serde(skip)]
+    pub(crate) refused: Vec<Refused>,
 }
 
-/// A table that cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum TableError {
-    /// The file system refuses.
-    #[error("cannot {action} tuning table {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// Which file or folder.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// Another schema version.
-    #[error("tuning table {}: schema version {found}, expected {SCHEMA_VERSION}", path.display())]
-    Schema {
-        /// Which file.
-        path: PathBuf,
-        /// The version in the file.
-        found: u64,
-    },
-    /// Not a table.
-    #[error("malformed tuning table {}: {reason}", path.display())]
-    Malformed {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong, with line and column where known.
-        reason: String,
-    },
-    /// A key that nobody reads.
-    #[error("tuning table {}: unknown key `{key}`{}", path.display(), did_you_mean(nearest.as_deref()))]
-    UnknownKey {
-        /// Which file.
-        path: PathBuf,
-        /// Where in the file.
-        key: String,
-        /// The nearest known key.
-        nearest: Option<String>,
-    },
-}
-
-fn did_you_mean(nearest: Option<&str>) -> String {
-    nearest.map(|n| format!(", did you mean `{n}`?")).unwrap_or_default()
-}
-
-/// The nearest of the known names, where one is near enough to be meant.
-pub fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let distances = known.into_iter().map(|name| (strsim::damerau_levenshtein(found, name), name));
-    // A third of the letters: `rows_per_cub` is a slip, `foo` is not.
-    distances.min().filter(|(distance, name)| *distance <= name.len().max(3) / 3).map(|(_, name)| name)
+/// An entry of a file that is not used.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Refused {
+    /// The calls that it was for.
+    pub(crate) key: TuneKey,
+    /// What is wrong with it.
+    pub(crate) reason: String,
 }
 
 /// Something in a table that is well-formed and still wrong.
@@ -159,12 +119,13 @@ impl Table {
     /// An empty table.
     pub fn new(op: &str, device: DeviceId, versions: Versions, template_hash: &str) -> Self {
         Self {
-            schema: SCHEMA_VERSION,
+            schema: TABLE_SCHEMA,
             op: op.to_owned(),
             device,
             versions,
             template_hash: template_hash.to_owned(),
             entries: Vec::new(),
+            refused: Vec::new(),
         }
     }
 
@@ -184,7 +145,19 @@ impl Table {
     }
 
     /// Adds an entry, in place of the one under the same key.
-    pub fn insert(&mut self, entry: Entry) {
+    ///
+    /// # Errors
+    /// [`EntryError::Device`] where its pass is of another device.
+    pub fn insert(&mut self, entry: Entry) -> Result<(), EntryError> {
+        if entry.pass.device() != self.device.slug {
+            let (found, expected) = (entry.pass.device().to_owned(), self.device.slug.clone());
+            return Err(EntryError::Device { found, expected });
+        }
+        self.put(entry);
+        Ok(())
+    }
+
+    fn put(&mut self, entry: Entry) {
         self.entries.retain(|e| !same_bucket(&e.key, &entry.key));
         self.entries.push(entry);
         // Sorted, so that a review sees what changed and nothing else.
@@ -221,14 +194,15 @@ impl Table {
                     continue;
                 }
             }
-            self.insert(entry);
+            // Tables of one device hold entries of that device.
+            self.put(entry);
         }
         Ok(report)
     }
 
     /// Everything that is well-formed and still wrong; `path` is where the table was found, if it was.
     ///
-    /// That every entry has a pass needs no check: one without could not have been read.
+    /// That every entry has a pass of its own configuration needs no check: one without could not have been read.
     pub fn check(&self, path: Option<&Path>) -> Vec<Finding> {
         let mut findings = Vec::new();
         if !ff_spec::OPS.contains(&self.op.as_str()) {
@@ -259,42 +233,6 @@ impl Table {
         findings
     }
 
-    /// Reads a table; everything in it is validated.
-    ///
-    /// # Errors
-    /// [`TableError`] with the path and what was expected.
-    pub fn load(path: &Path) -> Result<Self, TableError> {
-        let text = fs::read_to_string(path).map_err(|source| TableError::Io {
-            action: "read",
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::parse(&text, path)
-    }
-
-    /// Reads a table from text; `path` is for messages.
-    ///
-    /// # Errors
-    /// As [`Table::load`].
-    pub fn parse(text: &str, path: &Path) -> Result<Self, TableError> {
-        let malformed = |reason: String| TableError::Malformed { path: path.to_owned(), reason };
-        let value: Value = serde_json::from_str(text).map_err(|e| malformed(e.to_string()))?;
-        // The version first: a later schema may well have keys that this one does not know.
-        let schema = value.get("schema").ok_or_else(|| malformed("missing field `schema`".to_owned()))?;
-        match schema.as_u64() {
-            Some(found) if found == u64::from(SCHEMA_VERSION) => {}
-            Some(found) => return Err(TableError::Schema { path: path.to_owned(), found }),
-            None => return Err(malformed(format!("`schema` is {schema}, expected {SCHEMA_VERSION}"))),
-        }
-        let table: Table = serde_json::from_str(text).map_err(|e| malformed(e.to_string()))?;
-        // The shared types of ff-spec ignore keys that they do not know, so compare with what was understood.
-        let understood = serde_json::to_value(&table).map_err(|e| malformed(e.to_string()))?;
-        if let Some((key, nearest)) = unknown_key(&value, &understood, "") {
-            return Err(TableError::UnknownKey { path: path.to_owned(), key, nearest });
-        }
-        Ok(table)
-    }
-
     /// Replaces the file at `path` as a whole: a reader or a crash sees the old table or the new one.
     ///
     /// # Errors
@@ -309,64 +247,4 @@ impl Table {
 
 fn order(key: &TuneKey) -> (&str, u8, ff_spec::Dtype, u32, u32, u64, u64, f64) {
     (&key.family, key.order, key.dtype, key.features, key.n_basis, key.n_atoms, key.n_systems, key.mean_degree)
-}
-
-/// The first key of `found` that is not in `known`, with the nearest one that is.
-fn unknown_key(found: &Value, known: &Value, place: &str) -> Option<(String, Option<String>)> {
-    match (found, known) {
-        (Value::Object(found), Value::Object(known)) => found.iter().find_map(|(key, value)| {
-            let place = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
-            match known.get(key) {
-                Some(inner) => unknown_key(value, inner, &place),
-                None => {
-                    let unused = known.keys().map(String::as_str).filter(|k| !found.contains_key(*k));
-                    Some((place, nearest(key, unused).map(str::to_owned)))
-                }
-            }
-        }),
-        (Value::Array(found), Value::Array(known)) => {
-            found.iter().zip(known).enumerate().find_map(|(i, (f, k))| unknown_key(f, k, &format!("{place}[{i}]")))
-        }
-        _ => None,
-    }
-}
-
-/// What [`load_all`] found.
-#[derive(Debug, Default)]
-pub struct Loaded {
-    /// The tables that could be read, by path.
-    pub tables: Vec<(PathBuf, Table)>,
-    /// Those that could not: a caller says so and goes on without them.
-    pub errors: Vec<TableError>,
-}
-
-impl Loaded {
-    /// The tables alone, for [`select`](crate::select).
-    pub fn iter(&self) -> impl Iterator<Item = &Table> + Clone {
-        self.tables.iter().map(|(_, table)| table)
-    }
-}
-
-/// Reads the tables of an op for every device under a root such as `autotune/tables`. A missing root holds none.
-pub fn load_all(root: &Path, op: &str) -> Loaded {
-    let mut loaded = Loaded::default();
-    let folders = match fs::read_dir(root) {
-        Ok(folders) => folders,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return loaded,
-        Err(source) => {
-            loaded.errors.push(TableError::Io { action: "list", path: root.to_owned(), source });
-            return loaded;
-        }
-    };
-    let file = format!("{op}.json");
-    let mut paths: Vec<PathBuf> = folders.flatten().map(|f| f.path().join(&file)).filter(|p| p.is_file()).collect();
-    // Folder order is the file system's; selection must not depend on it.
-    paths.sort();
-    for path in paths {
-        match Table::load(&path) {
-            Ok(table) => loaded.tables.push((path, table)),
-            Err(error) => loaded.errors.push(error),
-        }
-    }
-    loaded
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 use ff_spec::cell_list::{List, Strategy};
 use ff_spec::{Atomics, Clock, DeviceId, Dtype, LaunchConfig, Limits, Problem, RuntimeKind, TuneKey};
 use ff_tables::{
-    Entry, EntryError, EntryFields, Evidence, Finding, ListQuery, Pass, Query, Step, Table, TableError, Tie, Versions,
-    load_all, select, select_list,
+    Entry, EntryError, EntryFields, Evidence, Finding, ListQuery, Pass, PassOf, Query, Step, Table, TableError, Tie,
+    Versions, load_all, select, select_list,
 };
 
 fn device(slug: &str, arch: &str, software: bool) -> DeviceId {
@@ -30,14 +30,27 @@ fn problem(n_atoms: u64, features: u32) -> Problem {
     Problem { name, n_atoms, n_systems: 0, n_edges: n_atoms * 50 + 1, max_degree: 60, features, n_basis: 20, hidden: 0 }
 }
 
+fn pass(device: &str, order: u8, rel_error: f64, config: &LaunchConfig) -> Pass {
+    let evidence = Evidence { rel_error, max_abs_error: 1e-6, cases: 12, seeds: vec![1, 2, 3] };
+    let of = PassOf { device, kernel_hash: "abc", config, dtype: Dtype::F32, order };
+    Pass::record(of, evidence, 1_700_000_000).expect("within the tolerance of its order")
+}
+
+/// The same on another device.
+fn moved(entry: Entry, slug: &str) -> Entry {
+    let pass = pass(slug, entry.key.order, 1e-7, &entry.config);
+    Entry::new(EntryFields { pass, ..(*entry).clone() }).expect("consistent")
+}
+
 fn fields(n_atoms: u64, features: u32, rows: u32) -> EntryFields {
     let problem = problem(n_atoms, features);
-    let evidence = Evidence { rel_error: 1e-7, max_abs_error: 1e-6, cases: 12, seeds: vec![1, 2, 3] };
+    let config = LaunchConfig::from([("rows_per_cube", rows)]);
     EntryFields {
         key: TuneKey::new("painn_linear_receiver", 0, Dtype::F32, &problem),
         variant: "painn_linear_gaussian_cosine_receiver".to_owned(),
         problem,
-        config: LaunchConfig::from([("rows_per_cube", rows)]),
+        pass: pass("gpu", 0, 1e-7, &config),
+        config,
         median_ns: 1000.0,
         spread_ns: 10.0,
         samples: 20,
@@ -46,7 +59,6 @@ fn fields(n_atoms: u64, features: u32, rows: u32) -> EntryFields {
         default_median_ns: Some(1500.0),
         unfused_median_ns: None,
         ties: vec![Tie { config: LaunchConfig::from([("rows_per_cube", 9)]), median_ns: 1001.0, spread_ns: 9.5 }],
-        pass: Pass::record(Dtype::F32, 0, evidence, "abc", 1_700_000_000).expect("within tolerance"),
     }
 }
 
@@ -57,7 +69,8 @@ fn entry(n_atoms: u64, features: u32, rows: u32) -> Entry {
 fn table(device: DeviceId, entries: impl IntoIterator<Item = Entry>) -> Table {
     let versions = Versions { forgefield: "0.1.0".into(), burn: "0.21.0".into(), cubecl: "0.10.0".into() };
     let mut table = Table::new("fused_message", device, versions, "hash");
-    entries.into_iter().for_each(|e| table.insert(e));
+    let slug = table.device.slug.clone();
+    entries.into_iter().for_each(|e| table.insert(moved(e, &slug)).expect("of this device"));
     table
 }
 
@@ -79,11 +92,14 @@ fn entries_are_consistent_or_refused() {
     ));
     assert!(matches!(wrong(|f| f.key.dtype = Dtype::F64), EntryError::Dtype { .. }));
     assert!(matches!(wrong(|f| f.key.order = 1), EntryError::Order { found: 0, expected: 1 }));
+    assert!(matches!(wrong(|f| f.config = [("rows_per_cube", 2)].into()), EntryError::Config { .. }));
     assert!(matches!(wrong(|f| f.median_ns = f64::NAN), EntryError::Time { field: "median_ns", .. }));
     assert!(matches!(wrong(|f| f.ties[0].spread_ns = -1.0), EntryError::Time { field: "spread_ns", .. }));
     assert!(matches!(wrong(|f| f.samples = 0), EntryError::NoSamples));
     assert!(matches!(wrong(|f| f.median_ns = 1501.0), EntryError::SlowerThanDefault { .. }));
     assert_eq!(entry(64, 128, 1).speedup(), Some(1.5));
+    let error = table(device("gpu", "a", false), []).insert(moved(entry(64, 128, 1), "other")).expect_err("moved");
+    assert_eq!(error, EntryError::Device { found: "other".to_owned(), expected: "gpu".to_owned() });
 }
 
 #[test]
@@ -110,8 +126,10 @@ fn malformed_files_say_where_and_what() {
         assert_ne!(text, good, "`{from}` is not in the table");
         Table::parse(&text, Path::new("t.json")).expect_err("malformed")
     };
-    assert!(matches!(error("\"schema\": 1", "\"schema\": 2"), TableError::Schema { found: 2, .. }));
-    assert!(matches!(error("\"schema\": 1,", ""), TableError::Malformed { .. }));
+    assert!(matches!(error("\"schema\": 2", "\"schema\": 3"), TableError::Schema { found: 3, .. }));
+    assert!(matches!(error("\"schema\": 2,", ""), TableError::Malformed { .. }));
+    let message = error("\"schema\": 2", "\"schema\": 1").to_string();
+    assert!(message.contains("schema version 1, expected 2: run `tune` again"), "{message}");
     let message = error("\"ties\"", "\"tyes\"").to_string();
     assert!(message.contains("t.json") && message.contains("tyes") && message.contains("line"), "{message}");
     match error("\"plane_size\"", "\"plane_sise\": 1, \"plane_size\"") {
@@ -139,6 +157,50 @@ fn loads_what_it_can_and_names_what_it_cannot() {
     let loaded = load_all(root.path(), "fused_message");
     assert_eq!(loaded.iter().map(|t| t.device.slug.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(loaded.errors.len(), 1);
+}
+
+#[test]
+fn a_bad_entry_costs_its_own_calls_alone() {
+    let root = tempfile::tempdir().expect("temp dir");
+    let here = device("gpu", "gen-9", false);
+    let good = table(here.clone(), [entry(64, 128, 1), entry(4096, 128, 2)]);
+    let path = Table::path(root.path(), "gpu", "fused_message");
+    good.save(&path).expect("writable");
+    let text = fs::read_to_string(&path).expect("there");
+    // A careful hand that edits the pass too.
+    let edited = text.replace("\"rows_per_cube\": 1", "\"rows_per_cube\": 7");
+    assert_eq!(text.matches("\"rows_per_cube\": 1").count(), 2, "the entry's and its pass'");
+    fs::write(&path, &edited).expect("writable");
+    let loaded = load_all(root.path(), "fused_message");
+    let [error @ TableError::Entry { entry: 0, line, key: Some(_), .. }] = &loaded.errors[..] else {
+        panic!("{:?}", loaded.errors)
+    };
+    assert_eq!(edited.lines().nth(line - 2).map(str::trim), Some("\"entries\": ["));
+    let message = error.to_string();
+    for word in ["fused_message.json", "painn_linear_receiver", "changed after it was measured", "digest is"] {
+        assert!(message.contains(word), "{message}");
+    }
+    let ask = |n_atoms| {
+        let key = key(n_atoms, 128);
+        let query = Query { op: "fused_message", device: &here, template_hash: "hash", key: &key };
+        select(loaded.iter(), query, |_| true)
+    };
+    // Where it was the nearest the default is used, and said why; the other entry is as good as before.
+    for n_atoms in [64, 200] {
+        let found = ask(n_atoms);
+        assert_eq!((found.config, found.step), (None, Step::Default), "{n_atoms}");
+        assert!(found.reason.contains("is refused: it was changed"), "{}", found.reason);
+    }
+    assert_eq!(ask(4096).config.and_then(|config| config.get("rows_per_cube")), Some(2));
+    // Whoever would write the table again does not lose it.
+    assert_eq!(Table::load(&path).expect_err("one is refused").to_string(), message);
+    // White space is no edit.
+    let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(Table::parse(&value.to_string(), &path).expect("the same table"), good);
+    // A folder that was renamed, with the slug in the table.
+    let renamed = text.replace("\"slug\": \"gpu\"", "\"slug\": \"other\"");
+    let error = Table::parse(&renamed, &path).expect_err("of another device").to_string();
+    assert!(error.contains("of device `gpu`, expected `other`"), "{error}");
 }
 
 #[test]
@@ -240,11 +302,11 @@ fn selection_never_crosses_templates_adapters_orders_or_dtypes() {
 fn orders_stand_side_by_side() {
     let here = device("gpu", "gen-9", false);
     let mut backward = fields(64, 128, 4);
-    let evidence = Evidence { rel_error: 5e-5, max_abs_error: 1e-6, cases: 12, seeds: vec![1, 2, 3] };
     backward.key.order = 2;
-    backward.pass = Pass::record(Dtype::F32, 2, evidence, "abc", 0).expect("within the tolerance of its order");
+    backward.pass = pass("gpu", 2, 5e-5, &backward.config);
     let backward = Entry::new(backward).expect("consistent");
-    let table = table(here.clone(), [backward.clone(), entry(64, 128, 1)]);
+    let mut table = table(here.clone(), [entry(64, 128, 1)]);
+    table.insert(backward).expect("of this device");
     assert_eq!(table.entries().len(), 2);
     assert_eq!(table.check(None), []);
     for (order, rows) in [(0, 1), (2, 4)] {
@@ -258,14 +320,6 @@ fn orders_stand_side_by_side() {
     let claimed = text.replace("\"order\":2", "\"order\":1");
     let error = Table::parse(&claimed, Path::new("t.json")).expect_err("too large an error");
     assert!(error.to_string().contains("of order 1"), "{error}");
-    // One of a version that knew the forward alone is read.
-    let older = serde_json::to_string(&table_of_forward(&here)).expect("plain data").replace("\"order\":0,", "");
-    assert!(!older.contains("order"));
-    assert_eq!(Table::parse(&older, Path::new("t.json")).expect("readable"), table_of_forward(&here));
-}
-
-fn table_of_forward(device: &DeviceId) -> Table {
-    table(device.clone(), [entry(64, 128, 1)])
 }
 
 /// A list of `n_atoms` in `n_systems`, of 50 edges per atom.
@@ -277,8 +331,9 @@ fn list_entry(variant: &str, problem: Problem, parameter: u32, median_ns: f64) -
     let key = TuneKey::new(variant, 0, Dtype::F32, &problem);
     let config = LaunchConfig::from([("rows_per_task", parameter)]);
     let default_median_ns = None;
-    let variant = variant.to_owned();
-    let fields = EntryFields { key, variant, problem, config, median_ns, default_median_ns, ..fields(64, 128, 1) };
+    let (variant, pass) = (variant.to_owned(), pass("gpu", 0, 1e-7, &config));
+    let fields =
+        EntryFields { key, variant, problem, config, median_ns, default_median_ns, pass, ..fields(64, 128, 1) };
     Entry::new(fields).expect("consistent")
 }
 
@@ -344,14 +399,39 @@ fn brute_force_is_chosen_where_it_was_measured_to_win() {
 }
 
 #[test]
-fn the_json_schema_holds() {
+fn the_committed_tables_are_sound_and_of_the_schema() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../autotune/tables");
+    let validator = schema();
+    let mut seen = 0;
+    for op in ff_spec::OPS {
+        let loaded = load_all(&root, op);
+        assert!(loaded.errors.is_empty(), "{:?}", loaded.errors);
+        for (path, table) in &loaded.tables {
+            assert_eq!(table.check(Some(path)), []);
+            let text = fs::read_to_string(path).expect("readable");
+            assert!(validator.is_valid(&serde_json::from_str(&text).expect("JSON")), "{}", path.display());
+            seen += table.entries().len();
+        }
+    }
+    assert!(seen > 0, "no entries under {}", root.display());
+}
+
+fn schema() -> jsonschema::Validator {
     let schema = include_str!("../../../autotune/schema/table.schema.json");
     let schema = serde_json::from_str(schema).expect("the schema is JSON");
-    let validator = jsonschema::validator_for(&schema).expect("the schema is one");
+    jsonschema::validator_for(&schema).expect("the schema is one")
+}
+
+#[test]
+fn the_json_schema_holds() {
+    let validator = schema();
     let table = table(device("gpu", "a", false), [entry(64, 128, 1)]);
-    let mut value = serde_json::to_value(table).expect("plain data");
+    let value = serde_json::to_value(table).expect("plain data");
     let errors: Vec<String> = validator.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path())).collect();
     assert!(errors.is_empty(), "{errors:?}");
-    value["entries"][0].as_object_mut().expect("an entry").remove("pass");
-    assert!(!validator.is_valid(&value), "an entry without a pass is valid");
+    for part in ["pass", "digest"] {
+        let mut without = value.clone();
+        without["entries"][0].as_object_mut().expect("an entry").remove(part);
+        assert!(!validator.is_valid(&without), "an entry without a {part} is valid");
+    }
 }

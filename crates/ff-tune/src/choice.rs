@@ -66,7 +66,7 @@ pub(crate) fn choose(
 #[cfg(test)]
 mod tests {
     use ff_spec::Dtype;
-    use ff_tables::{Evidence, Pass};
+    use ff_tables::{Evidence, Pass, PassOf};
 
     use super::*;
     use crate::measure::Timing;
@@ -75,8 +75,10 @@ mod tests {
         let evidence = Evidence { rel_error: 1e-7, max_abs_error: 1e-6, cases: 3, seeds: vec![1, 2, 3] };
         let samples: Vec<u64> = blocks.iter().map(|ns| *ns as u64).collect();
         let timing = Timing::of(&samples).expect("samples");
-        let pass = Pass::record(Dtype::F32, 0, evidence, "kernel", 1).expect("passes");
-        Candidate { scored: Scored { config: LaunchConfig::from([("a", number)]), timing, pass }, blocks }
+        let config = LaunchConfig::from([("a", number)]);
+        let of = PassOf { device: "host", kernel_hash: "kernel", config: &config, dtype: Dtype::F32, order: 0 };
+        let pass = Pass::record(of, evidence, 1).expect("passes");
+        Candidate { scored: Scored { config, timing, pass }, blocks }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod choice;
 pub mod compare;
 mod constraint;
 mod drift;
+mod fit;
 mod gate;
 pub mod lines;
 pub mod measure;

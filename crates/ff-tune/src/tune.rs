@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use ff_spec::{LaunchConfig, Op, Problem, TuneKey, kernel_name};
-use ff_tables::{Entry, Evidence, Pass, Table, gate_tolerance};
+use ff_spec::{DeviceId, LaunchConfig, Op, Problem, TuneKey, kernel_name};
+use ff_tables::{Entry, Evidence, Pass, PassOf, TABLE_SCHEMA, Table, TableError, gate_tolerance};
 
 use self::state::{Ledger, Line, Prepared, Progress, Samples};
 use crate::choice::Candidate;
@@ -87,10 +87,14 @@ pub fn tune<O: Tuned>(
             let left = u32::try_from(request.tasks.len() - index).unwrap_or(u32::MAX);
             end.saturating_duration_since(Instant::now()) / left
         });
-        let Some((problem, entry)) = search.task(index, task, share)? else { continue };
+        let Some((mut problem, entry)) = search.task(index, task, share)? else { continue };
         if let Some(entry) = entry {
-            search.table.insert(entry);
-            search.table.save(&path)?;
+            // Its pass is of the workbench's device, which the table is of.
+            if let Err(error) = search.table.insert(entry) {
+                problem.notes.push(Note::new(NoteKind::NoEntry, format!("no table entry: {error}")));
+            } else {
+                search.table.save(&path)?;
+            }
         }
         search.records.sync()?;
         (search.on_event)(Event::End(&problem));
@@ -114,7 +118,15 @@ fn open_table<O: Tuned>(
     if !path.exists() {
         return Ok(new);
     }
-    let old = Table::load(path)?;
+    let old = match Table::load(path) {
+        Ok(old) => old,
+        // No pass in it names its configuration, so there is nothing to keep.
+        Err(error @ TableError::Schema { found, .. }) if found < u64::from(TABLE_SCHEMA) => {
+            on_event(Event::Note(format!("{error}; it will be replaced with the first new entry")));
+            return Ok(new);
+        }
+        Err(error) => return Err(error.into()),
+    };
     // Entries carry their own driver; table-wide fields say what the latest run had.
     match new.merge(old) {
         Ok(_) => {}
@@ -131,8 +143,15 @@ fn index(records: &[Record]) -> HashMap<(String, Stage), Record> {
 }
 
 /// The verdict on what the gate measured, derived here and not taken from the verifier.
-fn judged<O: Op>(task: &Task<'_, O>, evidence: Evidence) -> Result<Pass, Failure> {
-    Pass::record(task.dtype, O::ORDER, evidence.clone(), &task.kernel_hash, unix_time()).map_err(|error| Failure {
+fn judged<O: Op>(
+    task: &Task<'_, O>,
+    device: &DeviceId,
+    config: &LaunchConfig,
+    evidence: Evidence,
+) -> Result<Pass, Failure> {
+    let Task { kernel_hash, dtype, .. } = task;
+    let of = PassOf { device: &device.slug, kernel_hash, config, dtype: *dtype, order: O::ORDER };
+    Pass::record(of, evidence.clone(), unix_time()).map_err(|error| Failure {
         verdict: Verdict::Correctness,
         reason: error.to_string(),
         evidence: Some(evidence),
@@ -462,7 +481,8 @@ impl<O: Tuned> Search<'_, O> {
             None => {
                 let passed = self.bench.pass(&config)?;
                 times += self.account();
-                let passed = passed.and_then(|evidence| judged(progress.task, evidence));
+                let device = self.bench.device();
+                let passed = passed.and_then(|evidence| judged(progress.task, device, &config, evidence));
                 match passed.and_then(|pass| scored(&config, &samples.ns, pass)) {
                     Ok(scored) => {
                         let line = Line::correct(stage, samples, Some(scored.pass.evidence().clone()), times);

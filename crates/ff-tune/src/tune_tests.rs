@@ -482,6 +482,22 @@ fn tables_of_other_templates_give_way_and_software_is_labelled() {
     assert_eq!((table.entries().len(), table.template_hash.as_str()), (1, "new"));
     assert!(bench.notes.iter().any(|n| n.contains("template_hash")), "{:?}", bench.notes);
 
+    // Of a format whose entries say less there is nothing to keep; one that is still to come is not touched.
+    let path = Table::path(&bench.dir.path().join("tables"), "fake-host", "fused_message");
+    let of_schema = |schema: u32| {
+        let text = fs::read_to_string(&path).expect("there");
+        let now = format!("\"schema\": {}", ff_tables::TABLE_SCHEMA);
+        fs::write(&path, text.replace(&now, &format!("\"schema\": {schema}"))).expect("writable");
+    };
+    of_schema(1);
+    bench.run(&runtime, &bench.request(&["water-2"])).expect("runs");
+    assert_eq!(bench.table().entries().len(), 1);
+    assert!(bench.notes.iter().any(|n| n.contains("schema version 1, expected 2")), "{:?}", bench.notes);
+    of_schema(9);
+    let error = bench.run(&runtime, &bench.request(&["water-2"])).expect_err("of a later format");
+    assert!(matches!(error, TuneError::Table(ff_tables::TableError::Schema { found: 9, .. })), "{error}");
+    fs::remove_file(&path).expect("was there");
+
     runtime.device.software = true;
     bench.run(&runtime, &bench.request(&["water-2"])).expect("runs");
     assert!(bench.table().device.software);

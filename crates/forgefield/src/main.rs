@@ -1,5 +1,6 @@
 //! `forgefield`: sole owner of arguments, colour, progress, exit codes and stdout.
 
+mod code;
 mod commands;
 mod estimate;
 mod failure;
@@ -14,6 +15,10 @@ mod runtimes;
 mod screen;
 mod tensors;
 mod workload;
+
+#[cfg(test)]
+#[path = "../build/sources.rs"]
+mod sources;
 
 use std::process::ExitCode;
 

@@ -383,7 +383,9 @@ impl TablesArgs {
         match &self.command {
             TablesCommand::Show(args) => args.json,
             TablesCommand::Select(args) => args.json,
-            TablesCommand::Check(_) | TablesCommand::Diff(_) | TablesCommand::Merge(_) => false,
+            TablesCommand::Check(_) | TablesCommand::Diff(_) | TablesCommand::Merge(_) | TablesCommand::Renew(_) => {
+                false
+            }
         }
     }
 }
@@ -411,6 +413,18 @@ pub enum TablesCommand {
   forgefield tables merge mine.json theirs.json
   forgefield tables merge all.jsonl shard-0/records.jsonl shard-1/records.jsonl")]
     Merge(MergeArgs),
+    /// Have tables used again whose templates changed and whose kernels did not: of each entry the kernel is emitted and compared
+    /// with that of its pass; entries of other kernels are left out.
+    #[command(after_help = "Example:\n  forgefield tables renew autotune/tables/my-gpu/fused_message.json")]
+    Renew(RenewArgs),
+}
+
+/// `tables renew`.
+#[derive(Debug, Args)]
+pub struct RenewArgs {
+    /// Tables.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
 }
 
 /// `tables show`.
@@ -432,6 +446,9 @@ pub struct TablesFolder {
 pub struct TablesFiles {
     /// Tables to check [default: all in the folder].
     pub files: Vec<PathBuf>,
+    /// Tuning space in place of the built-in one of its op, for tables that were tuned in it; may be given for several ops.
+    #[arg(long, value_name = "FILE")]
+    pub space: Vec<PathBuf>,
     /// Folder of tuning tables.
     #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
     pub dir: PathBuf,

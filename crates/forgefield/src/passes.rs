@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use ff_spec::{DeviceId, Dtype, RuntimeKind, SCHEMA_VERSION};
+use ff_spec::{DeviceId, Dtype, RuntimeKind};
 use ff_testkit::catalogue::CaseSet;
 use ff_testkit::gate::{GateRow, GateSummary, MIN_SEEDS};
 use serde::{Deserialize, Serialize};
 
+use crate::code::Code;
 use crate::failure::{Failure, Result};
-use crate::provenance;
+
+/// Version of the file. Version 1 had one hash of all sources, which any of them changed.
+const SCHEMA: u32 = 2;
 
 /// Where they are where no file is named.
 pub const USUAL: &str = "autotune/passes.json";
@@ -35,8 +38,8 @@ pub struct Pass {
     pub full: bool,
     /// Day, UTC.
     pub on: String,
-    /// Hash of the kernel's source.
-    pub kernel: String,
+    /// The code that passed.
+    pub code: Code,
 }
 
 /// Everything that passed.
@@ -55,23 +58,32 @@ impl Passes {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self { schema: SCHEMA_VERSION, passes: Vec::new() });
+                return Ok(Self { schema: SCHEMA, passes: Vec::new() });
             }
             Err(error) => return Err(Failure::input(format!("cannot read {}: {error}", path.display()))),
         };
-        let found: Self =
-            serde_json::from_str(&text).map_err(|e| Failure::input(format!("{}: {e}", path.display())))?;
-        if found.schema != SCHEMA_VERSION {
-            let (expected, found) = (SCHEMA_VERSION, found.schema);
-            let path = path.display();
-            return Err(Failure::input(format!("{path} has schema version {found}, expected {expected}")));
+        // The version first: another one has other keys.
+        #[derive(Deserialize)]
+        struct Version {
+            schema: u32,
         }
-        Ok(found)
+        let malformed = |e: serde_json::Error| Failure::input(format!("{}: {e}", path.display()));
+        let Version { schema } = serde_json::from_str(&text).map_err(malformed)?;
+        if schema != SCHEMA {
+            let (expected, found) = (SCHEMA, schema);
+            let path = path.display();
+            let again = if found < expected { ": run `verify --passes` again, into a new file" } else { "" };
+            return Err(Failure::input(format!("{path} has schema version {found}, expected {expected}{again}")));
+        }
+        serde_json::from_str(&text).map_err(malformed)
     }
 
     /// Adds what passed completely: a variant at an order with enough seeds and without a failure. It takes the place of what
     /// was known of it on this device.
-    pub fn add(&mut self, summary: &GateSummary, set: CaseSet, devices: &[&DeviceId]) {
+    ///
+    /// # Errors
+    /// Code that cannot be emitted, although it ran.
+    pub fn add(&mut self, summary: &GateSummary, set: CaseSet, devices: &[&DeviceId]) -> Result<()> {
         let mut groups: BTreeMap<(&str, &str, u8, RuntimeKind), Vec<&GateRow>> = BTreeMap::new();
         for row in &summary.cases {
             groups.entry((&row.op, &row.variant, row.order, row.runtime)).or_default().push(row);
@@ -95,7 +107,7 @@ impl Passes {
                 passed: count("passed"),
                 full: set == CaseSet::Full,
                 on: time::OffsetDateTime::now_utc().date().to_string(),
-                kernel: provenance::kernel_hash(variant),
+                code: Code::of(op, variant, order, runtime)?,
             };
             let same = |other: &Pass| {
                 (&other.op, &other.variant, other.order, &other.device)
@@ -106,6 +118,7 @@ impl Passes {
         }
         let key = |pass: &Pass| (pass.op.clone(), pass.variant.clone(), pass.order, pass.device.clone());
         self.passes.sort_by_key(key);
+        Ok(())
     }
 
     /// All of them.
@@ -120,8 +133,45 @@ impl Passes {
 }
 
 impl Pass {
-    /// Whether the kernel that passed is the one in this binary.
+    /// What of the code that passed is not that of this binary; `None` where it is the same. Nothing is emitted for that.
+    pub fn staleness(&self) -> Option<String> {
+        self.code.changes(&Code::built_in(&self.op, &self.variant, self.order, self.runtime))
+    }
+
+    /// Whether the code that passed is that of this binary.
     pub fn is_current(&self) -> bool {
-        self.kernel == provenance::kernel_hash(&self.variant)
+        self.staleness().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_pass_says_what_changed() {
+        let pass = |order, runtime, edit: &dyn Fn(&mut serde_json::Map<String, serde_json::Value>)| {
+            let (op, variant) = ("fused_message".to_owned(), "painn_linear_gaussian_cosine_receiver".to_owned());
+            let mut code = serde_json::to_value(Code::built_in(&op, &variant, order, runtime)).expect("plain data");
+            edit(code.as_object_mut().expect("a map"));
+            let code = serde_json::from_value(code).expect("a map of hashes");
+            let (device, dtypes, on) = ("device".to_owned(), Dtype::ALL.to_vec(), "2026-11-27".to_owned());
+            Pass { op, variant, order, runtime, device, dtypes, passed: 9, full: true, on, code }
+        };
+        for (order, runtime) in [(0, RuntimeKind::Host), (1, RuntimeKind::Cuda), (2, RuntimeKind::Vulkan)] {
+            assert_eq!(pass(order, runtime, &|_| {}).staleness(), None, "order {order} on {runtime}");
+        }
+        let other =
+            |name: &'static str| move |code: &mut serde_json::Map<_, _>| drop(code.insert(name.into(), "0".into()));
+        let stale = pass(2, RuntimeKind::Host, &other("sources of order 2"));
+        assert!(!stale.is_current());
+        assert_eq!(stale.staleness().as_deref(), Some("sources of order 2 changed"));
+        let stale = pass(1, RuntimeKind::Cuda, &other("add_groups"));
+        assert_eq!(stale.staleness().as_deref(), Some("add_groups changed"));
+        // Not of the same runtime, and nothing of it is known.
+        let unknown = Pass { runtime: RuntimeKind::Host, ..pass(1, RuntimeKind::Cuda, &|_| {}) };
+        assert!(unknown.staleness().is_some_and(|why| why.starts_with("sources of every op, ")));
+        let unknown = Pass { variant: "painn".to_owned(), ..pass(1, RuntimeKind::Cuda, &|_| {}) };
+        assert_eq!(unknown.staleness().as_deref(), Some("what runs now is not known"));
     }
 }

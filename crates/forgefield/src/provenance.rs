@@ -4,8 +4,7 @@ use ff_kernels::generated::{CELL_LIST_TEMPLATE_HASH, FORCE_SCATTER_TEMPLATE_HASH
 use ff_spec::{RuntimeKind, cell_list, force_scatter, fused_message};
 use ff_tables::Versions;
 
-/// (variant id, hash of its generated file and of the hand-written pieces).
-const KERNEL_HASHES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/kernel_hashes.rs"));
+use crate::code::Code;
 
 /// Hash of the templates of an op; empty for an op that does not exist, which no table is for.
 pub fn template_hash(op: &str) -> &'static str {
@@ -17,9 +16,10 @@ pub fn template_hash(op: &str) -> &'static str {
     }
 }
 
-/// Hash of the kernel source of a variant, by its id; empty for one that was not rendered, which no table accepts.
-pub fn kernel_hash(id: &str) -> String {
-    KERNEL_HASHES.iter().find(|(known, _)| *known == id).map(|(_, hash)| (*hash).to_owned()).unwrap_or_default()
+/// Hash of the code of a variant in one order on a runtime, by its id; empty for one that was not rendered or cannot be emitted,
+/// which no table accepts.
+pub fn kernel_hash(op: &str, id: &str, order: u8, runtime: RuntimeKind) -> String {
+    Code::of(op, id, order, runtime).map(|code| code.hash()).unwrap_or_default()
 }
 
 /// Versions of this workspace and of what it computes with.

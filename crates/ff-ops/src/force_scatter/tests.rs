@@ -9,7 +9,7 @@ use burn_flex::Flex;
 use ff_reference::force_scatter as oracle;
 use ff_spec::force_scatter::{BackwardInputs, DoubleBackwardInputs, Gradients, Inputs, Outputs};
 use ff_spec::{Clock, RuntimeKind};
-use ff_tables::{Entry, EntryFields, Evidence, Pass, Versions};
+use ff_tables::{Entry, EntryFields, Evidence, Pass, PassOf, Versions};
 use ff_testkit::small::{assert_agree, numbers};
 use ff_testkit::tolerance::{Order, tolerance};
 
@@ -328,11 +328,14 @@ fn every_order_takes_its_own_entry() {
     let problem = Problem { n_systems: 1, ..inputs().problem("test") };
     let entry = |order: u8, edges| {
         let evidence = Evidence { rel_error: 1e-14, max_abs_error: 1e-14, cases: 3, seeds: vec![1, 2, 3] };
+        let config = LaunchConfig::from([("edges_per_task", edges)]);
+        let of = PassOf { device: &device.slug, kernel_hash: "hash", config: &config, dtype: Dtype::F64, order };
+        let pass = Pass::record(of, evidence, 0).unwrap();
         Entry::new(EntryFields {
             key: TuneKey::new("gather", order, Dtype::F64, &problem),
             variant: "gather".to_owned(),
             problem: problem.clone(),
-            config: LaunchConfig::from([("edges_per_task", edges)]),
+            config,
             median_ns: 1.0,
             spread_ns: 0.0,
             samples: 1,
@@ -341,14 +344,15 @@ fn every_order_takes_its_own_entry() {
             default_median_ns: None,
             unfused_median_ns: None,
             ties: Vec::new(),
-            pass: Pass::record(Dtype::F64, order, evidence, "hash", 0).unwrap(),
+            pass,
         })
         .unwrap()
     };
     let versions = Versions { forgefield: "0".into(), burn: "0".into(), cubecl: "0".into() };
-    let mut table = Table::new(OP, device, versions, ff_kernels::generated::FORCE_SCATTER_TEMPLATE_HASH);
-    table.insert(entry(0, 7));
-    table.insert(entry(2, 9));
+    let hash = ff_kernels::generated::FORCE_SCATTER_TEMPLATE_HASH;
+    let mut table = Table::new(OP, device.clone(), versions, hash);
+    table.insert(entry(0, 7)).unwrap();
+    table.insert(entry(2, 9)).unwrap();
     let used = |variant| {
         let options = ScatterOptions { variant, tables: std::slice::from_ref(&table) };
         let system_ptr = Tensor::<Flex, 1, Int>::from_data([0, 9], &Default::default());

@@ -214,7 +214,8 @@ fn a_size_class_keeps_its_configuration() {
     let config = |edges| LaunchConfig::from([("edges_per_task", edges), ("edges_per_tile", 16), ("channel_block", 16)]);
     let host = Flex::device_id(&Default::default());
     let mut both = super::tests::table(host, &variant, &small, config(3));
-    both.insert(super::tests::entry(&variant, 0, &large, config(5)));
+    let slug = both.device.slug.clone();
+    both.insert(super::tests::entry(&slug, &variant, 0, &large, config(5))).unwrap();
     let layer = Layer::<Flex>::new(&variant, &small.radial, [both], &Default::default()).unwrap();
     let chosen = |inputs: &Inputs<f64>| {
         let (dtype, device) = (Dtype::F32, Default::default());

@@ -5,7 +5,7 @@ use burn_autodiff::Autodiff;
 use burn_flex::Flex;
 use ff_spec::fused_message::{Inputs, Message as MessageKind, OP, Outputs, Reduction};
 use ff_spec::{Clock, Dtype, LaunchConfig, RuntimeKind, TuneKey};
-use ff_tables::{Entry, EntryFields, Evidence, Pass, Step, Versions, gate_tolerance};
+use ff_tables::{Entry, EntryFields, Evidence, Pass, PassOf, Step, Versions, gate_tolerance};
 use ff_testkit::generators::{CaseSpec, Degrees};
 use ff_testkit::small::{case, distance, spec, variants};
 
@@ -147,13 +147,17 @@ fn table_of_orders<const N: usize>(
     let versions = Versions { forgefield: "0".into(), burn: "0".into(), cubecl: "0".into() };
     let hash = ff_kernels::generated::FUSED_MESSAGE_TEMPLATE_HASH;
     let mut table = Table::new(OP, device, versions, hash);
-    configs.into_iter().for_each(|(order, config)| table.insert(entry(variant, order, inputs, config)));
+    let slug = table.device.slug.clone();
+    let entries = configs.map(|(order, config)| entry(&slug, variant, order, inputs, config));
+    entries.into_iter().for_each(|entry| table.insert(entry).unwrap());
     table
 }
 
-pub(super) fn entry(variant: &Variant, order: u8, inputs: &Inputs<f64>, config: LaunchConfig) -> Entry {
+pub(super) fn entry(device: &str, variant: &Variant, order: u8, inputs: &Inputs<f64>, config: LaunchConfig) -> Entry {
     let (dtype, problem) = (Dtype::F32, inputs.problem("test"));
     let evidence = Evidence { rel_error: 1e-7, max_abs_error: 1e-7, cases: 3, seeds: vec![1, 2, 3] };
+    let of = PassOf { device, kernel_hash: "hash", config: &config, dtype, order };
+    let pass = Pass::record(of, evidence, 0).unwrap();
     let entry = Entry::new(EntryFields {
         key: TuneKey::new(&variant.family(), order, dtype, &problem),
         variant: variant.id(),
@@ -167,7 +171,7 @@ pub(super) fn entry(variant: &Variant, order: u8, inputs: &Inputs<f64>, config: 
         default_median_ns: None,
         unfused_median_ns: None,
         ties: Vec::new(),
-        pass: Pass::record(dtype, order, evidence, "hash", 0).unwrap(),
+        pass,
     });
     entry.unwrap()
 }

@@ -1,7 +1,7 @@
 //! What a search takes from records and writes to them, and what it concludes.
 
 use ff_spec::{LaunchConfig, SCHEMA_VERSION, TuneKey};
-use ff_tables::{Entry, EntryFields, Pass, Tie};
+use ff_tables::{Entry, EntryFields, Pass, PassOf, Tie};
 
 use super::state::{Line, Progress, Samples};
 use super::{Search, unix_time};
@@ -21,7 +21,10 @@ impl<O: Tuned> Search<'_, O> {
     pub(super) fn reusable(&self, progress: &Progress<'_, O>, config: &LaunchConfig, stage: Stage) -> Option<Scored> {
         let record = self.recorded(progress, config, stage).filter(|r| r.verdict == Verdict::Correct)?;
         let evidence = record.evidence.clone()?;
-        let pass = Pass::record(record.dtype, O::ORDER, evidence, &record.kernel_hash, record.unix_time).ok()?;
+        let Record { kernel_hash, dtype, unix_time, .. } = record;
+        let device = &self.bench.device().slug;
+        let of = PassOf { device, kernel_hash, config, dtype: *dtype, order: O::ORDER };
+        let pass = Pass::record(of, evidence, *unix_time).ok()?;
         Some(Scored { config: config.clone(), timing: Timing::of(&record.samples_ns)?, pass })
     }
 

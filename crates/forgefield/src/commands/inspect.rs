@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::failure::{Failure, Result};
 use crate::inspect::nvrtc::Nvrtc;
 use crate::inspect::subject::Subject;
-use crate::inspect::{Footprint, gate, gpu};
+use crate::inspect::{Footprint, emitted, gate, gpu};
 use crate::ops::{self, Counted};
 use crate::options::{Emit, InspectArgs, InspectTarget};
 use crate::screen::{Screen, columns, nanoseconds};
@@ -87,6 +87,9 @@ pub fn run(args: &InspectArgs, screen: &Screen) -> Result<()> {
     }
     if let Some(path) = &args.gate {
         return gate::run(&args.op, path, args.update, args.json, screen);
+    }
+    if let Some(path) = &args.emitted {
+        return emitted::run(&args.op, path, args.update, args.json, screen);
     }
     let subject = Subject::find(&args.op, args.variant.as_deref().unwrap_or_default(), args.order)?;
     let possible = match args.target {

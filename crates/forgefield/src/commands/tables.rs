@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use ff_spec::{LaunchConfig, OPS, Problem, SCHEMA_VERSION, kernel_name};
-use ff_tables::{Entry, Loaded, Selection, Table, load_all};
+use ff_tables::{Entry, Loaded, Selection, Table, TableError, load_all};
 use ff_tune::{RecordWriter, records};
 use serde::Serialize;
 
@@ -9,6 +9,11 @@ use crate::failure::{Failure, Result};
 use crate::options::{DiffArgs, MergeArgs, SelectArgs, TablesArgs, TablesCommand, TablesFiles, TablesFolder};
 use crate::screen::{Paint, Screen, columns, nanoseconds};
 use crate::{ops, provenance, runtimes, workload};
+
+mod fit;
+mod kernels;
+
+use fit::OpSpaces;
 
 /// Shows, checks, compares, merges and queries tables.
 pub fn run(args: &TablesArgs, screen: &Screen) -> Result<()> {
@@ -18,6 +23,7 @@ pub fn run(args: &TablesArgs, screen: &Screen) -> Result<()> {
         TablesCommand::Select(args) => selected(args, screen),
         TablesCommand::Diff(args) => diff(args, screen),
         TablesCommand::Merge(args) => merge(args, screen),
+        TablesCommand::Renew(args) => kernels::renew(args, screen),
     }
 }
 
@@ -43,8 +49,8 @@ fn show(args: &TablesFolder, screen: &Screen) -> Result<()> {
         if device.software {
             screen.line("  times of a software adapter: no performance claims, never used on hardware")?;
         }
-        if let Some(stale) = stale(table) {
-            screen.line(format!("  {stale}"))?;
+        for note in [stale(table), kernels::changed(table)].into_iter().flatten() {
+            screen.line(format!("  {note}"))?;
         }
         let rows: Vec<Vec<String>> = table.entries().iter().map(row).collect();
         for line in columns(&HEADER, &rows, "llrrrrrrrrrrl") {
@@ -118,11 +124,15 @@ fn check(args: &TablesFiles, screen: &Screen) -> Result<()> {
         Loaded { tables, errors } = load(&args.dir, None);
     }
     for path in &args.files {
-        match Table::load(path) {
-            Ok(table) => tables.push((path.clone(), table)),
+        match Table::salvage(path) {
+            Ok((table, refused)) => {
+                tables.push((path.clone(), table));
+                errors.extend(refused);
+            }
             Err(error) => errors.push(error),
         }
     }
+    let spaces = OpSpaces::new(&args.space)?;
     for error in &errors {
         problems += 1;
         screen.line(format!("{} {error}", screen.paint(Paint::Red, "wrong")))?;
@@ -130,18 +140,22 @@ fn check(args: &TablesFiles, screen: &Screen) -> Result<()> {
     for (path, table) in &tables {
         // A file that was named may lie anywhere.
         let place = args.files.is_empty().then_some(path.as_path());
-        let findings = table.check(place);
+        let findings = table.check(place).into_iter().map(|finding| finding.to_string());
+        let misfits = table.entries().iter().filter_map(|entry| spaces.misfit(table, entry));
+        let findings: Vec<String> = findings.chain(misfits).collect();
         problems += findings.len();
         for finding in &findings {
             screen.line(format!("{} {}: {finding}", screen.paint(Paint::Red, "wrong"), path.display()))?;
         }
         if findings.is_empty() {
             let entries = table.entries().len();
-            let text = format!("{}: {entries} entries, each with a numerical pass", path.display());
+            let refused = errors.iter().filter(|error| of_entry(error) == Some(path)).count();
+            let but = if refused > 0 { format!(" and {refused} that are refused") } else { String::new() };
+            let text = format!("{}: {entries} entries, each with a numerical pass{but}", path.display());
             screen.line(format!("{} {text}", screen.paint(Paint::Green, "fine ")))?;
         }
-        if let Some(stale) = stale(table) {
-            screen.line(format!("note  {}: {stale}", path.display()))?;
+        for note in [stale(table), kernels::changed(table)].into_iter().flatten() {
+            screen.line(format!("note  {}: {note}", path.display()))?;
         }
     }
     if problems > 0 {
@@ -151,6 +165,11 @@ fn check(args: &TablesFiles, screen: &Screen) -> Result<()> {
         return Err(Failure::unmet(format!("nothing checked: no tables under {}", args.dir.display())));
     }
     Ok(())
+}
+
+/// The file of an entry that is refused.
+fn of_entry(error: &TableError) -> Option<&PathBuf> {
+    if let TableError::Entry { path, .. } = error { Some(path) } else { None }
 }
 
 #[derive(Serialize)]

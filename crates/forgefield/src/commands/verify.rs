@@ -66,7 +66,7 @@ pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<()> {
         // Several runs, each of its own variants, may note in one file.
         let _held = ff_tables::fs::lock_folder_of(path);
         let mut passes = Passes::read(path)?;
-        passes.add(&summary, set, &runtimes.iter().map(|runtime| runtime.device()).collect::<Vec<_>>());
+        passes.add(&summary, set, &runtimes.iter().map(|runtime| runtime.device()).collect::<Vec<_>>())?;
         write(path, &(pretty(&passes)? + "\n"))?;
     }
     if let Some(path) = json_file {

@@ -1,5 +1,6 @@
 //! What a variant becomes on a device that need not be there: code, resources, bounds.
 
+pub mod emitted;
 pub mod gate;
 pub mod gpu;
 pub mod nvrtc;

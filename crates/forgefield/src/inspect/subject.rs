@@ -69,12 +69,20 @@ impl Subject {
         self.order.counted(self.id, problem, dtype)
     }
 
-    /// The smallest call that launches every kernel.
+    /// A call for a recording of the kernels that every call has.
     ///
     /// # Errors
     /// Sizes that no kernel has.
     pub fn call(&self, sizes: &Sizes) -> Result<Box<dyn AnyCall>> {
-        self.order.call(self.id, sizes)
+        self.call_on("h2", sizes)
+    }
+
+    /// The same, of messages on a built-in problem. Kernels that add up many parts are launched for many edges.
+    ///
+    /// # Errors
+    /// As [`Subject::call`], and an unknown problem.
+    pub fn call_on(&self, problem: &str, sizes: &Sizes) -> Result<Box<dyn AnyCall>> {
+        self.order.call(self.id, problem, sizes)
     }
 
     /// The part that its space is found by.

@@ -201,7 +201,7 @@ impl UsedOrder for CellList {
     }
 
     /// Of so many atoms that scans have two levels.
-    fn recorded_call(_: &Variant, sizes: &Sizes) -> Result<Inputs<f64>> {
+    fn recorded_call(_: &Variant, _: &str, sizes: &Sizes) -> Result<Inputs<f64>> {
         inputs(&workload::one("water-512", sizes)?, sizes)
     }
 

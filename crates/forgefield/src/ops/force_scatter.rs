@@ -191,7 +191,7 @@ macro_rules! used {
                 Ok(Box::new(move || of(make(), sizes.seed)))
             }
 
-            fn recorded_call(_: &Variant, _: &Sizes) -> Result<Self::Inputs> {
+            fn recorded_call(_: &Variant, _: &str, _: &Sizes) -> Result<Self::Inputs> {
                 let of: fn(Inputs<f64>, u64) -> Self::Inputs = $inputs;
                 Ok(of(pair(), 0))
             }

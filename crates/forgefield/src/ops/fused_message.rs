@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use ff_kernels::fused_message::{Registered, default_config, find, registered};
+use ff_kernels::fused_message::{Registered, default_backward_config, default_config, find, registered};
 use ff_reference::radial::{self, RadialKind};
 use ff_spec::fused_message::{FilterKind, OP, Reduction, Variant};
 use ff_spec::{
@@ -199,6 +199,20 @@ impl AnyOp for Messages {
         default_config(device, &of(id), dtype, problem)
     }
 
+    fn default_of_order(
+        &self,
+        order: u8,
+        device: &DeviceId,
+        id: &str,
+        dtype: Dtype,
+        problem: &Problem,
+    ) -> LaunchConfig {
+        match order {
+            0 => default_config(device, &of(id), dtype, problem),
+            order => default_backward_config(device, &of(id), order, dtype, problem),
+        }
+    }
+
     /// Kernels are generic over radial functions, and many: the large backwards are compiled with each basis and each cutoff
     /// once, the second for `receiver` alone, whose vectors are the wider ones and fill more registers.
     fn is_gated(&self, id: &str, order: u8) -> bool {
@@ -268,7 +282,7 @@ impl AnyOp for Messages {
 
 #[cfg(test)]
 mod tests {
-    use ff_kernels::fused_message::{default_backward_config, host_config};
+    use ff_kernels::fused_message::host_config;
     use ff_spec::{Limits, RuntimeKind};
     use ff_tune::{Target, Tuned};
 

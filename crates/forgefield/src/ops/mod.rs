@@ -174,6 +174,18 @@ pub trait AnyOp: Sync {
     /// The forward's configuration where no table entry applies.
     fn default_config(&self, device: &DeviceId, id: &str, dtype: Dtype, problem: &Problem) -> LaunchConfig;
 
+    /// The same of an order: backwards may have another.
+    fn default_of_order(
+        &self,
+        _order: u8,
+        device: &DeviceId,
+        id: &str,
+        dtype: Dtype,
+        problem: &Problem,
+    ) -> LaunchConfig {
+        self.default_config(device, id, dtype, problem)
+    }
+
     /// Whether the static gate compiles a variant in an order.
     fn is_gated(&self, _id: &str, _order: u8) -> bool {
         true

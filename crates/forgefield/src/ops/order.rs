@@ -2,7 +2,6 @@
 
 use std::marker::PhantomData;
 use std::ops::ControlFlow;
-use std::sync::{Mutex, PoisonError};
 
 use ff_record::{Kernel, Recorder};
 use ff_spec::{Cost, Dtype, LaunchConfig, LaunchError, Op, Prepare, Problem, Runtime, RuntimeKind, TuneKey};
@@ -44,11 +43,12 @@ pub trait UsedOrder: Order + Tuned {
         Ok(None)
     }
 
-    /// The smallest call that launches every kernel: kernels are the same for any number of atoms and edges.
+    /// A call to be recorded; of an op that sees features, on this built-in problem. Kernels are the same for any number of atoms
+    /// and edges, but those that add up many parts are launched for many edges alone.
     ///
     /// # Errors
-    /// Sizes that no kernel has.
-    fn recorded_call(variant: &Self::Variant, sizes: &Sizes) -> Result<Self::Inputs>;
+    /// An unknown problem, and sizes that no kernel has.
+    fn recorded_call(variant: &Self::Variant, problem: &str, sizes: &Sizes) -> Result<Self::Inputs>;
 
     /// The kernels of a call.
     ///
@@ -201,11 +201,11 @@ pub trait AnyOrder: Sync {
     /// Counts a call.
     fn counted(&self, id: &str, problem: &Problem, dtype: Dtype) -> Counted;
 
-    /// The smallest call that launches every kernel.
+    /// A call to be recorded; of an op that sees features, on this built-in problem.
     ///
     /// # Errors
-    /// Sizes that no kernel has.
-    fn call(&self, id: &str, sizes: &Sizes) -> Result<Box<dyn AnyCall>>;
+    /// An unknown problem, and sizes that no kernel has.
+    fn call(&self, id: &str, problem: &str, sizes: &Sizes) -> Result<Box<dyn AnyCall>>;
 
     /// Which configuration a call on a workload would use.
     ///
@@ -330,7 +330,8 @@ impl<O: UsedOrder> AnyOrder for Of<O> {
                 }
                 for dtype in dtypes {
                     let inputs = O::maker(workload, &variant, sizes)?;
-                    let (kernel_hash, problem) = (provenance::kernel_hash(id), workload.name.clone());
+                    let (kernel_hash, problem) =
+                        (provenance::kernel_hash(O::NAME, id, O::ORDER, runtime), workload.name.clone());
                     made.push(Task { variant: variant.clone(), kernel_hash, dtype: *dtype, problem, inputs });
                 }
             }
@@ -358,9 +359,9 @@ impl<O: UsedOrder> AnyOrder for Of<O> {
         O::counted(&variant::<O>(id), problem, dtype)
     }
 
-    fn call(&self, id: &str, sizes: &Sizes) -> Result<Box<dyn AnyCall>> {
+    fn call(&self, id: &str, problem: &str, sizes: &Sizes) -> Result<Box<dyn AnyCall>> {
         let variant = variant::<O>(id);
-        let inputs = O::recorded_call(&variant, sizes)?;
+        let inputs = O::recorded_call(&variant, problem, sizes)?;
         Ok(Box::new(CallOf::<O> { variant, inputs }))
     }
 
@@ -392,14 +393,6 @@ impl<O: UsedOrder> AnyCall for CallOf<O> {
         dtype: Dtype,
         config: &LaunchConfig,
     ) -> std::result::Result<Vec<Kernel>, LaunchError> {
-        recorded(|| O::record(recorder, &self.variant, dtype, &self.inputs, config))
+        O::record(recorder, &self.variant, dtype, &self.inputs, config)
     }
-}
-
-/// Records while nobody else does: what one thread prepares would be recorded with what another launches, since a target has
-/// one server in a process.
-pub fn recorded<T>(record: impl FnOnce() -> T) -> T {
-    static ONE: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    record()
 }

@@ -97,7 +97,7 @@ fn malformed_tables_are_refused_and_never_overwritten() {
     let name = path.display().to_string();
     for (from, to, word) in [
         ("\"entries\"", "\"entrys\"", "entrys"),
-        ("\"schema\": 1", "\"schema\": 7", "schema version 7, expected 1"),
+        ("\"schema\": 2", "\"schema\": 7", "schema version 7, expected 2"),
         ("\"rel_error\": ", "\"rel_error\": 1000", "relative error"),
         ("\"median_ns\"", "\"median\"", "median"),
         ("}", "", "line"),
@@ -116,6 +116,70 @@ fn malformed_tables_are_refused_and_never_overwritten() {
     }
     run(dir.path(), "tables check --dir nowhere").expect(1, &["nothing checked"]);
     run(dir.path(), "tables check none.json").expect(1, &["none.json"]);
+}
+
+#[test]
+fn an_edited_entry_is_refused_and_its_calls_take_the_default() {
+    let dir = folder();
+    let dir = dir.path();
+    for problem in ["h2o", "water-64"] {
+        let words = TUNE.replace("--problem h2o", &format!("--problem {problem}"));
+        run(dir, &format!("{words} --out out")).expect(0, &["table   "]);
+    }
+    run(dir, "tables check --dir out").expect(0, &["2 entries, each with a numerical pass"]);
+    let slug = std::fs::read_dir(dir.join("out")).expect("made").flatten().find(|f| f.path().is_dir());
+    let path = slug.expect("a device folder").path().join("fused_message.json");
+    let text = std::fs::read_to_string(&path).expect("written");
+    let first = text.find("\"edges_per_tile\": 128").expect("the default of the first entry");
+    let second = text.find("\"name\": \"water-64\"").expect("the second entry");
+    assert!(first < second, "sorted by atoms");
+    let (head, tail) = text.split_at(second);
+    let head = |to| head.replace("\"edges_per_tile\": 128", to);
+    let select = |problem: &str| {
+        let sizes = "--variant cfconv_linear_receiver --features 8 --n-basis 4";
+        run(dir, &format!("tables select {sizes} --problem {problem} --runtime host --dir out"))
+    };
+    // By a hand that forgets the pass, and by one that does not.
+    let forgetful = text.replacen("\"edges_per_tile\": 128", "\"edges_per_tile\": 7", 1);
+    let careful = format!("{}{tail}", head("\"edges_per_tile\": 7"));
+    for (edited, word) in [(forgetful, "expected that of its pass"), (careful, "it was changed after it was measured")]
+    {
+        std::fs::write(&path, &edited).expect("written");
+        let named = ["fused_message.json, line ", "entry 0 (`cfconv_linear_receiver", word];
+        let whole = run(dir, "tables check --dir out").expect(1, &named);
+        assert!(whole.out.contains("1 entries, each with a numerical pass and 1 that are refused"), "{}", whole.out);
+        run(dir, &format!("tables check {}", path.display())).expect(1, &named);
+        run(dir, "tables show --dir out").expect(2, &named);
+        let used = select("h2o").expect(0, &["warning: ", "step    default", "is refused", word]);
+        assert!(used.out.contains("edges_per_tile=128"), "{}", used.out);
+        select("water-64").expect(0, &["warning: ", "step    exact device"]);
+        // A search would write the table anew, without the entry.
+        run(dir, &format!("{TUNE} --out out")).expect(2, &named);
+        assert_eq!(std::fs::read_to_string(&path).expect("there"), edited);
+    }
+    // Of the format before.
+    std::fs::write(&path, text.replace("\"schema\": 2", "\"schema\": 1")).expect("written");
+    run(dir, "tables check --dir out").expect(1, &["schema version 1, expected 2: run `tune` again"]);
+    run(dir, &format!("{TUNE} --out out")).expect(0, &["schema version 1, expected 2", "table   "]);
+    run(dir, "tables check --dir out").expect(0, &["1 entries, each with a numerical pass"]);
+}
+
+#[test]
+fn tables_of_other_templates_are_used_again_where_their_kernels_are_the_same() {
+    let dir = folder();
+    let dir = dir.path();
+    run(dir, &format!("{TUNE} --out out")).expect(0, &["table   "]);
+    let slug = std::fs::read_dir(dir.join("out")).expect("made").flatten().find(|f| f.path().is_dir());
+    let path = slug.expect("a device folder").path().join("fused_message.json");
+    let text = std::fs::read_to_string(&path).expect("written");
+    let renew = format!("tables renew {}", path.display());
+    run(dir, &renew).expect(0, &["of this binary's templates already"]);
+    let hash = text.split("\"template_hash\": \"").nth(1).and_then(|rest| rest.split('"').next()).expect("a hash");
+    std::fs::write(&path, text.replace(hash, "0123456789abcdef")).expect("written");
+    run(dir, "tables check --dir out").expect(0, &["templates 0123456789abcdef", "its entries are not used"]);
+    run(dir, &renew).expect(0, &["1 entries of the same kernels are used again"]);
+    assert_eq!(std::fs::read_to_string(&path).expect("there"), text);
+    run(dir, "tables renew none.json").expect(2, &["none.json"]);
 }
 
 /// No Vulkan driver: what a machine without one looks like.

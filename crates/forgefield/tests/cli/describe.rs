@@ -17,7 +17,7 @@ fn no_arguments_print_a_help_that_fits_a_screen() {
 #[test]
 fn every_command_has_help_with_an_example() {
     let dir = folder();
-    let tables = ["show", "check", "select", "diff", "merge"].map(|c| format!("tables {c}"));
+    let tables = ["show", "check", "select", "diff", "merge", "renew"].map(|c| format!("tables {c}"));
     for command in COMMANDS.map(str::to_owned).iter().chain(&tables) {
         run(dir.path(), &format!("{command} --help")).expect(0, &["Example", &format!("forgefield {command}")]);
     }

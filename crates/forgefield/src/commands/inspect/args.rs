@@ -76,7 +76,7 @@ pub struct InspectArgs {
     /// The op.
     pub op: String,
     /// The variant.
-    #[arg(long, required_unless_present = "gate")]
+    #[arg(long, required_unless_present_any = ["gate", "emitted"])]
     pub variant: Option<String>,
     /// Derivative order: 0 the op itself, 1 its first backward, 2 its second.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
@@ -104,13 +104,17 @@ pub struct InspectArgs {
     pub emit: Emit,
     /// Compile every variant of the op in every order for CUDA and compare what it takes with this table; ends with 1 on an
     /// error, a spill or a stack frame that is not listed, and on other figures.
-    #[arg(long, value_name = "TABLE", conflicts_with_all = ["variant", "order", "config", "emit", "target", "arch", "problem"])]
+    #[arg(long, value_name = "TABLE", group = "committed", conflicts_with_all = ["variant", "order", "config", "emit", "target", "arch", "problem"])]
     pub gate: Option<PathBuf>,
+    /// Compare the hashes of what every variant of the op is emitted as, in every order, for CUDA and Vulkan devices, with those of
+    /// this file, by which `ops` knows passes that are current; ends with 1 where they differ.
+    #[arg(long, value_name = "FILE", group = "committed", conflicts_with_all = ["variant", "order", "config", "emit", "target", "arch", "problem"])]
+    pub emitted: Option<PathBuf>,
     /// Compile what standard input says and print what NVRTC does: how the gate uses all cores.
     #[arg(long, hide = true, requires = "gate")]
     pub compile_tasks: bool,
-    /// Rewrite the table.
-    #[arg(long, requires = "gate")]
+    /// Rewrite the table or the file.
+    #[arg(long, requires = "committed")]
     pub update: bool,
     /// Print the result as JSON.
     #[arg(long)]

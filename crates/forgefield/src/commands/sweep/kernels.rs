@@ -4,7 +4,7 @@ use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use ff_spec::{Clock, DeviceId, Dtype, LaunchConfig, Problem, Runtime};
+use ff_spec::{Clock, DeviceId, Dtype, LaunchConfig, Problem, Runtime, RuntimeKind};
 use ff_sweep::axes::CONFIG;
 use ff_sweep::{Bench, Origin, Refused, Row, Subject};
 use ff_tune::Target;
@@ -59,6 +59,13 @@ pub struct Asked {
     pub table: Option<(usize, f64)>,
     /// Launch parameters that are fixed.
     pub config: LaunchConfig,
+}
+
+impl Asked {
+    /// The hash of the kernel on a runtime.
+    fn kernel_hash(&self, runtime: RuntimeKind) -> String {
+        provenance::kernel_hash(self.op.name(), self.id, self.order, runtime)
+    }
 }
 
 /// The runtimes, and what rows have in common.
@@ -345,7 +352,7 @@ impl Bench for Kernels {
         let asked = self.asked(row).map_err(|e| e.message)?;
         let device = self.runtime(row).map_err(|e| e.message)?.device().clone();
         let compiler = provenance::compiler(device.runtime);
-        Ok((provenance::kernel_hash(asked.id), device, compiler))
+        Ok((asked.kernel_hash(device.runtime), device, compiler))
     }
 
     fn prepare(&mut self, row: &Row) -> std::result::Result<(Origin, std::result::Result<Subject, Refused>), String> {
@@ -357,7 +364,7 @@ impl Bench for Kernels {
         let origin = Origin {
             op: asked.op.name().to_owned(),
             variant: asked.id.to_owned(),
-            kernel_hash: provenance::kernel_hash(asked.id),
+            kernel_hash: asked.kernel_hash(device.runtime),
             order: asked.order,
             dtype: asked.dtype,
             config,

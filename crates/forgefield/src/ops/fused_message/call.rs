@@ -83,9 +83,9 @@ fn table(variant: &Variant, sizes: &Sizes) -> Result<Filter<f64>> {
     Ok(tabulate(&sampled, &inputs(&smallest, &sampled, sizes)?, 2, TABLE_TOLERANCE)?.filter)
 }
 
-/// The smallest call.
-fn smallest(variant: &Variant, sizes: &Sizes) -> Result<Inputs<f64>> {
-    inputs(&workload::one("h2", sizes)?, variant, sizes)
+/// A call on a built-in problem.
+fn on_problem(problem: &str, variant: &Variant, sizes: &Sizes) -> Result<Inputs<f64>> {
+    inputs(&workload::one(problem, sizes)?, variant, sizes)
 }
 
 impl UsedOrder for FusedMessage {
@@ -97,8 +97,8 @@ impl UsedOrder for FusedMessage {
         Ok(Box::new(maker(workload, variant, sizes)?))
     }
 
-    fn recorded_call(variant: &Variant, sizes: &Sizes) -> Result<Inputs<f64>> {
-        smallest(variant, sizes)
+    fn recorded_call(variant: &Variant, problem: &str, sizes: &Sizes) -> Result<Inputs<f64>> {
+        on_problem(problem, variant, sizes)
     }
 
     fn record(
@@ -150,8 +150,8 @@ impl UsedOrder for FusedMessageBackward {
         }))
     }
 
-    fn recorded_call(variant: &Variant, sizes: &Sizes) -> Result<BackwardInputs<f64>> {
-        let inputs = smallest(variant, sizes)?;
+    fn recorded_call(variant: &Variant, problem: &str, sizes: &Sizes) -> Result<BackwardInputs<f64>> {
+        let inputs = on_problem(problem, variant, sizes)?;
         Ok(BackwardInputs { grad: random_cotangents(&inputs, 0), inputs, wanted: Wanted::ALL })
     }
 
@@ -185,8 +185,8 @@ impl UsedOrder for FusedMessageDoubleBackward {
         }))
     }
 
-    fn recorded_call(variant: &Variant, sizes: &Sizes) -> Result<DoubleBackwardInputs<f64>> {
-        let inputs = smallest(variant, sizes)?;
+    fn recorded_call(variant: &Variant, problem: &str, sizes: &Sizes) -> Result<DoubleBackwardInputs<f64>> {
+        let inputs = on_problem(problem, variant, sizes)?;
         let grad = random_cotangents(&inputs, 0);
         let tangent = random_tangent(&inputs, variant.filter != FilterKind::Tabulated, 0);
         Ok(DoubleBackwardInputs { inputs, grad, tangent })

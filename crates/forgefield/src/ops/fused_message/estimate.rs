@@ -6,7 +6,7 @@ use ff_spec::{DeviceId, Dtype, FusedMessage, LaunchConfig, Problem, RuntimeKind,
 
 use crate::estimate::Estimator;
 use crate::inspect::Footprint;
-use crate::ops::order::{UsedOrder, recorded};
+use crate::ops::order::UsedOrder;
 use crate::options::Sizes;
 
 /// The cost of a call, in units that are the same for all configurations of one variant on one problem; `None` where nothing
@@ -42,9 +42,9 @@ fn on_cuda(
     let version = estimator.device.arch.strip_prefix("sm_")?.parse().ok()?;
     let (features, n_basis) = (problem.features.max(1) as usize, problem.n_basis.max(1) as usize);
     let sizes = Sizes { cutoff: 5.0, features, n_basis, hidden: problem.hidden.max(1) as usize, seed: 0 };
-    let call = FusedMessage::recorded_call(variant, &sizes).ok()?;
+    let call = FusedMessage::recorded_call(variant, "h2", &sizes).ok()?;
     let recorder = Recorder::new(Target::Cuda(version));
-    let kernels = recorded(|| FusedMessage::record(&recorder, variant, dtype, &call, config)).ok()?;
+    let kernels = FusedMessage::record(&recorder, variant, dtype, &call, config).ok()?;
     // Others clear what is added to.
     let kernel = kernels.into_iter().find(|kernel| kernel.name.starts_with("kernel"))?;
     let compiled = estimator.nvrtc.as_ref()?.compile(&kernel.text, version).ok()?;

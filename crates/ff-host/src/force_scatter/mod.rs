@@ -12,7 +12,7 @@ use crate::Element;
 use ff_spec::SenderList;
 
 /// The source of these kernels.
-pub const SOURCE: &str = include_str!("force_scatter.rs");
+pub const SOURCE: &str = include_str!("mod.rs");
 
 /// Launch parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
