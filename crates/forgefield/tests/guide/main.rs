@@ -155,7 +155,7 @@ fn run(script: &str, exit: i32, folder: &Path, slow: bool) -> String {
     let mut command = Command::new("sh");
     command.args(["-e", "-c", &format!("exec 2>&1\n{script}")]).current_dir(folder);
     command.env("PATH", format!("{}:{path}", binary.parent().expect("a folder").display())).env("NO_COLOR", "1");
-    command.env_remove("XDG_RUNTIME_DIR");
+    command.env_remove("XDG_RUNTIME_DIR").env_remove("RUSTC_BOOTSTRAP");
     // Where the registry's crates are built already; of the copy's own crates there are builds of their own.
     let target = binary.ancestors().nth(2).expect("target/release/forgefield");
     command.env("CARGO_TARGET_DIR", if slow { target.join("guide") } else { target.to_owned() });
