@@ -385,7 +385,7 @@ fn call<B: FusedMessageBackend>(
         };
         let selection = select(tables, query, |config| match device.runtime {
             RuntimeKind::Host => host_config(config).is_ok(),
-            _ => cube_config(&device.limits, config).is_ok(),
+            _ => cube_config(&device.limits, dtype, config).is_ok(),
         });
         selection.config.unwrap_or_else(default)
     });

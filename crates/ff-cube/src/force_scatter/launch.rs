@@ -99,7 +99,7 @@ impl<R: Runtime, T: Element, I: OrderInputs<T>> CubeLaunch<R, T, I> {
         tensors: Vec<Option<Buffer>>,
         config: &LaunchConfig,
     ) -> Result<Self, LaunchError> {
-        let config = cube_config(&device.limits, config)?;
+        let config = cube_config(&device.limits, T::DTYPE, config)?;
         let Sizes { n_atoms, n_systems, n_edges } = sizes;
         let (sums, gradients) = ([3 * n_atoms, 9 * n_systems], [3 * n_edges; 2]);
         let lengths = match I::Op::ORDER {

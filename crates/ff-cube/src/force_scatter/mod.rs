@@ -14,7 +14,7 @@
 mod kernels;
 mod launch;
 
-use ff_spec::{LaunchConfig, LaunchError, Limits};
+use ff_spec::{Dtype, LaunchConfig, LaunchError, Limits};
 
 pub use launch::{CubeLaunch, Sizes};
 
@@ -29,9 +29,9 @@ pub struct CubeConfig {
 ///
 /// # Errors
 /// [`LaunchError::Constraint`] for a parameter that is missing, unknown or 0, and for units that are no power of two, fewer
-/// than 16, more than a cube of the device has, or leave one of its planes in part idle (Mesa's software Vulkan, 22.3,
-/// computes nonsense in such a plane).
-pub fn cube_config(limits: &Limits, config: &LaunchConfig) -> Result<CubeConfig, LaunchError> {
+/// than 16, more than a cube of the device has, whose sums are more than its shared memory holds, or that leave one of its
+/// planes in part idle (Mesa's software Vulkan, 22.3, computes nonsense in such a plane).
+pub fn cube_config(limits: &Limits, dtype: Dtype, config: &LaunchConfig) -> Result<CubeConfig, LaunchError> {
     // The nine elements of a strain have a unit each.
     const LEAST: u32 = 16;
     let [units] = config.exactly(["units_per_cube"])?;
@@ -40,6 +40,13 @@ pub fn cube_config(limits: &Limits, config: &LaunchConfig) -> Result<CubeConfig,
         return Err(LaunchError::Constraint(format!(
             "{units} units per cube, expected a power of two from {LEAST} to {} in whole planes of {}",
             limits.max_units_per_cube, limits.plane_size
+        )));
+    }
+    let shared = kernels::SYMMETRIC * units as usize * dtype.size();
+    if shared > limits.shared_memory as usize {
+        return Err(LaunchError::Constraint(format!(
+            "{shared} bytes of shared memory per cube, the device has {}",
+            limits.shared_memory
         )));
     }
     Ok(CubeConfig { units_per_cube: units as usize })

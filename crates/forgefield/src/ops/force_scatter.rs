@@ -256,12 +256,14 @@ mod tests {
                     let space = space.unwrap_or_else(|e| panic!("{e}"));
                     let default = default_config(&device, &variant, Dtype::F32, &sizes);
                     assert_eq!(space.defaults(), &default, "of {runtime} and {reduction:?}");
-                    for config in space.enumerate(&device, &sizes, Dtype::F32).unwrap_or_else(|e| panic!("{e}")) {
-                        let taken = match runtime {
-                            RuntimeKind::Host => host_config(&config).map(|_| ()),
-                            _ => cube_config(&limits, &config).map(|_| ()),
-                        };
-                        assert_eq!(taken, Ok(()), "{config} on {runtime}");
+                    for dtype in Dtype::ALL {
+                        for config in space.enumerate(&device, &sizes, dtype).unwrap_or_else(|e| panic!("{e}")) {
+                            let taken = match runtime {
+                                RuntimeKind::Host => host_config(&config).map(|_| ()),
+                                _ => cube_config(&limits, dtype, &config).map(|_| ()),
+                            };
+                            assert_eq!(taken, Ok(()), "{config} on {runtime} in {dtype}");
+                        }
                     }
                 }
             }
