@@ -23,6 +23,9 @@ mod sweep;
 mod tile;
 mod weights;
 
+/// The source of the forward kernels, less the radial functions that are rendered.
+pub const SOURCE: &str = concat!(include_str!("forward.rs"), include_str!("message.rs"), include_str!("map.rs"));
+
 pub use call::{Backward, Call, Direction};
 pub use config::HostConfig;
 pub use order::ReceiverOrder;

@@ -74,10 +74,10 @@ impl Registered {
         })
     }
 
-    /// What was rendered for host: its radial functions, none where they are in the table.
+    /// The source of its forward on host: its radial functions, none where they are in the table, and what all variants share.
     pub fn text(&self) -> String {
-        let texts = self.radial.and_then(|(basis, cutoff)| Some([f64::basis(basis)?.text, f64::cutoff(cutoff)?.text]));
-        texts.map(|texts| texts.join("\n")).unwrap_or_default()
+        let radial = self.radial.and_then(|(basis, cutoff)| Some([f64::basis(basis)?.text, f64::cutoff(cutoff)?.text]));
+        radial.into_iter().flatten().chain([host::SOURCE]).collect::<Vec<_>>().join("\n")
     }
 
     /// Its kernels on host.

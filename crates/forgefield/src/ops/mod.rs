@@ -79,7 +79,7 @@ pub trait AnyOp: Sync {
         id.to_owned()
     }
 
-    /// The source of a variant's host kernels, or what was rendered for them.
+    /// The source of a variant's host kernels.
     fn text(&self, id: &str) -> String;
 
     /// The tuning spaces that this binary was built with.

@@ -69,7 +69,7 @@ fn a_key_that_is_nearly_known_is_a_warning() {
     // Once, however often the file is read: workers read it too.
     for words in [
         "tune --runtime host --out out --structure slip.extxyz --op cell_list --variant full_brute --budget 1 --quiet",
-        "tables select --structure slip.extxyz --runtime host --dir none",
+        "tables select --structure slip.extxyz --variant painn_linear_receiver --runtime host --dir none",
     ] {
         let done = run(dir, words).expect(0, &[]);
         assert_eq!(done.err.matches(warning).count(), 1, "{words}: {}", done.err);

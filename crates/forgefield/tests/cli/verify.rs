@@ -89,11 +89,13 @@ fn passes_are_noted() {
     assert!(of_family.contains(" · · ·") && !of_family.contains('○'), "{of_family}");
     run(dir.path(), &format!("ops {id} --passes passes.json")).expect(0, &["PASSED ON", "(quick)", "this"]);
     let text = std::fs::read_to_string(dir.path().join("passes.json")).expect("written");
-    let stale: String = text
-        .lines()
-        .map(|line| if line.contains("\"kernel\"") { "\"kernel\": \"0\"\n".to_owned() } else { format!("{line}\n") })
-        .collect();
-    std::fs::write(dir.path().join("passes.json"), stale).expect("written");
+    let mut stale: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    for pass in stale["passes"].as_array_mut().expect("a list") {
+        for hash in pass["code"].as_object_mut().expect("pieces of code").values_mut() {
+            *hash = "0".into();
+        }
+    }
+    std::fs::write(dir.path().join("passes.json"), stale.to_string()).expect("written");
     let of_variant = line(&format!("ops {family}"), id);
     assert!(of_variant.contains("~ · ~"), "{of_variant}");
     run(dir.path(), "ops --passes none.json").expect(2, &["there is no none.json"]);
