@@ -32,7 +32,7 @@ impl LaunchConfig {
             *value = self
                 .get(name)
                 .filter(|value| *value > 0)
-                .ok_or_else(|| LaunchError::Constraint(format!("`{name}` must be set and positive, found `{self}`")))?;
+                .ok_or_else(|| LaunchError::Constraint(format!("expected a positive `{name}`, found [{self}]")))?;
         }
         Ok(values)
     }
