@@ -5,8 +5,3 @@
 
 pub mod on_tensors;
 pub mod unfused;
-
-#[cfg(test)]
-mod gradient_tests;
-#[cfg(test)]
-mod testing;

@@ -19,7 +19,7 @@ use ff_testkit::tensors::ByTensors;
 use ff_testkit::tolerance::{Order, tolerance};
 
 use crate::testing::{filter, floats, graph, numbers_of};
-use crate::unfused;
+use ff_yardstick::unfused;
 
 /// Whether there is Vulkan to test on; where there is none, that is said.
 fn on_a_gpu() -> bool {

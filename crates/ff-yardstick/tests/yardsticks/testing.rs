@@ -8,7 +8,7 @@ use ff_spec::fused_message::{Inputs, Outputs, Variant};
 use ff_spec::{Dtype, Prepare, RuntimeKind};
 
 /// The fused host kernel's outputs.
-pub(crate) fn on_host(variant: &Variant, inputs: &Inputs<f64>, dtype: Dtype) -> Outputs<f64> {
+pub fn on_host(variant: &Variant, inputs: &Inputs<f64>, dtype: Dtype) -> Outputs<f64> {
     let host: Box<dyn Prepare> = ff_kernels::open(RuntimeKind::Host).unwrap();
     let config = host.default_config(variant, dtype, &inputs.problem("test"));
     let mut launch = host.prepare(variant, dtype, inputs, &config).unwrap();
@@ -17,11 +17,11 @@ pub(crate) fn on_host(variant: &Variant, inputs: &Inputs<f64>, dtype: Dtype) -> 
 }
 
 /// The elements of a tensor, widened.
-pub(crate) fn numbers_of<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> Vec<f64> {
+pub fn numbers_of<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> Vec<f64> {
     tensor.to_data().iter::<f64>().collect()
 }
 
-pub(crate) fn floats<B: Backend, const D: usize>(
+pub fn floats<B: Backend, const D: usize>(
     values: &[f64],
     shape: [usize; D],
     dtype: Dtype,
@@ -31,10 +31,10 @@ pub(crate) fn floats<B: Backend, const D: usize>(
     Tensor::from_data(TensorData::new(values.to_vec(), shape).convert_dtype(dtype), (device, dtype))
 }
 
-pub(crate) fn graph<B: Backend>(inputs: &Inputs<f64>, dtype: Dtype, device: &B::Device) -> Result<Graph<B>, OpError> {
+pub fn graph<B: Backend>(inputs: &Inputs<f64>, dtype: Dtype, device: &B::Device) -> Result<Graph<B>, OpError> {
     Graph::upload(&inputs.row_ptr, &inputs.sender, &inputs.edge_vec, dtype, device)
 }
 
-pub(crate) fn filter<B: Backend>(inputs: &Inputs<f64>, dtype: Dtype, device: &B::Device) -> FilterTensors<B> {
+pub fn filter<B: Backend>(inputs: &Inputs<f64>, dtype: Dtype, device: &B::Device) -> FilterTensors<B> {
     FilterTensors::upload(&inputs.filter, inputs.radial.n_basis, inputs.channels(), dtype, device)
 }
