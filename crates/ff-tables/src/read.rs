@@ -57,7 +57,7 @@ pub enum TableError {
         nearest: Option<String>,
     },
     /// An entry that is not used, whatever becomes of the others.
-    #[error("tuning table {}, line {line}: entry {entry}{} is refused: {reason}", path.display(), named(key.as_ref()))]
+    #[error("tuning table {}, line {line}: entry {entry}{} is refused: {reason}", path.display(), named(key.as_deref()))]
     Entry {
         /// Which file.
         path: PathBuf,
@@ -72,7 +72,7 @@ pub enum TableError {
     },
 }
 
-fn named(key: Option<&Box<TuneKey>>) -> String {
+fn named(key: Option<&TuneKey>) -> String {
     key.map(|key| format!(" (`{key}`)")).unwrap_or_default()
 }
 

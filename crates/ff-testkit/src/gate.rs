@@ -52,11 +52,14 @@ pub fn check_near<O: ByTensors>(
     check_runs(launch, variant, &|outputs| compare_near::<O>(outputs, oracle, dtype))
 }
 
+/// The largest relative and absolute error of outputs, or what is wrong with them.
+type Compared = Result<(f64, f64), Verdict>;
+
 /// Two runs, each from poison.
 fn check_runs<O: Gated>(
     launch: &mut dyn Launch<O>,
     variant: &O::Variant,
-    compare: &dyn Fn(&O::Outputs) -> Result<(f64, f64), Verdict>,
+    compare: &dyn Fn(&O::Outputs) -> Compared,
 ) -> Verdict {
     let mut checked = || -> Result<Verdict, Verdict> {
         let digest = launch.input_digest()?;

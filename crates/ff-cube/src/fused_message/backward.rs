@@ -219,7 +219,6 @@ impl<R: Runtime, T: Element, I: CubeBackwardInputs<T>> CubeBackward<R, T, I> {
     /// # Safety
     /// As for [`super::CubeLaunch::from_handles`]; `list` is what [`SenderList::new`] makes of `row_ptr` and `sender`, the
     /// gradients have the shapes of the outputs and the direction those of the inputs.
-    #[expect(clippy::too_many_arguments, reason = "those of the forward and what is wanted")]
     pub unsafe fn from_handles(
         client: &ComputeClient<R>,
         device: &DeviceId,

@@ -80,6 +80,11 @@ impl CubeConfig {
         1 + self.cutoff_function().parameters().len()
     }
 
+    /// Where the values of the basis' parameter `index` begin in `radial`, one per basis function.
+    pub fn basis_parameter(&self, index: usize) -> usize {
+        self.basis_parameters() + index * self.n_basis
+    }
+
     /// Floats of shared memory.
     pub fn floats(&self) -> usize {
         self.hidden_layer() + self.hidden * self.plane()

@@ -14,4 +14,4 @@ pub const CELL_LIST_TEMPLATE_HASH: &str = "69b673335de205a6";
 pub const FORCE_SCATTER_TEMPLATE_HASH: &str = "1df8863269311391";
 
 /// Hash over every template and data file of `fused_message`: records carry it, so that results can be told apart.
-pub const FUSED_MESSAGE_TEMPLATE_HASH: &str = "748fb44753bf97ed";
+pub const FUSED_MESSAGE_TEMPLATE_HASH: &str = "77695c90a75c4ee2";

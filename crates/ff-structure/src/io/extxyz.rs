@@ -349,7 +349,7 @@ mod tests {
             let text = format!("1\n{comment}\nH 0 0 0\n");
             let expected =
                 format!("f.xyz:2: frame 1: key `{found}` means nothing and is not read, did you mean `{meant}`?");
-            assert_eq!(warnings(&text), [expected.clone()], "{comment}");
+            assert_eq!(warnings(&text), [&*expected], "{comment}");
             assert_eq!(warnings(&text.repeat(3)), [format!("{expected} (and in 2 further frames)")], "{comment}");
         }
         // Where the key is there, and where nothing looks like one.

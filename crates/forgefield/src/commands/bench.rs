@@ -116,8 +116,7 @@ pub fn run(args: &BenchArgs, screen: &Screen) -> Result<()> {
     if device.software {
         screen.warn("a software adapter: these times say nothing of a GPU");
     }
-    let (here, not_here): (Vec<Rc<dyn Case>>, Vec<Rc<dyn Case>>) =
-        cases.into_iter().partition(|case| case.runs_on(device.runtime));
+    let (here, not_here): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| case.runs_on(device.runtime));
     for case in &not_here {
         screen.warn(format!("{}: not measured, it exists on host only", case.name()));
     }

@@ -54,8 +54,7 @@ pub fn against(
     let baseline = fs::canonicalize(baseline)
         .map_err(|e| Failure::input(format!("cannot read {}: {e}, expected a binary", baseline.display())))?;
     let known = start.cases(&baseline)?;
-    let (shared, new): (Vec<&Rc<dyn Case>>, Vec<&Rc<dyn Case>>) =
-        cases.iter().partition(|case| known.iter().any(|known| known == case.name()));
+    let (shared, new): (Vec<_>, Vec<_>) = cases.iter().partition(|case| known.iter().any(|known| known == case.name()));
     for case in new {
         screen.warn(format!("{}: not in the baseline", case.name()));
     }
