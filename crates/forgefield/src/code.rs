@@ -293,8 +293,8 @@ mod tests {
         assert_eq!(nameless(&kernel("walk_f_32")), nameless(&kernel("gather_f_32")));
     }
 
-    /// For both kinds of device, all orders and sizes; of messages those with the usual radial functions, since emitting all of them takes
-    /// minutes, which `inspect --emitted` does.
+    /// For both kinds of device, all orders and sizes; of messages those with the usual radial functions, since emitting all
+    /// of them takes minutes, which `inspect --emitted` does.
     #[test]
     fn the_committed_hashes_are_of_what_is_emitted() {
         let committed = Emitted::parse(EMITTED).expect("the committed file reads");
