@@ -59,6 +59,9 @@ const ALLOWED_IN_TESTS: &[&str] = &["ff-spec", "ff-reference", "ff-testkit"];
 /// The package of tests across crates: it may use all of them.
 const TESTS: &str = "ff-tests";
 
+/// The package that `cargo build` means.
+const BINARY: &str = "forgefield";
+
 /// Crates that must build where no GPU crate does, and fast.
 const LIGHT: &[&str] = &["ff-spec", "ff-reference", "ff-codegen", "ff-tables", "ff-testkit", "xtask"];
 
@@ -103,6 +106,10 @@ pub fn run(root: &Path) -> anyhow::Result<bool> {
     let ops: Vec<String> = files.iter().filter_map(of_folder).collect();
     rules.push(("files that name an op", naming(root, &files, &ops)));
     rules.push(("radial function table", base_table(&sources, &readme, &text)));
+    let [built, tested] = [&["--package", BINARY, "--edges", "normal,build"][..], &["--workspace"]].map(|selected| {
+        output(root, &cargo(), &[&["tree", "--prefix", "none", "--format", "{p}: {f}"], selected].concat())
+    });
+    rules.push(("features", apart(&built?, &tested?)));
 
     let broken: usize = rules.iter().map(|(_, violations)| violations.len()).sum();
     for (rule, violations) in &rules {
@@ -206,6 +213,24 @@ fn names(text: &str, op: &str) -> bool {
     lines.into_iter().any(|line| line.contains(op) || line.contains(&kind))
 }
 
+/// Packages that `cargo build` compiles with other features than the tests do, so that they and all above them would be compiled
+/// twice: lines of `built`, each a package with its features, that `tested` does not have.
+fn apart(built: &str, tested: &str) -> Vec<String> {
+    let lines = |text: &str| -> BTreeSet<String> {
+        text.lines().map(|line| line.trim_end_matches(" (*)").trim_end().to_owned()).collect()
+    };
+    let (built, tested) = (lines(built), lines(tested));
+    let wanted = |package: &str| tested.iter().filter(|line| line.starts_with(package)).cloned().collect::<Vec<_>>();
+    built
+        .difference(&tested)
+        .map(|line| {
+            let package = line.split_once(':').map_or(line.as_str(), |(package, _)| package);
+            let expected = wanted(package).join(" or ");
+            format!("`cargo build` has `{line}`, expected what tests have, `{expected}`: {BINARY} can turn that on")
+        })
+        .collect()
+}
+
 /// What this reads of `cargo metadata`.
 #[derive(Debug, Deserialize)]
 struct Metadata {
@@ -229,9 +254,12 @@ struct Dependency {
     path: Option<String>,
 }
 
+fn cargo() -> String {
+    std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
+}
+
 fn packages(root: &Path) -> anyhow::Result<Vec<Package>> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let text = output(root, &cargo, &["metadata", "--no-deps", "--format-version", "1"])?;
+    let text = output(root, &cargo(), &["metadata", "--no-deps", "--format-version", "1"])?;
     Ok(serde_json::from_str::<Metadata>(&text).context("cannot read the output of `cargo metadata`")?.packages)
 }
 
@@ -415,6 +443,15 @@ mod tests {
         };
         let dependencies = dependencies.iter().map(dependency).collect();
         Package { name: name.to_owned(), manifest_path: String::new(), dependencies }
+    }
+
+    #[test]
+    fn features_that_tests_alone_turn_on_are_found() {
+        let tested = "bytes v1.0.0: default,std\nserde v1.0.0: std (*)\nproptest v1.0.0: std\n";
+        assert_eq!(apart("bytes v1.0.0: default,std (*)\nserde v1.0.0: std\n", tested), Vec::<String>::new());
+        let found = apart("bytes v1.0.0: std\nserde v1.0.0: std\n", tested);
+        let expected = "`cargo build` has `bytes v1.0.0: std`, expected what tests have, `bytes v1.0.0: default,std`: ";
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{found:?}");
     }
 
     #[test]
