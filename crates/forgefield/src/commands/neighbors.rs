@@ -54,7 +54,7 @@ pub fn run(args: &NeighborsArgs, screen: &Screen) -> Result<()> {
                 launch.outputs()
             })
             .map_err(|error| match error {
-                ff_spec::LaunchError::CellList(error) => of_frame(&error),
+                error if error.is_input() => of_frame(&error),
                 error => error.into(),
             })?;
         let pairs = pairs(&list);

@@ -10,10 +10,8 @@ use std::time::Duration;
 use ff_kernels::cell_list::{default_config, registered};
 use ff_record::{Kernel, Recorder};
 use ff_reference::cell_list::search;
-use ff_spec::cell_list::{Inputs, List, OP, Strategy, Variant};
-use ff_spec::{
-    CellList, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Prepare, Problem, Runtime, RuntimeKind, list_bytes,
-};
+use ff_spec::cell_list::{Inputs, List, OP, Strategy, Variant, compulsory_bytes};
+use ff_spec::{CellList, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Prepare, Problem, Runtime, RuntimeKind};
 use ff_structure::batch;
 use ff_sweep::{Refused, Row, Subject, Timed, Verdict};
 use ff_tables::Loaded;
@@ -216,7 +214,7 @@ impl UsedOrder for CellList {
     }
 
     fn counted(variant: &Variant, problem: &Problem, dtype: Dtype) -> Counted {
-        Counted { cost: None, compulsory_bytes: list_bytes(variant.list, problem, dtype) }
+        Counted { cost: None, compulsory_bytes: compulsory_bytes(variant.list, problem, dtype) }
     }
 }
 

@@ -8,10 +8,10 @@ use std::rc::Rc;
 
 use ff_kernels::force_scatter::{default_config, registered};
 use ff_record::{Kernel, Recorder};
-use ff_spec::force_scatter::{BackwardInputs, DoubleBackwardInputs, Inputs, OP, Reduction, Variant};
+use ff_spec::force_scatter::{BackwardInputs, DoubleBackwardInputs, Inputs, OP, Reduction, Variant, cost};
 use ff_spec::{
     DeviceId, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, LaunchConfig, LaunchError,
-    Prepare, Problem, Runtime, scatter_cost,
+    Prepare, Problem, Runtime,
 };
 use ff_sweep::{Row, Subject};
 use ff_tables::Loaded;
@@ -207,7 +207,7 @@ macro_rules! used {
             }
 
             fn counted(_: &Variant, problem: &Problem, dtype: Dtype) -> Counted {
-                scatter_cost(<Self as ff_spec::Op>::ORDER, problem, dtype).into()
+                cost(<Self as ff_spec::Op>::ORDER, problem, dtype).into()
             }
         }
     )*};
