@@ -460,8 +460,8 @@ pub struct SelectArgs {
     /// The op.
     #[arg(long, default_value = "fused_message")]
     pub op: String,
-    /// Variant or family [default for cell_list: a full list, by the strategy that wins; for force_scatter: gather].
-    #[arg(long, visible_alias = "family")]
+    /// Variant or family.
+    #[arg(long, visible_alias = "family", help = format!("Variant or family [default {}]", crate::ops::usual()))]
     pub variant: Option<String>,
     /// Derivative order: 0 is the op itself, 1 its first backward, 2 its second.
     #[arg(long, default_value = "0", value_parser = clap::value_parser!(u8).range(0..=2))]

@@ -51,6 +51,10 @@ impl AnyOp for Lists {
         OP
     }
 
+    fn template_hash(&self) -> &'static str {
+        ff_kernels::generated::CELL_LIST_TEMPLATE_HASH
+    }
+
     fn about(&self) -> &'static str {
         "neighbour lists of batches, in any cell"
     }
@@ -128,6 +132,10 @@ impl AnyOp for Lists {
     }
 
     /// Without a variant a full list, by the strategy that wins.
+    fn usual(&self) -> Option<&'static str> {
+        Some("a full list, by the strategy that wins")
+    }
+
     fn selected(
         &self,
         args: &SelectArgs,

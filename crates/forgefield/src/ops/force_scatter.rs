@@ -47,6 +47,10 @@ impl AnyOp for Scatters {
         OP
     }
 
+    fn template_hash(&self) -> &'static str {
+        ff_kernels::generated::FORCE_SCATTER_TEMPLATE_HASH
+    }
+
     fn about(&self) -> &'static str {
         "edge gradients to forces and strain derivatives"
     }
@@ -102,6 +106,10 @@ impl AnyOp for Scatters {
     }
 
     /// Without a variant by `gather`, which every device has.
+    fn usual(&self) -> Option<&'static str> {
+        Some(Reduction::Gather.name())
+    }
+
     fn selected(
         &self,
         args: &SelectArgs,

@@ -63,6 +63,10 @@ impl AnyOp for Messages {
         OP
     }
 
+    fn template_hash(&self) -> &'static str {
+        ff_kernels::generated::FUSED_MESSAGE_TEMPLATE_HASH
+    }
+
     fn about(&self) -> &'static str {
         "radial basis, filter, message and scatter in one kernel"
     }

@@ -19,6 +19,12 @@ pub fn find(name: &str) -> Result<&'static dyn AnyOp> {
     ALL.into_iter().find(|op| op.name() == name).ok_or_else(unknown)
 }
 
+/// What stands for a variant of each op where none is named: the op and words.
+pub fn usual() -> String {
+    let said = ALL.into_iter().filter_map(|op| Some(format!("for {}: {}", op.name(), op.usual()?)));
+    said.collect::<Vec<_>>().join("; ")
+}
+
 /// Variants of an op, of which there is one at least.
 #[derive(Clone)]
 pub struct Chosen {
