@@ -15,7 +15,7 @@ use ff_spec::{CellList, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Prep
 use ff_structure::batch;
 use ff_sweep::{Refused, Row, Subject, Timed, Verdict};
 use ff_tables::Loaded;
-use ff_testkit::generators::systems::rounded_batch;
+use ff_testkit::cell_list::systems::rounded_batch;
 use ff_testkit::registry::{Discrete, Registration, op};
 use ff_tune::{GateVerifier, Refusal, Verifier};
 

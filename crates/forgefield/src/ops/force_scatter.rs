@@ -15,8 +15,8 @@ use ff_spec::{
 };
 use ff_sweep::{Row, Subject};
 use ff_tables::Loaded;
+use ff_testkit::degrees::Degrees;
 use ff_testkit::force_scatter::{ScatterSpec, random_cotangents, random_tangent};
-use ff_testkit::generators::Degrees;
 use ff_testkit::registry::{Registration, Twice, op};
 
 use super::AnyOp;

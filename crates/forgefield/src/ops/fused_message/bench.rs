@@ -13,8 +13,9 @@ use ff_spec::{
     Dtype, FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward, LaunchConfig, Prepare, Problem, Runtime,
 };
 use ff_structure::{MessageSpec, builtin, message_inputs, random_linear, random_mlp, read_structures};
-use ff_testkit::generators::{CaseSpec, Degrees, Distances, rounded};
-use ff_testkit::gradients::{BackwardSpec, DoubleBackwardSpec};
+use ff_testkit::degrees::Degrees;
+use ff_testkit::fused_message::gradients::{BackwardSpec, DoubleBackwardSpec};
+use ff_testkit::fused_message::{CaseSpec, Distances, rounded};
 use ff_testkit::sampling::Rows;
 
 use super::call::TABLE_TOLERANCE;

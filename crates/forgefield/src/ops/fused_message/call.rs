@@ -12,7 +12,7 @@ use ff_spec::{
     Runtime, RuntimeKind,
 };
 use ff_structure::{MessageSpec, builtin, message_inputs, random_linear, random_mlp};
-use ff_testkit::gradients::{random_cotangents, random_tangent, sparse_cotangents};
+use ff_testkit::fused_message::gradients::{random_cotangents, random_tangent, sparse_cotangents};
 use ff_tune::Baseline;
 
 use super::estimate::estimate;
