@@ -16,7 +16,7 @@ use ff_tables::Loaded;
 use ff_tune::Spaces;
 use serde::Serialize;
 
-pub use names::{Chosen, chosen, find, ids, meant, of_variant, usual};
+pub use names::{Chosen, chosen, find, ids, meant, of_variant, tensors, usual};
 pub use order::{AnyCall, AnyOrder, Counted, Orders, Plan, Selected, Tasks, UsedOrder};
 
 use crate::commands::bench::Case;
@@ -203,9 +203,9 @@ pub trait AnyOp: Sync {
     /// Every call whose instructions are counted.
     fn counted_calls(&self) -> Vec<Job>;
 
-    /// Whether its calls are read from files.
-    fn reads_files(&self) -> bool {
-        false
+    /// The tensors that its calls are read from, as help: a heading and a line each; `None` where calls are not read from files.
+    fn tensors(&self) -> Option<&'static str> {
+        None
     }
 
     /// Reads the call that `eval` is asked for.

@@ -25,6 +25,11 @@ pub fn usual() -> String {
     said.collect::<Vec<_>>().join("; ")
 }
 
+/// The tensors of every op whose calls are read from files, as help.
+pub fn tensors() -> String {
+    ALL.into_iter().filter_map(|op| op.tensors()).collect::<Vec<_>>().join("\n\n")
+}
+
 /// Variants of an op, of which there is one at least.
 #[derive(Clone)]
 pub struct Chosen {
