@@ -34,8 +34,8 @@ impl LaunchError {
     }
 }
 
-/// What an op says of inputs that it cannot compute on. Each has an error of its own for that, which becomes a [`LaunchError`]
-/// by `?`.
+/// What an op says of inputs that it cannot compute on: each has an error of its own for that, which `?` makes a
+/// [`LaunchError`].
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct InputError(Arc<dyn Error + Send + Sync>);

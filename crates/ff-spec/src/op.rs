@@ -18,8 +18,8 @@ pub trait Op: 'static {
     fn family(variant: &Self::Variant) -> String;
 }
 
-/// Declares the orders of an op in its module, where `OP`, `Variant` and `InputError` are its: of each the derivative order, what
-/// it reads and computes, and the method of the variant that is [`Op::family`].
+/// Declares the orders of an op in its module, whose `OP`, `Variant` and `InputError` these have: of each the derivative
+/// order, what it reads and computes, and the method of the variant that is [`Op::family`].
 macro_rules! declare {
     ($(
         $(#[$doc:meta])*

@@ -203,7 +203,7 @@ pub trait AnyOp: Sync {
     /// Every call whose instructions are counted.
     fn counted_calls(&self) -> Vec<Job>;
 
-    /// The tensors that its calls are read from, as help: a heading and a line each; `None` where calls are not read from files.
+    /// The tensors that its calls are read from, as help: a heading and a line each; `None` where no call is read from a file.
     fn tensors(&self) -> Option<&'static str> {
         None
     }
