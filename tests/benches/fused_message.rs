@@ -6,8 +6,8 @@ use ff_reference::radial::{RadialKind, default_parameters};
 use ff_spec::fused_message::{Activation, Filter, FilterKind, Inputs, Radial, Variant};
 use ff_spec::{Dtype, Prepare, RuntimeKind};
 use ff_structure::{MessageSpec, message_inputs, problems::water_box, random_linear, random_mlp};
+use ff_testkit::fused_message::rounded;
 use ff_testkit::gate::check_launch;
-use ff_testkit::generators::rounded;
 
 const FEATURES: usize = 128;
 const N_BASIS: usize = 20;

@@ -17,9 +17,10 @@ use ff_ops::fused_message::{
 use ff_spec::fused_message::{BackwardInputs, Inputs, Outputs, Variant, Wanted};
 use ff_spec::{Dtype, Launch};
 use ff_tables::Table;
-use ff_testkit::generators::{CaseSpec, Degrees, Distances};
-use ff_testkit::gradients::random_cotangents;
-use ff_testkit::small::{case, spec};
+use ff_testkit::degrees::Degrees;
+use ff_testkit::fused_message::gradients::random_cotangents;
+use ff_testkit::fused_message::small::{case, spec};
+use ff_testkit::fused_message::{CaseSpec, Distances};
 
 const ATOMS: usize = 22;
 const DTYPE: Dtype = Dtype::F32;

@@ -7,8 +7,9 @@ use ff_spec::{
     FusedMessageBackward, FusedMessageDoubleBackward, Prepare, Runtime, RuntimeKind,
 };
 use ff_testkit::catalogue::{CaseSet, OracleCache};
+use ff_testkit::degrees::Degrees;
+use ff_testkit::fused_message::{CaseSpec, Distances};
 use ff_testkit::gate::{GatePlan, Gated, Verdict, check_launch, run_gate};
-use ff_testkit::generators::{CaseSpec, Degrees, Distances};
 
 /// The quick catalogue of an op on some runtimes: what `forgefield verify` runs by default.
 fn passes_on<O: Gated>(runtimes: &[Box<dyn Runtime>], variants: &[O::Variant])

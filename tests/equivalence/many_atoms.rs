@@ -5,9 +5,10 @@ use ff_kernels::fused_message::{find, host_call, host_config};
 use ff_reference::fused_message::{backward, forward};
 use ff_spec::fused_message::{Activation, BackwardInputs, DoubleBackwardInputs, Inputs, Variant, Wanted};
 use ff_spec::{Dtype, FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward, Prepare, Problem, RuntimeKind};
+use ff_testkit::degrees::Degrees;
+use ff_testkit::fused_message::gradients::{random_cotangents, random_tangent};
+use ff_testkit::fused_message::{CaseSpec, Distances, random_inputs, rounded};
 use ff_testkit::gate::check;
-use ff_testkit::generators::{CaseSpec, Degrees, Distances, random_inputs, rounded};
-use ff_testkit::gradients::{random_cotangents, random_tangent};
 use ff_testkit::tensors::ByTensors;
 
 fn specs() -> Vec<CaseSpec> {

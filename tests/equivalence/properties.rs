@@ -11,8 +11,8 @@ use ff_spec::{
 };
 use ff_testkit::force_scatter::strategies::scatter_spec;
 use ff_testkit::fused_message::strategies::{backward_spec, case_spec, double_backward_spec, variant};
+use ff_testkit::fused_message::{rounded, strategies};
 use ff_testkit::gate::{Gated, check, check_near};
-use ff_testkit::generators::{rounded, strategies};
 use ff_testkit::launches::{Change, changed, changes};
 use ff_testkit::tensors::{ByTensors, Forward as _, is_degenerate};
 use ff_testkit::tolerance::cancels;

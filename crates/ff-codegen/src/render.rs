@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::error::Error;
 
-use ff_spec::fused_message::Variant;
-use ff_spec::{cell_list, force_scatter};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tera::{Context, Tera, Value};
@@ -256,62 +254,6 @@ fn cube_call(radial: &Radial) -> String {
     let count = radial.parameters.len();
     let scalars = radial.arguments().take(radial.arguments().count() - count).map(str::to_owned);
     scalars.chain((0..count).map(|i| format!("radial[{}]", place(i)))).collect::<Vec<_>>().join(", ")
-}
-
-/// A variant in the context of an op's `mod.rs.tera`.
-#[derive(Serialize)]
-pub struct MessageContext<'a> {
-    variant: String,
-    message: &'static str,
-    filter: &'static str,
-    /// Null for a tabulated filter, as is the cutoff.
-    basis: Option<&'a str>,
-    cutoff: Option<&'a str>,
-    reduction: &'static str,
-}
-
-impl<'a> MessageContext<'a> {
-    /// The context of a variant.
-    pub fn new(variant: &'a Variant) -> Self {
-        let radial = variant.radial.as_ref();
-        Self {
-            variant: variant.id(),
-            message: variant.message.name(),
-            filter: variant.filter.name(),
-            basis: radial.map(|(basis, _)| basis.as_str()),
-            cutoff: radial.map(|(_, cutoff)| cutoff.as_str()),
-            reduction: variant.reduction.name(),
-        }
-    }
-}
-
-/// As [`MessageContext`], of `cell_list`.
-#[derive(Serialize)]
-pub struct CellListContext {
-    variant: String,
-    list: &'static str,
-    strategy: &'static str,
-}
-
-impl CellListContext {
-    /// The context of a variant.
-    pub fn new(variant: &cell_list::Variant) -> Self {
-        Self { variant: variant.id(), list: variant.list.name(), strategy: variant.strategy.name() }
-    }
-}
-
-/// As [`MessageContext`], of `force_scatter`.
-#[derive(Serialize)]
-pub struct ForceScatterContext {
-    variant: String,
-    reduction: &'static str,
-}
-
-impl ForceScatterContext {
-    /// The context of a variant.
-    pub fn new(variant: &force_scatter::Variant) -> Self {
-        Self { variant: variant.id(), reduction: variant.reduction.name() }
-    }
 }
 
 /// The context of an op's `mod.rs.tera`: its registry.

@@ -24,7 +24,8 @@ pub use ff_kernels::cell_list::Repair;
 use ff_kernels::cell_list::{cube_config, default_config, host_config};
 use ff_spec::cell_list::{Inputs, List, Variant};
 use ff_spec::{DeviceId, Dtype, LaunchConfig, LaunchError, RuntimeKind};
-use ff_tables::{ListQuery, Selection, Table, select_list};
+use ff_tables::cell_list::{ListQuery, select_list};
+use ff_tables::{Selection, Table};
 
 use crate::call::{Context, OpError, primitive, tensor};
 use crate::dtype::burn_dtype;

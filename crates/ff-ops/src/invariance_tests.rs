@@ -5,8 +5,8 @@ use burn_autodiff::Autodiff;
 use burn_flex::Flex;
 use ff_spec::Dtype;
 use ff_spec::fused_message::{Inputs, Message, Variant};
-use ff_testkit::generators::CaseSpec;
-use ff_testkit::small::{case, spec};
+use ff_testkit::fused_message::CaseSpec;
+use ff_testkit::fused_message::small::{case, spec};
 use proptest::prelude::*;
 
 use crate::force_scatter::{Systems, edge_vec, strained};

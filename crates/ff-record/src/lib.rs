@@ -3,6 +3,7 @@
 //! Launches go through the code that real devices run, so that what is recorded is what they would be given: the same
 //! kernels with the same parameters, in the same order. Memory has a size and nothing in it; what is read back is zero.
 
+mod cell_list;
 mod cuda;
 mod spirv;
 
@@ -29,11 +30,8 @@ use cubecl_runtime::kernel::KernelMetadata as _;
 use cubecl_runtime::logging::ServerLogger;
 use cubecl_runtime::memory_management::ManagedMemoryHandle;
 use cubecl_runtime::storage::{ComputeStorage, ManagedResource, StorageHandle, StorageId};
-use ff_cube::Element;
-use ff_cube::buffers::{fault, first_lines, upload};
-use ff_cube::cell_list::{CubeLaunch, CubeSkinList};
+use ff_cube::buffers::{fault, first_lines};
 use ff_kernels::cube::CubeRuntime;
-use ff_spec::cell_list;
 use ff_spec::{Dtype, LaunchConfig, LaunchError, Op, Prepare, RuntimeKind};
 
 /// What is compiled for.
@@ -143,47 +141,6 @@ impl Recorder {
         let _one_at_a_time = one_at_a_time();
         let mut launch = self.runtime.prepare(variant, dtype, inputs, config)?;
         self.log(|| launch.run())
-    }
-
-    /// The kernels that build a list, then those that keep one of moving atoms up to date besides.
-    ///
-    /// # Errors
-    /// As [`Recorder::record`].
-    pub fn record_list(
-        &self,
-        variant: &cell_list::Variant,
-        dtype: Dtype,
-        inputs: &cell_list::Inputs<f64>,
-        config: &LaunchConfig,
-    ) -> Result<Vec<Kernel>, LaunchError> {
-        let _one_at_a_time = one_at_a_time();
-        match dtype {
-            Dtype::F32 => self.list_of::<f32>(variant, &inputs.cast(), config),
-            Dtype::F64 => self.list_of::<f64>(variant, inputs, config),
-        }
-    }
-
-    fn list_of<T: Element>(
-        &self,
-        variant: &cell_list::Variant,
-        inputs: &cell_list::Inputs<T>,
-        config: &LaunchConfig,
-    ) -> Result<Vec<Kernel>, LaunchError> {
-        /// Å; its size is in no kernel.
-        const SKIN: f64 = 1.0;
-        let (client, device) = (&self.client, self.device());
-        let mut list = CubeLaunch::<Paper, T>::new(client, device, *variant, inputs, config)?;
-        // No count comes back that room would be made for.
-        list.set_capacity(1)?;
-        let skin = <T as ff_spec::Scalar>::from_f64(SKIN);
-        let mut moving = CubeSkinList::<Paper, T>::new(client, device, *variant, inputs.clone(), skin, config)?;
-        let positions = upload(client, &inputs.positions).0;
-        self.log(|| {
-            ff_spec::Launch::run(&mut list)?;
-            // SAFETY: these are positions of as many atoms.
-            unsafe { moving.update(positions) };
-            moving.finish().map(|_| ())
-        })
     }
 
     /// What `launch` launches.

@@ -1,6 +1,7 @@
 //! Counted FLOPs and bytes against what a device can do at most.
 
-use ff_spec::{Dtype, FusedMessage, Op, cost, fused_message};
+use ff_spec::fused_message::{self, cost};
+use ff_spec::{Dtype, FusedMessage, Op};
 use serde::Serialize;
 
 use crate::bench::{Bench, Row};

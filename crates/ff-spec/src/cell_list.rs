@@ -19,15 +19,22 @@ use std::ops::Range;
 use crate::Scalar;
 use crate::dtype::cast;
 
+mod cost;
 mod estimate;
 #[cfg(test)]
 mod tests;
 mod variant;
 
+pub use cost::compulsory_bytes;
 pub use variant::{List, MalformedVariant, Strategy, Variant};
 
 /// The name of this family of kernels.
 pub const OP: &str = "cell_list";
+
+crate::op::declare! {
+    /// Neighbour lists: [`cell_list`](crate::cell_list).
+    impl Op for CellList: 0, Inputs -> NeighborList, id;
+}
 
 /// A batch of systems in one flat list of atoms; see the table at the top of this module.
 #[derive(Clone, Debug, PartialEq)]

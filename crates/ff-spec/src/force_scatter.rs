@@ -19,14 +19,25 @@ use serde::{Deserialize, Serialize};
 use crate::dtype::{cast, cast_by_map};
 use crate::{Problem, Scalar};
 
+mod cost;
 mod gradients;
 mod order;
 
+pub use cost::cost;
 pub use gradients::{BackwardInputs, DoubleBackwardInputs, DoubleGradients, Gradients};
 pub use order::OrderInputs;
 
 /// The name of this family of kernels.
 pub const OP: &str = "force_scatter";
+
+crate::op::declare! {
+    /// Edge gradients to forces and strain derivatives: [`force_scatter`](crate::force_scatter).
+    impl Op for ForceScatter: 0, Inputs -> Outputs, id;
+    /// The first backward of [`ForceScatter`].
+    impl Op for ForceScatterBackward: 1, BackwardInputs -> Gradients, id;
+    /// The second backward of [`ForceScatter`]: the vector-Jacobian product of the first.
+    impl Op for ForceScatterDoubleBackward: 2, DoubleBackwardInputs -> DoubleGradients, id;
+}
 
 /// How edges are summed into atoms and systems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -15,16 +15,27 @@ use serde::{Deserialize, Serialize};
 use crate::dtype::cast;
 use crate::{Problem, Scalar};
 
+mod cost;
 mod gradients;
 mod sizes;
 mod variant;
 
+pub use cost::{HERMITE_WEIGHT, TABLE_NODES, backward_cost, cost, double_backward_cost};
 pub use gradients::{BackwardInputs, DoubleBackwardInputs, DoubleGradients, Gradients, Wanted};
 pub use sizes::{FilterSizes, Sizes};
 pub use variant::{FilterKind, MalformedVariant, Message, Reduction, Variant};
 
 /// The name of this family of kernels.
 pub const OP: &str = "fused_message";
+
+crate::op::declare! {
+    /// Radial basis, filter, message and scatter: [`fused_message`](crate::fused_message).
+    impl Op for FusedMessage: 0, Inputs -> Outputs, family;
+    /// The first backward of [`FusedMessage`].
+    impl Op for FusedMessageBackward: 1, BackwardInputs -> Gradients, family;
+    /// The second backward of [`FusedMessage`]: the vector-Jacobian product of the first.
+    impl Op for FusedMessageDoubleBackward: 2, DoubleBackwardInputs -> DoubleGradients, family;
+}
 
 /// The non-linearity σ between the two layers of an `mlp` filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -1,82 +1,8 @@
-use std::fmt;
-use std::str::FromStr;
+use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{DeviceId, Dtype, LaunchConfig, Problem, cell_list, force_scatter, fused_message};
-
-/// A family of kernels: what its variants are, what they read and what they write.
-pub trait Op: 'static {
-    /// The one name that templates, oracles, spaces, tables and tests share.
-    const NAME: &'static str;
-    /// The derivative order: 0 for the op itself, 1 for its vector-Jacobian product, 2 for that of order 1.
-    const ORDER: u8;
-    /// What changes the generated code; prints as its id and is read from it.
-    type Variant: Clone + Ord + fmt::Debug + fmt::Display + FromStr;
-    /// All inputs of one call, in f64.
-    type Inputs: Clone + fmt::Debug;
-    /// What one call computes, widened to f64.
-    type Outputs: Clone + fmt::Debug;
-
-    /// What tuning tables are keyed by of a variant.
-    fn family(variant: &Self::Variant) -> String;
-}
-
-/// Declares ops: of each the module of its family, its derivative order, what in that module it reads and computes, and the
-/// method of its variant that is [`Op::family`].
-macro_rules! ops {
-    ($(
-        $(#[$doc:meta])*
-        impl Op for $op:ident: $module:ident, $order:literal, $inputs:ident -> $outputs:ident, $family:ident;
-    )*) => {
-        $(
-            $(#[$doc])*
-            #[derive(Debug)]
-            pub struct $op;
-
-            impl Op for $op {
-                const NAME: &'static str = $module::OP;
-                const ORDER: u8 = $order;
-                type Variant = $module::Variant;
-                type Inputs = $module::$inputs<f64>;
-                type Outputs = $module::$outputs<f64>;
-
-                fn family(variant: &Self::Variant) -> String {
-                    variant.$family()
-                }
-            }
-        )*
-
-        /// The family of an op's variant by its id, what tables are keyed by; `None` where the op has no such variant.
-        pub fn family(op: &str, id: &str) -> Option<String> {
-            $(if $op::NAME == op && $op::ORDER == 0 {
-                return id.parse().ok().map(|variant| $op::family(&variant));
-            })*
-            None
-        }
-
-        /// A device that kernels of every family can be prepared on.
-        pub trait Runtime: $(Prepare<$op> +)* {}
-
-        impl<R> Runtime for R where R: $(Prepare<$op> +)* {}
-    };
-}
-
-ops! {
-    /// Radial basis, filter, message and scatter: [`fused_message`].
-    impl Op for FusedMessage: fused_message, 0, Inputs -> Outputs, family;
-    /// The first backward of [`FusedMessage`].
-    impl Op for FusedMessageBackward: fused_message, 1, BackwardInputs -> Gradients, family;
-    /// The second backward of [`FusedMessage`]: the vector-Jacobian product of the first.
-    impl Op for FusedMessageDoubleBackward: fused_message, 2, DoubleBackwardInputs -> DoubleGradients, family;
-    /// Neighbour lists: [`cell_list`].
-    impl Op for CellList: cell_list, 0, Inputs -> NeighborList, id;
-    /// Edge gradients to forces and strain derivatives: [`force_scatter`].
-    impl Op for ForceScatter: force_scatter, 0, Inputs -> Outputs, id;
-    /// The first backward of [`ForceScatter`].
-    impl Op for ForceScatterBackward: force_scatter, 1, BackwardInputs -> Gradients, id;
-    /// The second backward of [`ForceScatter`]: the vector-Jacobian product of the first.
-    impl Op for ForceScatterDoubleBackward: force_scatter, 2, DoubleBackwardInputs -> DoubleGradients, id;
-}
+use crate::{DeviceId, Dtype, FusedMessage, LaunchConfig, Op, Problem};
 
 /// Why a kernel could not be prepared, launched or read.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -98,19 +24,38 @@ pub enum LaunchError {
     Runtime(String),
     /// The tensors are wrong.
     #[error(transparent)]
-    Input(#[from] fused_message::InputError),
-    /// No neighbour list can be made of these tensors.
-    #[error(transparent)]
-    CellList(#[from] cell_list::InputError),
-    /// The edges, their gradients or their cotangents are wrong.
-    #[error(transparent)]
-    ForceScatter(#[from] force_scatter::InputError),
+    Input(InputError),
 }
 
 impl LaunchError {
     /// Whether the tensors are wrong: nothing that a kernel or a device could do better.
     pub fn is_input(&self) -> bool {
-        matches!(self, Self::Input(_) | Self::CellList(_) | Self::ForceScatter(_))
+        matches!(self, Self::Input(_))
+    }
+}
+
+/// What an op says of inputs that it cannot compute on: each has an error of its own for that, which `?` makes a
+/// [`LaunchError`].
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct InputError(Arc<dyn Error + Send + Sync>);
+
+impl InputError {
+    /// Of the error of an op.
+    pub(crate) fn new(error: impl Error + Send + Sync + 'static) -> Self {
+        Self(Arc::new(error))
+    }
+
+    /// The error of an op, where this is of that op.
+    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+        self.0.downcast_ref()
+    }
+}
+
+impl PartialEq for InputError {
+    fn eq(&self, other: &Self) -> bool {
+        // An error of unknown type is what it says.
+        self.to_string() == other.to_string()
     }
 }
 

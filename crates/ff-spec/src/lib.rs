@@ -12,25 +12,20 @@ pub mod force_scatter;
 pub mod fused_message;
 mod key;
 mod launch;
+mod op;
+mod ops;
 mod sender_list;
 
 pub use config::LaunchConfig;
-pub use cost::{
-    Cost, ELEMENTARY, GEOMETRY, HERMITE_WEIGHT, TABLE_NODES, backward_cost, cost, double_backward_cost, list_bytes,
-    scatter_cost,
-};
+pub use cost::{Cost, ELEMENTARY, GEOMETRY};
 pub use device::{Atomics, DeviceId, Limits, RuntimeKind};
 pub use digest::digest;
 pub use dtype::{Dtype, Scalar, UnknownDtype};
 pub use key::{Problem, TuneKey, kernel_name};
-pub use launch::{
-    CellList, Clock, Device, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
-    FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchError, Op, Prepare, Runtime, family,
-};
+pub use launch::{Clock, Device, InputError, Launch, LaunchError, Prepare};
+pub use op::Op;
+pub use ops::*;
 pub use sender_list::SenderList;
 
 /// The version of every JSON document this workspace writes (records, tables, results).
 pub const SCHEMA_VERSION: u32 = 1;
-
-/// The families of kernels, by the one name that templates, oracles, spaces, tables and tests share.
-pub const OPS: &[&str] = &[cell_list::OP, force_scatter::OP, fused_message::OP];

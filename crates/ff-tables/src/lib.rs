@@ -9,16 +9,15 @@
 //! program nor an edited file can put a configuration into a table that the numerical gate has not seen. An entry that is
 //! refused does not cost the others: a call that would have taken it takes the default.
 
+pub mod cell_list;
 mod entry;
 pub mod fs;
-mod list;
 mod pass;
 mod read;
 mod select;
 mod table;
 
 pub use entry::{Entry, EntryError, EntryFields, Tie};
-pub use list::{ListQuery, select_list};
 pub use pass::{Evidence, Pass, PassError, PassOf, gate_tolerance};
 pub use read::{Loaded, TableError, load_all, nearest};
 pub use select::{LEAST_GAIN, MAX_OCTAVES, Query, Selection, Step, select};

@@ -6,8 +6,8 @@ use std::path::Path;
 use ff_spec::cell_list::{List, Strategy};
 use ff_spec::{Atomics, Clock, DeviceId, Dtype, LaunchConfig, Limits, Problem, RuntimeKind, TuneKey};
 use ff_tables::{
-    Entry, EntryError, EntryFields, Evidence, Finding, ListQuery, Pass, PassOf, Query, Step, Table, TableError, Tie,
-    Versions, load_all, select, select_list,
+    Entry, EntryError, EntryFields, Evidence, Finding, Pass, PassOf, Query, Step, Table, TableError, Tie, Versions,
+    load_all, select,
 };
 
 fn device(slug: &str, arch: &str, software: bool) -> DeviceId {

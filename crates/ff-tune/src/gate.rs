@@ -177,9 +177,9 @@ mod tests {
     use ff_tables::gate_tolerance;
     use ff_testkit::cell_list::mutants::{self as lists, ScalarLists};
     use ff_testkit::force_scatter as scatters;
+    use ff_testkit::fused_message::gradients::{mutants as gradients, random_tangent, sparse_cotangents};
+    use ff_testkit::fused_message::mutants::{MutantRuntime, Mutation};
     use ff_testkit::gate::Gated;
-    use ff_testkit::gradients::{mutants as gradients, random_tangent, sparse_cotangents};
-    use ff_testkit::mutants::{MutantRuntime, Mutation};
     use ff_testkit::played::Played;
     use ff_testkit::tolerance::{Order, tolerance};
 

@@ -10,9 +10,6 @@ use std::{fmt::Write as _, fs};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use sha2::{Digest, Sha256};
 
-/// As `ff_spec::OPS`.
-pub const OPS: [&str; 3] = ["cell_list", "force_scatter", "fused_message"];
-
 /// What a file is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -24,8 +21,9 @@ pub enum Part {
     Named,
 }
 
-/// Where the sources of host kernels lie below `crates/`, the first that fits. `{op}` is the folder of an op, `*` one file, `**`
-/// whatever lies below a folder. What is listed without a part, and what is not listed, is in the code of no kernel.
+/// Where the sources of host kernels lie below `crates/`, the first that fits. `{op}` is a folder, which is of the op of its
+/// name, `*` one file, `**` whatever lies below a folder. What is listed without a part, and what is not listed, is in the code
+/// of no kernel.
 const PLACES: [(&str, Option<Part>); 6] = [
     ("ff-host/src/generated/*", Some(Part::Named)),
     // Updates of a list: `verify` builds lists, so no pass is of these.
@@ -36,8 +34,8 @@ const PLACES: [(&str, Option<Part>); 6] = [
     ("ff-spec/src/{op}/grid.rs", Some(Part::Op)),
 ];
 
-/// The op whose formulas are rendered.
-const GENERATED: &str = "fused_message";
+/// What the first line of a generated file has before the op whose formulas were rendered.
+const RENDERED_FROM: &str = " from kernel-templates/";
 
 /// The crates that they lie in.
 const ROOTS: [&str; 2] = ["ff-host/src", "ff-spec/src"];
@@ -87,36 +85,46 @@ fn collect(crates: &Path, folder: &Path, found: &mut Vec<Source>) -> io::Result<
         let place = path.strip_prefix(crates).unwrap_or(&path).to_string_lossy().replace('\\', "/");
         let Some((op, part)) = place_of(&place) else { continue };
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let digest = digest(&fs::read_to_string(&path)?)
-            .map_err(|e| io::Error::other(format!("{}: no Rust that can be read: {e}", path.display())))?;
+        let text = fs::read_to_string(&path)?;
+        let wrong = |what: String| io::Error::other(format!("{}: {what}", path.display()));
+        let op = match part {
+            Part::Named => rendered_from(&text).ok_or_else(|| wrong("no op in its first line".to_owned()))?,
+            _ => op.unwrap_or_default(),
+        };
+        let digest = digest(&text).map_err(|e| wrong(format!("no Rust that can be read: {e}")))?;
         let orders = if part == Part::Op { orders(&name) } else { vec![0, 1, 2] };
-        found.push(Source { op: op.unwrap_or_default().to_owned(), part, name, orders, digest });
+        found.push(Source { op: op.to_owned(), part, name, orders, digest });
     }
     Ok(())
 }
 
-/// The op and the part of a file by its path below `crates`; `None` for what is in no host kernel.
-pub fn place_of(path: &str) -> Option<(Option<&'static str>, Part)> {
+/// The op whose templates a file was rendered from, as the file says.
+fn rendered_from(text: &str) -> Option<&str> {
+    let (op, _) = text.lines().next()?.split_once(RENDERED_FROM)?.1.split_once('/')?;
+    Some(op)
+}
+
+/// The part of a file by its path below `crates` and its op, where the path has that; `None` for what is in no host kernel.
+pub fn place_of(path: &str) -> Option<(Option<&str>, Part)> {
     if !path.ends_with(".rs") {
         return None;
     }
     let fitting = PLACES.iter().find_map(|(pattern, part)| Some((fits(path, pattern)?, *part)));
     let (op, part) = fitting.and_then(|(op, part)| Some((op, part?)))?;
-    let op = if part == Part::Named { Some(GENERATED) } else { op };
     // The list of what was rendered is no part of any of it.
     let list = part == Part::Named && path.ends_with("/mod.rs");
     (!list).then_some((op, part))
 }
 
 /// Whether a path fits a pattern; the op that stands for `{op}`, if that occurs.
-fn fits(path: &str, pattern: &str) -> Option<Option<&'static str>> {
+fn fits<'a>(path: &'a str, pattern: &str) -> Option<Option<&'a str>> {
     let (mut path, mut op) = (path.split('/'), None);
     for expected in pattern.split('/') {
         let found = path.next()?;
         match expected {
             "**" => return Some(op),
             "*" => {}
-            "{op}" => op = Some(OPS.into_iter().find(|op| *op == found)?),
+            "{op}" => op = Some(found),
             name if name == found => {}
             _ => return None,
         }
@@ -247,7 +255,7 @@ mod tests {
             ("ff-host/src/lane.rs", Some((None, Part::EveryOp))),
             ("ff-host/src/peak.rs", None),
             ("ff-host/src/fused_message/sweep.rs", Some((Some("fused_message"), Part::Op))),
-            ("ff-host/src/generated/bessel.rs", Some((Some("fused_message"), Part::Named))),
+            ("ff-host/src/generated/bessel.rs", Some((None, Part::Named))),
             ("ff-host/src/generated/mod.rs", None),
             ("ff-host/src/cell_list/rows.rs", Some((Some("cell_list"), Part::Op))),
             ("ff-host/src/cell_list/skin.rs", None),
@@ -259,10 +267,21 @@ mod tests {
         ] {
             assert_eq!(place_of(path), expected, "{path}");
         }
+        let header = "// Generated by `x` from kernel-templates/fused_message/{a.toml, b.tera}. Do not edit.\n";
+        assert_eq!(rendered_from(header), Some("fused_message"));
+        assert_eq!(rendered_from("//! Sums.\n// from kernel-templates/fused_message/a.tera\n"), None);
         assert_eq!(orders("forward_receiver"), [0]);
         assert_eq!(orders("backward"), [1, 2]);
         assert_eq!(orders("double_backward"), [2]);
         assert_eq!(orders("tile"), [0, 1, 2]);
+    }
+
+    #[test]
+    fn every_folder_is_of_an_op() {
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for Source { op, name, .. } in find(&crates).expect("readable") {
+            assert!(op.is_empty() || ff_spec::OPS.contains(&op.as_str()), "`{name}` of `{op}` is in no kernel's code");
+        }
     }
 
     /// What one order alone counts for is named by no file of the others.

@@ -108,20 +108,11 @@ Marks say what last passed the gate on a runtime, one for each derivative order;
 Ends with 1 where a case fails and where no case was executed.")]
     Verify(VerifyArgs),
     /// Run one variant on tensors from a safetensors file.
-    #[command(after_help = "Example:
+    #[command(after_help = format!("Example:
   forgefield eval fused_message --variant cfconv_mlp_gaussian_cosine_receiver --inputs in.safetensors --outputs out.safetensors
 
-Tensors of fused_message (T is --dtype; C = F for cfconv, 3F for painn):
-  row_ptr [n_atoms+1], sender [n_edges]     u32 (i32, i64 and u64 are accepted)
-  edge_vec [n_edges, 3]                     T, Å
-  x [n_atoms, F]                            cfconv;  y [n_atoms, F] comes out
-  s [n_atoms, 3F], mu [n_atoms, 3, F]       painn;   dq [n_atoms, F], dmu [n_atoms, 3, F] come out
-  A [K, C], b [C]                           linear
-  A1 [K, H], b1 [H], A2 [H, C], b2 [C]      mlp; metadata `activation`: shifted_softplus or tanh
-  table [n_nodes, order, C]                 tabulated
-  r_cut [] or [1]                           Å; a tensor or metadata
-  basis.<name>, cutoff.<name>               parameters of the radial functions; defaults where left out
-The metadata key `forgefield` of the outputs holds variant, runtime, launch configuration and how it was chosen.")]
+{}
+The metadata key `forgefield` of the outputs holds variant, runtime, launch configuration and how it was chosen.", crate::ops::tensors()))]
     Eval(EvalArgs),
     /// What a variant and a configuration become: code, registers, spills, occupancy, counted FLOPs and bytes, roofline.
     #[command(after_help = "Examples:
@@ -460,8 +451,8 @@ pub struct SelectArgs {
     /// The op.
     #[arg(long, default_value = "fused_message")]
     pub op: String,
-    /// Variant or family [default for cell_list: a full list, by the strategy that wins; for force_scatter: gather].
-    #[arg(long, visible_alias = "family")]
+    /// Variant or family.
+    #[arg(long, visible_alias = "family", help = format!("Variant or family [default {}]", crate::ops::usual()))]
     pub variant: Option<String>,
     /// Derivative order: 0 is the op itself, 1 its first backward, 2 its second.
     #[arg(long, default_value = "0", value_parser = clap::value_parser!(u8).range(0..=2))]

@@ -1,19 +1,14 @@
 //! What this binary was built from, as records and tables name it.
 
-use ff_kernels::generated::{CELL_LIST_TEMPLATE_HASH, FORCE_SCATTER_TEMPLATE_HASH, FUSED_MESSAGE_TEMPLATE_HASH};
-use ff_spec::{RuntimeKind, cell_list, force_scatter, fused_message};
+use ff_spec::RuntimeKind;
 use ff_tables::Versions;
 
 use crate::code::Code;
+use crate::ops;
 
 /// Hash of the templates of an op; empty for an op that does not exist, which no table is for.
 pub fn template_hash(op: &str) -> &'static str {
-    match op {
-        cell_list::OP => CELL_LIST_TEMPLATE_HASH,
-        force_scatter::OP => FORCE_SCATTER_TEMPLATE_HASH,
-        fused_message::OP => FUSED_MESSAGE_TEMPLATE_HASH,
-        _ => "",
-    }
+    ops::ALL.into_iter().find(|known| known.name() == op).map_or("", |op| op.template_hash())
 }
 
 /// Hash of the code of a variant in one order on a runtime, by its id; empty for one that was not rendered or cannot be emitted,

@@ -87,8 +87,6 @@ pub fn run(root: &Path) -> anyhow::Result<bool> {
         ("template tags", tags(&sources)),
         ("paths", paths(root, &files)),
     ];
-    let readme = format!("{TEMPLATE_ROOT}/fused_message/README.md");
-    let text = fs::read_to_string(root.join(&readme)).unwrap_or_default();
     let read = |path: &String| (path.clone(), fs::read_to_string(root.join(path)).unwrap_or_default());
     let below = format!("{REGISTRY}/");
     let registry: Vec<(String, String)> =
@@ -105,7 +103,9 @@ pub fn run(root: &Path) -> anyhow::Result<bool> {
         |path: &String| Some(path.strip_prefix(TEMPLATE_ROOT)?.strip_suffix("/variants.toml")?[1..].to_owned());
     let ops: Vec<String> = files.iter().filter_map(of_folder).collect();
     rules.push(("files that name an op", naming(root, &files, &ops)));
-    rules.push(("radial function table", base_table(&sources, &readme, &text)));
+    let readmes: Vec<(String, String)> =
+        ops.iter().map(|op| read(&format!("{TEMPLATE_ROOT}/{op}/README.md"))).collect();
+    rules.push(("radial function table", base_table(&sources, &readmes)));
     let [built, tested] = [&["--package", BINARY, "--edges", "normal,build"][..], &["--workspace"]].map(|selected| {
         output(root, &cargo(), &[&["tree", "--prefix", "none", "--format", "{p}: {f}"], selected].concat())
     });
@@ -422,12 +422,17 @@ fn absolute_path(line: &str) -> Option<&str> {
     })
 }
 
-fn base_table(sources: &Sources, readme: &str, text: &str) -> Vec<String> {
-    sources
-        .in_folder(&format!("{TEMPLATE_ROOT}/fused_message/bases"), "toml")
-        .filter(|(_, name, _)| !text.lines().any(|line| line.starts_with(&format!("| `{name}` |"))))
-        .map(|(path, name, _)| format!("{path}: expected a row that starts with | `{name}` | in {readme}"))
-        .collect()
+/// Radial functions that have no row in the README beside them; each of `readmes` is a path with its text.
+fn base_table(sources: &Sources, readmes: &[(String, String)]) -> Vec<String> {
+    let missing = |(readme, text): &(String, String)| -> Vec<String> {
+        let bases = format!("{}bases", readme.trim_end_matches("README.md"));
+        sources
+            .in_folder(&bases, "toml")
+            .filter(|(_, name, _)| !text.lines().any(|line| line.starts_with(&format!("| `{name}` |"))))
+            .map(|(path, name, _)| format!("{path}: expected a row that starts with | `{name}` | in {readme}"))
+            .collect()
+    };
+    readmes.iter().flat_map(missing).collect()
 }
 
 #[cfg(test)]
@@ -557,7 +562,8 @@ mod tests {
     fn every_base_has_its_row() {
         let bases =
             ["gaussian", "bessel"].map(|b| (format!("{TEMPLATE_ROOT}/fused_message/bases/{b}.toml"), String::new()));
-        let found = base_table(&Sources(bases.into()), "README.md", "| name |\n| `gaussian` | x |\n");
+        let readme = format!("{TEMPLATE_ROOT}/fused_message/README.md");
+        let found = base_table(&Sources(bases.into()), &[(readme, "| name |\n| `gaussian` | x |\n".to_owned())]);
         assert_eq!(found.len(), 1);
         assert!(found[0].contains("bases/bessel.toml"), "{found:?}");
     }

@@ -50,7 +50,7 @@ impl<T: HostElement> HostLaunch<T> {
     /// Takes the tensors over after checking them.
     ///
     /// # Errors
-    /// [`LaunchError::CellList`] and [`LaunchError::Constraint`].
+    /// [`LaunchError::Input`] and [`LaunchError::Constraint`].
     pub fn new(variant: Variant, inputs: Inputs<T>, config: &LaunchConfig) -> Result<Self, LaunchError> {
         let config = host_config(config)?;
         inputs.check()?;

@@ -1,6 +1,7 @@
 //! `cell_list`: its variants, and how a launch configuration becomes a launch.
 
 mod launch;
+mod prepare;
 
 use ff_spec::cell_list::{List, Strategy, Variant};
 

@@ -70,7 +70,7 @@ impl<T: HostElement, I: HostInputs<T>> HostLaunch<T, I> {
     /// Takes the tensors over after checking them, and sorts the list by sender.
     ///
     /// # Errors
-    /// [`LaunchError::ForceScatter`] and [`LaunchError::Constraint`].
+    /// [`LaunchError::Input`] and [`LaunchError::Constraint`].
     pub fn new(variant: Variant, inputs: I, config: &LaunchConfig) -> Result<Self, LaunchError> {
         inputs.check()?;
         let config = host_config(config)?;

@@ -1,6 +1,7 @@
 //! `force_scatter`: its variants, and how a launch configuration becomes a launch.
 
 mod launch;
+mod prepare;
 
 use ff_spec::force_scatter::{Reduction, Variant};
 

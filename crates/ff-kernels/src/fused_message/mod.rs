@@ -2,6 +2,7 @@
 
 mod launch;
 mod on_host;
+mod prepare;
 mod table;
 
 use ff_spec::fused_message::{FilterKind, InputError, Inputs, Message, Radial, Reduction, Sizes, Variant};

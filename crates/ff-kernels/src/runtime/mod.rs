@@ -1,4 +1,4 @@
-//! Devices that prepare every op.
+//! Devices, which know no op: each op says in its own module how they prepare it.
 
 mod cube;
 mod host;

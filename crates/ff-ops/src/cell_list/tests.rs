@@ -5,7 +5,7 @@ use burn_flex::Flex;
 use ff_spec::cell_list::{NeighborList, Strategy};
 use ff_spec::fused_message::{Message as MessageKind, Variant as MessageVariant};
 use ff_spec::{CellList, Prepare};
-use ff_testkit::small::{case, spec};
+use ff_testkit::fused_message::small::{case, spec};
 use ff_testkit::tolerance::{Order, norm, tolerance};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -151,7 +151,7 @@ fn energy<B: CellListBackend>(
     let vectors = edge_vec(&graph, x, Some(neighbors.offset())).unwrap();
     let graph = graph.with_edge_vec(vectors).unwrap();
     // Exact in both dtypes.
-    let inputs = case(&ff_testkit::generators::CaseSpec { n_atoms: 71, ..spec() }, variant).cast::<f32>().cast();
+    let inputs = case(&ff_testkit::fused_message::CaseSpec { n_atoms: 71, ..spec() }, variant).cast::<f32>().cast();
     let (n, f) = (inputs.n_atoms, inputs.features);
     let nodes = floats::<B, 2>(&inputs.nodes, [n, inputs.channels()], dtype, &device);
     let mu = (inputs.message == MessageKind::Painn).then(|| floats(&inputs.vectors, [n, 3, f], dtype, &device));

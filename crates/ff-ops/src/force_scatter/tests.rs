@@ -10,7 +10,7 @@ use ff_reference::force_scatter as oracle;
 use ff_spec::force_scatter::{BackwardInputs, DoubleBackwardInputs, Gradients, Inputs, Outputs};
 use ff_spec::{Clock, RuntimeKind};
 use ff_tables::{Entry, EntryFields, Evidence, Pass, PassOf, Versions};
-use ff_testkit::small::{assert_agree, numbers};
+use ff_testkit::fused_message::small::{assert_agree, numbers};
 use ff_testkit::tolerance::{Order, tolerance};
 
 use super::*;

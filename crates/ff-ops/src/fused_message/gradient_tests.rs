@@ -7,8 +7,8 @@ use burn_autodiff::Autodiff;
 use burn_flex::Flex;
 use ff_spec::fused_message::{Filter, Inputs, Message as MessageKind};
 use ff_spec::{Dtype, RuntimeKind};
-use ff_testkit::generators::CaseSpec;
-use ff_testkit::small::{case, numbers, spec};
+use ff_testkit::fused_message::CaseSpec;
+use ff_testkit::fused_message::small::{case, numbers, spec};
 
 use super::*;
 use crate::force_scatter::{ForceScatterBackend, Systems, edge_vec, strained};

@@ -9,9 +9,10 @@ use ff_spec::fused_message::{
     BackwardInputs, DoubleBackwardInputs, Inputs, Message as MessageKind, Outputs, Reduction,
 };
 use ff_spec::{Dtype, FusedMessageBackward, FusedMessageDoubleBackward, LaunchConfig, RuntimeKind};
-use ff_testkit::generators::{CaseSpec, Degrees};
-use ff_testkit::gradients::{random_cotangents, random_tangent};
-use ff_testkit::small::{assert_agree, case, spec, variants};
+use ff_testkit::degrees::Degrees;
+use ff_testkit::fused_message::CaseSpec;
+use ff_testkit::fused_message::gradients::{random_cotangents, random_tangent};
+use ff_testkit::fused_message::small::{assert_agree, case, spec, variants};
 use ff_testkit::tensors::ByTensors;
 use ff_testkit::tolerance::{Order, tolerance};
 

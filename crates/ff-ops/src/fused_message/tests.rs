@@ -6,8 +6,9 @@ use burn_flex::Flex;
 use ff_spec::fused_message::{Inputs, Message as MessageKind, OP, Outputs, Reduction};
 use ff_spec::{Clock, Dtype, LaunchConfig, RuntimeKind, TuneKey};
 use ff_tables::{Entry, EntryFields, Evidence, Pass, PassOf, Step, Versions, gate_tolerance};
-use ff_testkit::generators::{CaseSpec, Degrees};
-use ff_testkit::small::{case, distance, spec, variants};
+use ff_testkit::degrees::Degrees;
+use ff_testkit::fused_message::CaseSpec;
+use ff_testkit::fused_message::small::{case, distance, spec, variants};
 
 use super::*;
 use crate::testing::{filter, floats, graph, numbers_of, on_host};

@@ -13,6 +13,7 @@ use crate::tolerance::Order;
 mod generators;
 pub mod gradients;
 pub mod mutants;
+pub mod small;
 pub mod strategies;
 #[cfg(test)]
 mod tests;

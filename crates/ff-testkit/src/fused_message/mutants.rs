@@ -236,6 +236,7 @@ mod tests {
         assert!(matches!(refused, Some(LaunchError::Unsupported(_))), "{refused:?}");
         let wrong = Inputs { sender: vec![99; inputs.n_edges()], ..inputs };
         let refused = runtime.prepare(&variant, Dtype::F32, &wrong, &LaunchConfig::default()).err();
-        assert!(matches!(refused, Some(LaunchError::Input(InputError::Sender { .. }))), "{refused:?}");
+        let Some(LaunchError::Input(error)) = &refused else { panic!("{refused:?}") };
+        assert!(matches!(error.downcast_ref(), Some(InputError::Sender { .. })), "{refused:?}");
     }
 }

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use ff_reference::cell_list::{Oracle as ListOracle, search_rows};
 use ff_spec::cell_list::{self, NeighborList, OP};
 use ff_spec::{CellList, Dtype, Problem};
-use ff_testkit::generators::systems::rounded_batch;
+use ff_testkit::cell_list::systems::rounded_batch;
 
 use super::BuiltIn;
 use crate::op::{Rows, Tuned};

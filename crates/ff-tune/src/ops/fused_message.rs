@@ -8,7 +8,7 @@ use ff_reference::fused_message::{double_backward, forward};
 use ff_spec::fused_message::{DoubleBackwardInputs, DoubleGradients, Filter, Gradients, Inputs, OP, Outputs, Variant};
 use ff_spec::{Dtype, FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward, Op, Problem};
 use ff_tables::gate_tolerance;
-use ff_testkit::generators::rounded;
+use ff_testkit::fused_message::rounded;
 use ff_testkit::sampling::placed;
 use ff_testkit::tensors::ByTensors;
 use ff_testkit::tolerance::norm;

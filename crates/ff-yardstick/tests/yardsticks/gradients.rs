@@ -12,9 +12,9 @@ use ff_spec::fused_message::{
     BackwardInputs, DoubleBackwardInputs, Inputs, Message as MessageKind, Outputs, Radial, Reduction, Variant, Wanted,
 };
 use ff_spec::{Dtype, FusedMessageBackward, FusedMessageDoubleBackward, RuntimeKind};
-use ff_testkit::generators::{CaseSpec, rounded};
-use ff_testkit::gradients::{random_cotangents, random_tangent};
-use ff_testkit::small::{assert_agree, case, numbers, spec, variants};
+use ff_testkit::fused_message::gradients::{random_cotangents, random_tangent};
+use ff_testkit::fused_message::small::{assert_agree, case, numbers, spec, variants};
+use ff_testkit::fused_message::{CaseSpec, rounded};
 use ff_testkit::tensors::ByTensors;
 use ff_testkit::tolerance::{Order, tolerance};
 
@@ -311,7 +311,7 @@ fn the_gradients_of_gradients_are_those_of_the_composition() {
 #[test]
 fn nothing_to_sum_has_gradients() {
     fn check<B: FusedMessageBackend>(dtype: Dtype) {
-        let degrees = ff_testkit::generators::Degrees::Uniform;
+        let degrees = ff_testkit::degrees::Degrees::Uniform;
         for id in ["painn_linear_gaussian_cosine_receiver", "cfconv_mlp_bessel_polynomial_edge_atomic"] {
             let variant: Variant = id.parse().unwrap();
             for spec in [

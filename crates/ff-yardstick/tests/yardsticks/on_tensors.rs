@@ -3,10 +3,11 @@
 use ff_reference::fused_message::{backward as oracle, forward as forward_oracle};
 use ff_spec::fused_message::{BackwardInputs, Reduction, Wanted};
 use ff_spec::{Dtype, FusedMessage, FusedMessageBackward, RuntimeKind};
+use ff_testkit::degrees::Degrees;
+use ff_testkit::fused_message::CaseSpec;
+use ff_testkit::fused_message::gradients::random_cotangents;
+use ff_testkit::fused_message::small::{case, spec, variants};
 use ff_testkit::gate::check_launch;
-use ff_testkit::generators::{CaseSpec, Degrees};
-use ff_testkit::gradients::random_cotangents;
-use ff_testkit::small::{case, spec, variants};
 use ff_testkit::tensors::ByTensors;
 use ff_yardstick::on_tensors::{Implementation, backward, forward};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ff_spec::fused_message::{Inputs, Reduction, Variant};
 use ff_spec::{Dtype, LaunchError, RuntimeKind};
-use ff_testkit::small::{case, distance, spec, variants};
+use ff_testkit::fused_message::small::{case, distance, spec, variants};
 use ff_yardstick::unfused::{largest_tensor, prepare};
 
 use crate::testing::on_host;
@@ -68,8 +68,8 @@ fn nothing_to_sum_is_zero() {
     let variant = "painn_linear_gaussian_cosine_receiver".parse().unwrap();
     for sizes in [(0, 4, 0), (3, 0, 2), (3, 4, 0)] {
         let (n_atoms, features, degree) = sizes;
-        let degrees = ff_testkit::generators::Degrees::Uniform(degree);
-        let spec = ff_testkit::generators::CaseSpec { n_atoms, features, degrees, ..spec() };
+        let degrees = ff_testkit::degrees::Degrees::Uniform(degree);
+        let spec = ff_testkit::fused_message::CaseSpec { n_atoms, features, degrees, ..spec() };
         agrees(RuntimeKind::Host, &variant, &case(&spec, &variant), Dtype::F32);
     }
 }

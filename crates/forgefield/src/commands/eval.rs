@@ -74,7 +74,7 @@ pub struct Ran {
 
 /// What is said of an op whose calls are not read from files yet.
 pub fn not_from_files(args: &EvalArgs) -> Failure {
-    let known: Vec<&str> = ops::ALL.iter().filter(|op| op.reads_files()).map(|op| op.name()).collect();
+    let known: Vec<&str> = ops::ALL.iter().filter(|op| op.tensors().is_some()).map(|op| op.name()).collect();
     Failure::input(format!("`eval` does not know op `{}` yet, expected one of {}", args.op, known.join(", ")))
 }
 

@@ -3,7 +3,8 @@ pub mod args;
 use ff_spec::cell_list::{Inputs, List, NeighborList, OP, Variant};
 use ff_spec::{CellList, Dtype, LaunchConfig, Prepare, Problem};
 use ff_structure::{Frames, batch, read_frames};
-use ff_tables::{ListQuery, Loaded, Selection, load_all, select_list};
+use ff_tables::cell_list::{ListQuery, select_list};
+use ff_tables::{Loaded, Selection, load_all};
 use serde::Serialize;
 
 use crate::failure::{Failure, Result};
@@ -54,7 +55,7 @@ pub fn run(args: &NeighborsArgs, screen: &Screen) -> Result<()> {
                 launch.outputs()
             })
             .map_err(|error| match error {
-                ff_spec::LaunchError::CellList(error) => of_frame(&error),
+                error if error.is_input() => of_frame(&error),
                 error => error.into(),
             })?;
         let pairs = pairs(&list);

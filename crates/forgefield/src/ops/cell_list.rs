@@ -10,14 +10,12 @@ use std::time::Duration;
 use ff_kernels::cell_list::{default_config, registered};
 use ff_record::{Kernel, Recorder};
 use ff_reference::cell_list::search;
-use ff_spec::cell_list::{Inputs, List, OP, Strategy, Variant};
-use ff_spec::{
-    CellList, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Prepare, Problem, Runtime, RuntimeKind, list_bytes,
-};
+use ff_spec::cell_list::{Inputs, List, OP, Strategy, Variant, compulsory_bytes};
+use ff_spec::{CellList, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Prepare, Problem, Runtime, RuntimeKind};
 use ff_structure::batch;
 use ff_sweep::{Refused, Row, Subject, Timed, Verdict};
 use ff_tables::Loaded;
-use ff_testkit::generators::systems::rounded_batch;
+use ff_testkit::cell_list::systems::rounded_batch;
 use ff_testkit::registry::{Discrete, Registration, op};
 use ff_tune::{GateVerifier, Refusal, Verifier};
 
@@ -51,6 +49,10 @@ fn of(id: &str) -> Variant {
 impl AnyOp for Lists {
     fn name(&self) -> &'static str {
         OP
+    }
+
+    fn template_hash(&self) -> &'static str {
+        ff_kernels::generated::CELL_LIST_TEMPLATE_HASH
     }
 
     fn about(&self) -> &'static str {
@@ -130,6 +132,10 @@ impl AnyOp for Lists {
     }
 
     /// Without a variant a full list, by the strategy that wins.
+    fn usual(&self) -> Option<&'static str> {
+        Some("a full list, by the strategy that wins")
+    }
+
     fn selected(
         &self,
         args: &SelectArgs,
@@ -216,7 +222,7 @@ impl UsedOrder for CellList {
     }
 
     fn counted(variant: &Variant, problem: &Problem, dtype: Dtype) -> Counted {
-        Counted { cost: None, compulsory_bytes: list_bytes(variant.list, problem, dtype) }
+        Counted { cost: None, compulsory_bytes: compulsory_bytes(variant.list, problem, dtype) }
     }
 }
 

@@ -8,15 +8,15 @@ use std::rc::Rc;
 
 use ff_kernels::force_scatter::{default_config, registered};
 use ff_record::{Kernel, Recorder};
-use ff_spec::force_scatter::{BackwardInputs, DoubleBackwardInputs, Inputs, OP, Reduction, Variant};
+use ff_spec::force_scatter::{BackwardInputs, DoubleBackwardInputs, Inputs, OP, Reduction, Variant, cost};
 use ff_spec::{
     DeviceId, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, LaunchConfig, LaunchError,
-    Prepare, Problem, Runtime, scatter_cost,
+    Prepare, Problem, Runtime,
 };
 use ff_sweep::{Row, Subject};
 use ff_tables::Loaded;
+use ff_testkit::degrees::Degrees;
 use ff_testkit::force_scatter::{ScatterSpec, random_cotangents, random_tangent};
-use ff_testkit::generators::Degrees;
 use ff_testkit::registry::{Registration, Twice, op};
 
 use super::AnyOp;
@@ -45,6 +45,10 @@ fn of(id: &str) -> Variant {
 impl AnyOp for Scatters {
     fn name(&self) -> &'static str {
         OP
+    }
+
+    fn template_hash(&self) -> &'static str {
+        ff_kernels::generated::FORCE_SCATTER_TEMPLATE_HASH
     }
 
     fn about(&self) -> &'static str {
@@ -102,6 +106,10 @@ impl AnyOp for Scatters {
     }
 
     /// Without a variant by `gather`, which every device has.
+    fn usual(&self) -> Option<&'static str> {
+        Some(Reduction::Gather.name())
+    }
+
     fn selected(
         &self,
         args: &SelectArgs,
@@ -207,7 +215,7 @@ macro_rules! used {
             }
 
             fn counted(_: &Variant, problem: &Problem, dtype: Dtype) -> Counted {
-                scatter_cost(<Self as ff_spec::Op>::ORDER, problem, dtype).into()
+                cost(<Self as ff_spec::Op>::ORDER, problem, dtype).into()
             }
         }
     )*};

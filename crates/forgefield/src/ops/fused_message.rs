@@ -58,9 +58,26 @@ fn is_paired(variant: &Variant) -> bool {
     variant.radial.as_ref().is_none_or(|(basis, cutoff)| PAIRS.contains(&[basis, cutoff]))
 }
 
+/// What `eval` reads and writes.
+const TENSORS: &str = "\
+Tensors of fused_message (T is --dtype; C = F for cfconv, 3F for painn):
+  row_ptr [n_atoms+1], sender [n_edges]     u32 (i32, i64 and u64 are accepted)
+  edge_vec [n_edges, 3]                     T, Å
+  x [n_atoms, F]                            cfconv;  y [n_atoms, F] comes out
+  s [n_atoms, 3F], mu [n_atoms, 3, F]       painn;   dq [n_atoms, F], dmu [n_atoms, 3, F] come out
+  A [K, C], b [C]                           linear
+  A1 [K, H], b1 [H], A2 [H, C], b2 [C]      mlp; metadata `activation`: shifted_softplus or tanh
+  table [n_nodes, order, C]                 tabulated
+  r_cut [] or [1]                           Å; a tensor or metadata
+  basis.<name>, cutoff.<name>               parameters of the radial functions; defaults where left out";
+
 impl AnyOp for Messages {
     fn name(&self) -> &'static str {
         OP
+    }
+
+    fn template_hash(&self) -> &'static str {
+        ff_kernels::generated::FUSED_MESSAGE_TEMPLATE_HASH
     }
 
     fn about(&self) -> &'static str {
@@ -237,8 +254,8 @@ impl AnyOp for Messages {
         bench::counted_calls()
     }
 
-    fn reads_files(&self) -> bool {
-        true
+    fn tensors(&self) -> Option<&'static str> {
+        Some(TENSORS)
     }
 
     fn read_call(&self, args: &EvalArgs, screen: &Screen) -> Result<Box<dyn FileCall>> {

@@ -16,7 +16,7 @@ use ff_tables::Loaded;
 use ff_tune::Spaces;
 use serde::Serialize;
 
-pub use names::{Chosen, chosen, find, ids, meant, of_variant};
+pub use names::{Chosen, chosen, find, ids, meant, of_variant, tensors, usual};
 pub use order::{AnyCall, AnyOrder, Counted, Orders, Plan, Selected, Tasks, UsedOrder};
 
 use crate::commands::bench::Case;
@@ -64,6 +64,9 @@ pub struct RadialParameter {
 pub trait AnyOp: Sync {
     /// The one name that templates, oracles, spaces, tables and tests share.
     fn name(&self) -> &'static str;
+
+    /// Hash of its templates.
+    fn template_hash(&self) -> &'static str;
 
     /// What it computes, in a few words.
     fn about(&self) -> &'static str;
@@ -200,9 +203,9 @@ pub trait AnyOp: Sync {
     /// Every call whose instructions are counted.
     fn counted_calls(&self) -> Vec<Job>;
 
-    /// Whether its calls are read from files.
-    fn reads_files(&self) -> bool {
-        false
+    /// The tensors that its calls are read from, as help: a heading and a line each; `None` where no call is read from a file.
+    fn tensors(&self) -> Option<&'static str> {
+        None
     }
 
     /// Reads the call that `eval` is asked for.
@@ -210,6 +213,11 @@ pub trait AnyOp: Sync {
     /// # Errors
     /// Tensors that are wrong, and an op whose calls are not read from files.
     fn read_call(&self, args: &EvalArgs, screen: &Screen) -> Result<Box<dyn FileCall>>;
+
+    /// What stands for a variant where none is named, in words; `None` where one has to be.
+    fn usual(&self) -> Option<&'static str> {
+        None
+    }
 
     /// Which configuration a call would use, and why.
     ///

@@ -19,6 +19,17 @@ pub fn find(name: &str) -> Result<&'static dyn AnyOp> {
     ALL.into_iter().find(|op| op.name() == name).ok_or_else(unknown)
 }
 
+/// What stands for a variant of each op where none is named: the op and words.
+pub fn usual() -> String {
+    let said = ALL.into_iter().filter_map(|op| Some(format!("for {}: {}", op.name(), op.usual()?)));
+    said.collect::<Vec<_>>().join("; ")
+}
+
+/// The tensors of every op whose calls are read from files, as help.
+pub fn tensors() -> String {
+    ALL.into_iter().filter_map(|op| op.tensors()).collect::<Vec<_>>().join("\n\n")
+}
+
 /// Variants of an op, of which there is one at least.
 #[derive(Clone)]
 pub struct Chosen {

@@ -8,7 +8,7 @@ use ff_spec::Dtype;
 use ff_spec::fused_message::{BackwardInputs, Inputs, Variant, Wanted};
 use ff_testkit::catalogue::CaseSet;
 use ff_testkit::fused_message::cases;
-use ff_testkit::generators::sampled;
+use ff_testkit::fused_message::sampled;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype as FileDtype, TensorView};
 
@@ -265,7 +265,7 @@ fn gradients_of_the_users_tensors() {
     {
         let dir = tempfile::tempdir().expect("a folder");
         let (variant, inputs) = case(id, "small", Dtype::F64);
-        let grad = ff_testkit::gradients::random_cotangents(&inputs, 5);
+        let grad = ff_testkit::fused_message::gradients::random_cotangents(&inputs, 5);
         let given = BackwardInputs { inputs: inputs.clone(), grad, wanted: Wanted::ALL };
         let cotangents: Tensors = given
             .tensors()

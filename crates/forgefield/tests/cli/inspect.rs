@@ -171,7 +171,7 @@ fn backwards_scatters_and_lists_are_counted() {
     assert_eq!(json("force_scatter --variant gather --order 2")["cost"]["flops"], 2 * 72);
     let list = json("cell_list --variant full_cells");
     assert!(list["cost"].is_null(), "{list}");
-    // Two atoms and two edges in one system, as in `ff_spec::list_bytes`.
+    // Two atoms and two edges in one system, as in `ff_spec::cell_list::compulsory_bytes`.
     assert_eq!(list["compulsory_bytes"], 24 + 8 + 39 + 4 + 12 + 2 * 32);
     run(dir.path(), "inspect cell_list --variant full_cells --target host").expect(0, &["FLOPs are not counted"]);
 }

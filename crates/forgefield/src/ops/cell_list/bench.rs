@@ -9,7 +9,7 @@ use ff_kernels::host::peak::Peak;
 use ff_reference::cell_list::search_rows;
 use ff_spec::cell_list::{Inputs, List, NeighborList, OP, Strategy, Variant};
 use ff_spec::{CellList, Dtype, Prepare, Runtime, RuntimeKind};
-use ff_testkit::generators::systems::rounded_batch;
+use ff_testkit::cell_list::systems::rounded_batch;
 use ff_testkit::sampling::Rows;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};

@@ -7,15 +7,15 @@ use ff_kernels::host::peak::Peak;
 use ff_reference::fused_message::forward;
 use ff_reference::radial::{RadialKind, default_parameters};
 use ff_spec::fused_message::{
-    Activation, Filter, FilterKind, Inputs, Message, OP, Outputs, Radial, Reduction, Variant, Wanted,
+    Activation, Filter, FilterKind, Inputs, Message, OP, Outputs, Radial, Reduction, Variant, Wanted, cost,
 };
 use ff_spec::{
     Dtype, FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward, LaunchConfig, Prepare, Problem, Runtime,
-    cost,
 };
 use ff_structure::{MessageSpec, builtin, message_inputs, random_linear, random_mlp, read_structures};
-use ff_testkit::generators::{CaseSpec, Degrees, Distances, rounded};
-use ff_testkit::gradients::{BackwardSpec, DoubleBackwardSpec};
+use ff_testkit::degrees::Degrees;
+use ff_testkit::fused_message::gradients::{BackwardSpec, DoubleBackwardSpec};
+use ff_testkit::fused_message::{CaseSpec, Distances, rounded};
 use ff_testkit::sampling::Rows;
 
 use super::call::TABLE_TOLERANCE;

@@ -5,7 +5,7 @@ use ff_reference::Oracle;
 use ff_reference::fused_message::{ReferenceError, backward, double_backward};
 use ff_spec::fused_message::{BackwardInputs, DoubleBackwardInputs, DoubleGradients, OP, Variant, Wanted};
 use ff_spec::{FusedMessageBackward, FusedMessageDoubleBackward, Prepare, Runtime};
-use ff_testkit::gradients::{random_cotangents, random_tangent};
+use ff_testkit::fused_message::gradients::{random_cotangents, random_tangent};
 use ff_testkit::sampling::{Rows, placed};
 use ff_testkit::tensors::ByTensors;
 

@@ -5,14 +5,14 @@ use ff_record::{Kernel, Recorder};
 use ff_reference::radial::{RadialKind, default_parameters};
 use ff_spec::fused_message::{
     Activation, BackwardInputs, DoubleBackwardInputs, Filter, FilterKind, Inputs, Message, Radial, Reduction, Variant,
-    Wanted,
+    Wanted, backward_cost, cost, double_backward_cost,
 };
 use ff_spec::{
     Dtype, FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward, LaunchConfig, LaunchError, Prepare, Problem,
-    Runtime, RuntimeKind, backward_cost, cost, double_backward_cost,
+    Runtime, RuntimeKind,
 };
 use ff_structure::{MessageSpec, builtin, message_inputs, random_linear, random_mlp};
-use ff_testkit::gradients::{random_cotangents, random_tangent, sparse_cotangents};
+use ff_testkit::fused_message::gradients::{random_cotangents, random_tangent, sparse_cotangents};
 use ff_tune::Baseline;
 
 use super::estimate::estimate;

@@ -1,8 +1,8 @@
 //! What a configuration may cost, from counted FLOPs and bytes and from what a device is.
 
 use ff_record::{Recorder, Target};
-use ff_spec::fused_message::{FilterKind, Variant};
-use ff_spec::{DeviceId, Dtype, FusedMessage, LaunchConfig, Problem, RuntimeKind, cost};
+use ff_spec::fused_message::{FilterKind, Variant, cost};
+use ff_spec::{DeviceId, Dtype, FusedMessage, LaunchConfig, Problem, RuntimeKind};
 
 use crate::estimate::Estimator;
 use crate::inspect::Footprint;

@@ -15,8 +15,9 @@ use ff_spec::{
     RuntimeKind,
 };
 use ff_sweep::{Refused, Row, Subject, Verdict};
-use ff_testkit::generators::{CaseSpec, Degrees, Distances, random_inputs};
-use ff_testkit::gradients::{random_cotangents, random_tangent};
+use ff_testkit::degrees::Degrees;
+use ff_testkit::fused_message::gradients::{random_cotangents, random_tangent};
+use ff_testkit::fused_message::{CaseSpec, Distances, random_inputs};
 use ff_testkit::sampling::{Rows, placed};
 use ff_testkit::tensors::ByTensors;
 use ff_yardstick::on_tensors::{self, Implementation};

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ff_spec::fused_message::{FilterKind, Inputs, Outputs, Variant};
 use ff_spec::{Dtype, LaunchError, Prepare, RuntimeKind};
-use ff_testkit::generators::rounded;
+use ff_testkit::fused_message::rounded;
 use ff_testkit::tolerance::norm;
 use ff_tune::Baseline;
 use ff_yardstick::unfused;

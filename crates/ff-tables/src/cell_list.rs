@@ -1,3 +1,5 @@
+//! Which variant builds a list: a list is asked for, and its strategy is chosen as its configuration is.
+
 use ff_spec::cell_list::{List, OP, Strategy, Variant};
 use ff_spec::{CellList, DeviceId, Dtype, LaunchConfig, Problem, TuneKey};
 

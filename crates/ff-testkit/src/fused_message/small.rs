@@ -2,7 +2,8 @@
 
 use ff_spec::fused_message::{Activation, FilterKind, Inputs, Message, Outputs, Reduction, Variant};
 
-use crate::generators::{CaseSpec, Degrees, Distances, random_inputs};
+use crate::degrees::Degrees;
+use crate::fused_message::{CaseSpec, Distances, random_inputs};
 use crate::tolerance::norm;
 
 /// Odd sizes, empty rows, and edges in the skin.

@@ -1,9 +1,6 @@
 //! `variants.toml`: which combinations of message, filter, radial functions and reduction are rendered.
 
-use std::collections::BTreeSet;
-
 use ff_spec::fused_message::{FilterKind, Message, Reduction, Variant};
-use ff_spec::{cell_list, force_scatter};
 use serde::Deserialize;
 
 use crate::CodegenError;
@@ -16,46 +13,6 @@ use crate::sources::from_toml;
 struct File {
     axes: Axes,
     combination: Vec<Combination>,
-}
-
-/// `variants.toml` of `cell_list`: every combination is rendered.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CellLists {
-    list: Vec<cell_list::List>,
-    strategy: Vec<cell_list::Strategy>,
-}
-
-/// The variants of `cell_list` that its `variants.toml` asks for, sorted, each once.
-pub fn cell_lists(path: &str, text: &str) -> Result<Vec<cell_list::Variant>, CodegenError> {
-    let CellLists { list, strategy } = from_toml(path, text)?;
-    let all = list
-        .iter()
-        .flat_map(|list| strategy.iter().map(|strategy| cell_list::Variant { list: *list, strategy: *strategy }));
-    let all: BTreeSet<_> = all.collect();
-    if all.is_empty() {
-        let message = "no list or no strategy, expected at least one of each".to_owned();
-        return Err(CodegenError::Variants { path: path.to_owned(), message });
-    }
-    Ok(all.into_iter().collect())
-}
-
-/// `variants.toml` of `force_scatter`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ForceScatters {
-    reduction: Vec<force_scatter::Reduction>,
-}
-
-/// The variants of `force_scatter` that its `variants.toml` asks for, sorted, each once.
-pub fn force_scatters(path: &str, text: &str) -> Result<Vec<force_scatter::Variant>, CodegenError> {
-    let ForceScatters { reduction } = from_toml(path, text)?;
-    let all: BTreeSet<_> = reduction.into_iter().map(|reduction| force_scatter::Variant { reduction }).collect();
-    if all.is_empty() {
-        let message = "no reduction, expected at least one".to_owned();
-        return Err(CodegenError::Variants { path: path.to_owned(), message });
-    }
-    Ok(all.into_iter().collect())
 }
 
 #[derive(Debug, Deserialize)]
