@@ -171,3 +171,16 @@ pub(crate) fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Flo
 pub(crate) fn tensor<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
     Tensor::from_primitive(TensorPrimitive::Float(primitive))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Flex has one device, so what tells devices apart is asked itself.
+    #[test]
+    fn a_tensor_on_another_device_is_named() {
+        let context = Context { of: "nodes", device: "gpu 0", dtype: Dtype::F32 };
+        let elsewhere = context.device("mu", &"gpu 1").unwrap_err().to_string();
+        assert_eq!(elsewhere, "`mu` is on \"gpu 1\", expected \"gpu 0\" as for `nodes`");
+    }
+}

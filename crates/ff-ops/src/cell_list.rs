@@ -275,6 +275,3 @@ fn lattice<B: CellListBackend>(cell: &[f64], pbc: &[[bool; 3]], context: &Contex
     let dtype = burn_dtype(context.dtype);
     Tensor::from_data(TensorData::new(values, [pbc.len(), 3, 3]).convert_dtype(dtype), (&context.device, dtype))
 }
-
-#[cfg(test)]
-mod tests;

@@ -149,10 +149,3 @@ pub fn fused_message<B: FusedMessageBackend>(
     let inputs = plan::primitives(graph, features, filter, (&Arc::default(), &Arc::default()));
     plan::launch(inputs, Plan { kind: Arc::new(kind), dtype: context.dtype, sizes, chosen })
 }
-
-#[cfg(test)]
-mod gradient_tests;
-#[cfg(test)]
-mod layer_tests;
-#[cfg(test)]
-mod tests;

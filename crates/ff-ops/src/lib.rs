@@ -15,8 +15,3 @@ mod graph;
 mod nodes;
 
 pub use dtype::{burn_dtype, spec_dtype};
-
-#[cfg(test)]
-mod invariance_tests;
-#[cfg(test)]
-mod testing;

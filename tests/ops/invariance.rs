@@ -3,14 +3,14 @@
 use burn::tensor::{DType, Tensor};
 use burn_autodiff::Autodiff;
 use burn_flex::Flex;
+use ff_ops::force_scatter::{Systems, edge_vec, strained};
+use ff_ops::fused_message::{Graph, Options, fused_message};
 use ff_spec::Dtype;
 use ff_spec::fused_message::{Inputs, Message, Variant};
 use ff_testkit::fused_message::CaseSpec;
 use ff_testkit::fused_message::small::{case, spec};
 use proptest::prelude::*;
 
-use crate::force_scatter::{Systems, edge_vec, strained};
-use crate::fused_message::{Graph, Options, fused_message};
 use crate::testing::{filter, floats, indices, numbers_of};
 
 type B = Autodiff<Flex>;

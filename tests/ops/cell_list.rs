@@ -1,18 +1,20 @@
+//! Neighbour lists of tensors against the host kernel, and what they feed.
+
 use burn::backend::wgpu::Wgpu;
-use burn::tensor::DType;
+use burn::tensor::{DType, Int, Tensor};
 use burn_autodiff::Autodiff;
 use burn_flex::Flex;
-use ff_spec::cell_list::{NeighborList, Strategy};
+use ff_ops::cell_list::{Batch, CellListBackend, Neighbors, Options, Repair};
+use ff_ops::force_scatter::edge_vec;
+use ff_ops::fused_message::{self, OpError, fused_message};
+use ff_spec::cell_list::{Inputs, List, NeighborList, Strategy, Variant};
 use ff_spec::fused_message::{Message as MessageKind, Variant as MessageVariant};
-use ff_spec::{CellList, Prepare};
+use ff_spec::{CellList, Dtype, Prepare, RuntimeKind};
 use ff_testkit::fused_message::small::{case, spec};
 use ff_testkit::tolerance::{Order, norm, tolerance};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::*;
-use crate::force_scatter::edge_vec;
-use crate::fused_message::{self, fused_message};
 use crate::testing::{filter, floats};
 
 const ATOMS: [usize; 4] = [40, 0, 30, 1];
@@ -129,7 +131,6 @@ fn lists_follow_their_atoms() {
             if runtime.device().f64 {
                 follows_the_atoms::<Wgpu>(Dtype::F64);
             }
-            #[cfg(feature = "fusion")]
             follows_the_atoms::<burn_fusion::Fusion<Wgpu>>(Dtype::F32);
         }
         Err(error) => println!("not tested on a GPU: {error}"),
@@ -224,12 +225,9 @@ fn a_list_feeds_the_message_and_its_gradients() {
         check("host", [gradients::<Flex>(&variant, Dtype::F32), second_gradients::<Flex>(&variant, Dtype::F32)]);
         if gpu.is_ok() {
             check("vulkan", [gradients::<Wgpu>(&variant, Dtype::F32), second_gradients::<Wgpu>(&variant, Dtype::F32)]);
-            #[cfg(feature = "fusion")]
-            {
-                type Fused = burn_fusion::Fusion<Wgpu>;
-                let dtype = Dtype::F32;
-                check("fusion", [gradients::<Fused>(&variant, dtype), second_gradients::<Fused>(&variant, dtype)]);
-            }
+            type Fused = burn_fusion::Fusion<Wgpu>;
+            let dtype = Dtype::F32;
+            check("fusion", [gradients::<Fused>(&variant, dtype), second_gradients::<Fused>(&variant, dtype)]);
         }
     }
 }

@@ -11,21 +11,15 @@ use ff_reference::fused_message::{backward, double_backward};
 use ff_spec::fused_message::{
     BackwardInputs, DoubleBackwardInputs, Inputs, Message as MessageKind, Outputs, Radial, Reduction, Variant, Wanted,
 };
-use ff_spec::{Dtype, FusedMessageBackward, FusedMessageDoubleBackward, RuntimeKind};
+use ff_spec::{Dtype, FusedMessageBackward, FusedMessageDoubleBackward};
 use ff_testkit::fused_message::gradients::{random_cotangents, random_tangent};
 use ff_testkit::fused_message::small::{assert_agree, case, numbers, spec, variants};
 use ff_testkit::fused_message::{CaseSpec, rounded};
 use ff_testkit::tensors::ByTensors;
 use ff_testkit::tolerance::{Order, tolerance};
-
-use crate::testing::{filter, floats, graph, numbers_of};
 use ff_yardstick::unfused;
 
-/// Whether there is Vulkan to test on; where there is none, that is said.
-fn on_a_gpu() -> bool {
-    let opened = ff_kernels::open(RuntimeKind::Vulkan);
-    opened.map_err(|error| println!("not tested on a GPU: {error}")).is_ok()
-}
+use crate::testing::{filter, floats, numbers_of, on_a_gpu};
 
 /// The elements of a tensor under its name.
 type Named = (&'static str, Vec<f64>);
@@ -33,6 +27,11 @@ type Named = (&'static str, Vec<f64>);
 /// Those tensors that there are.
 fn present(tensors: Vec<(&'static str, &[f64])>) -> Vec<Named> {
     tensors.into_iter().filter(|(_, values)| !values.is_empty()).map(|(name, values)| (name, values.to_vec())).collect()
+}
+
+/// The list, with indices of the type that the backend has for them.
+fn graph<B: Backend>(inputs: &Inputs<f64>, dtype: Dtype) -> Graph<B> {
+    Graph::upload(&inputs.row_ptr, &inputs.sender, &inputs.edge_vec, dtype, &Default::default()).unwrap()
 }
 
 /// What computes a message.
@@ -56,7 +55,7 @@ impl<B: AutodiffBackend + FusedMessageBackend> Leaves<B> {
     fn new(inputs: &Inputs<f64>, dtype: Dtype) -> Self {
         let device = Default::default();
         let (n, f, c) = (inputs.n_atoms, inputs.features, inputs.channels());
-        let graph = graph::<B>(inputs, dtype, &device).unwrap();
+        let graph = graph::<B>(inputs, dtype);
         let painn = inputs.message == MessageKind::Painn;
         Self {
             graph: graph.with_edge_vec(graph.edge_vec().clone().require_grad()).unwrap(),
@@ -243,7 +242,7 @@ fn second<B: FusedMessageBackend, C: CheckpointStrategy>(
 ) -> Vec<Named> {
     type Once<B, C> = Autodiff<B, C>;
     let once = Leaves::<Once<B, C>>::new(inputs, dtype);
-    let list = graph::<Autodiff<Once<B, C>, C>>(inputs, dtype, &Default::default()).unwrap();
+    let list = graph::<Autodiff<Once<B, C>, C>>(inputs, dtype);
     let twice = once.over(&list);
     let (g, g_mu) = cotangents::<Once<B, C>>(inputs, grad, dtype);
     let (g, g_mu) = (g.require_grad(), g_mu.map(Tensor::require_grad));
@@ -361,7 +360,7 @@ fn a_loss_on_forces_on_a_device_is_that_on_host() {
     fn gradients<B: FusedMessageBackend>(variant: &Variant, inputs: &Inputs<f64>) -> Vec<Vec<f64>> {
         let (dtype, device) = (Dtype::F32, Default::default());
         let weights = filter::<Autodiff<B>>(inputs, dtype, &device).require_grad();
-        let list = graph::<Autodiff<Autodiff<B>>>(inputs, dtype, &Default::default()).unwrap();
+        let list = graph::<Autodiff<Autodiff<B>>>(inputs, dtype);
         let edge_vec = list.edge_vec().clone().require_grad();
         let (n, f, c) = (inputs.n_atoms, inputs.features, inputs.channels());
         let painn = inputs.message == MessageKind::Painn;

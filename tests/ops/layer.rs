@@ -1,12 +1,17 @@
 //! A layer against one call at a time and, without a graph, against the oracle.
 
+use std::sync::Arc;
+
 use burn::backend::wgpu::Wgpu;
-use burn::tensor::DType;
 use burn::tensor::backend::Backend;
+use burn::tensor::{DType, Tensor};
 use burn_flex::Flex;
+use ff_ops::fused_message::{
+    Features, FilterTensors, FusedMessageBackend, Layer, MessageGradients, OpError, Options, fused_message,
+};
 use ff_reference::fused_message as oracle;
 use ff_spec::fused_message::{
-    BackwardInputs, DoubleBackwardInputs, Inputs, Message as MessageKind, Outputs, Reduction,
+    BackwardInputs, DoubleBackwardInputs, Inputs, Message as MessageKind, Outputs, Reduction, Variant, Wanted,
 };
 use ff_spec::{Dtype, FusedMessageBackward, FusedMessageDoubleBackward, LaunchConfig, RuntimeKind};
 use ff_testkit::degrees::Degrees;
@@ -16,7 +21,7 @@ use ff_testkit::fused_message::small::{assert_agree, case, spec, variants};
 use ff_testkit::tensors::ByTensors;
 use ff_testkit::tolerance::{Order, tolerance};
 
-use super::*;
+use crate::fused_message::{entry, table};
 use crate::testing::{filter, floats, graph, numbers_of};
 
 fn features<B: Backend>(inputs: &Inputs<f64>, dtype: Dtype) -> Features<B> {
@@ -144,7 +149,6 @@ fn a_layer_is_the_oracle_s_on_a_device() {
     match ff_kernels::open(RuntimeKind::Vulkan) {
         Ok(_) => {
             is_the_oracle_s::<Wgpu>(Dtype::F32);
-            #[cfg(feature = "fusion")]
             is_the_oracle_s::<burn_fusion::Fusion<Wgpu>>(Dtype::F32);
         }
         Err(error) => println!("not tested on a GPU: {error}"),
@@ -214,9 +218,9 @@ fn a_size_class_keeps_its_configuration() {
     let (small, large) = (of(11, 13), of(64, 13));
     let config = |edges| LaunchConfig::from([("edges_per_task", edges), ("edges_per_tile", 16), ("channel_block", 16)]);
     let host = Flex::device_id(&Default::default());
-    let mut both = super::tests::table(host, &variant, &small, config(3));
+    let mut both = table(host, &variant, &small, config(3));
     let slug = both.device.slug.clone();
-    both.insert(super::tests::entry(&slug, &variant, 0, &large, config(5))).unwrap();
+    both.insert(entry(&slug, &variant, 0, &large, config(5))).unwrap();
     let layer = Layer::<Flex>::new(&variant, &small.radial, [both], &Default::default()).unwrap();
     let chosen = |inputs: &Inputs<f64>| {
         let (dtype, device) = (Dtype::F32, Default::default());

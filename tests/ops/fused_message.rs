@@ -1,16 +1,21 @@
+//! The fused op on tensors of every backend against the host kernels, its configurations and its errors.
+
 use burn::backend::wgpu::{Wgpu, WgpuDevice};
-use burn::tensor::DType;
 use burn::tensor::backend::Backend;
+use burn::tensor::{DType, Tensor};
 use burn_autodiff::Autodiff;
 use burn_flex::Flex;
-use ff_spec::fused_message::{Inputs, Message as MessageKind, OP, Outputs, Reduction};
-use ff_spec::{Clock, Dtype, LaunchConfig, RuntimeKind, TuneKey};
-use ff_tables::{Entry, EntryFields, Evidence, Pass, PassOf, Step, Versions, gate_tolerance};
+use cubecl::wgpu::WgpuRuntime;
+use ff_ops::fused_message::{
+    CubeKernels, FilterTensors, FusedMessageBackend, Message, OpError, Options, fused_message,
+};
+use ff_spec::fused_message::{Inputs, Message as MessageKind, OP, Outputs, Reduction, Variant};
+use ff_spec::{Clock, DeviceId, Dtype, LaunchConfig, LaunchError, RuntimeKind, TuneKey};
+use ff_tables::{Entry, EntryFields, Evidence, Pass, PassOf, Step, Table, Versions, gate_tolerance};
 use ff_testkit::degrees::Degrees;
 use ff_testkit::fused_message::CaseSpec;
 use ff_testkit::fused_message::small::{case, distance, spec, variants};
 
-use super::*;
 use crate::testing::{filter, floats, graph, numbers_of, on_host};
 
 /// The op on tensors made of `inputs`.
@@ -101,7 +106,7 @@ fn takes_any_layout<B: FusedMessageBackend>(device: &B::Device) {
 
 /// The GPU's device, with Burn's client made the way the kernels make it; `None` says why on standard output.
 fn gpu() -> Option<WgpuDevice> {
-    match ff_kernels::open(<burn_cubecl::cubecl::wgpu::WgpuRuntime as CubeKernels>::kind()) {
+    match ff_kernels::open(<WgpuRuntime as CubeKernels>::kind()) {
         Ok(_) => Some(WgpuDevice::DefaultDevice),
         Err(error) => {
             println!("SKIPPED, no GPU test was run: {error}");
@@ -124,7 +129,6 @@ fn wgpu_equals_the_host_kernels() {
     }
 }
 
-#[cfg(feature = "fusion")]
 #[test]
 fn the_fusion_wrapper_changes_nothing() {
     if let Some(device) = gpu() {
@@ -134,7 +138,7 @@ fn the_fusion_wrapper_changes_nothing() {
 }
 
 /// A table of one entry for a device and a problem like that of `inputs`.
-pub(super) fn table(device: DeviceId, variant: &Variant, inputs: &Inputs<f64>, config: LaunchConfig) -> Table {
+pub fn table(device: DeviceId, variant: &Variant, inputs: &Inputs<f64>, config: LaunchConfig) -> Table {
     table_of_orders(device, variant, inputs, [(0, config)])
 }
 
@@ -154,7 +158,7 @@ fn table_of_orders<const N: usize>(
     table
 }
 
-pub(super) fn entry(device: &str, variant: &Variant, order: u8, inputs: &Inputs<f64>, config: LaunchConfig) -> Entry {
+pub fn entry(device: &str, variant: &Variant, order: u8, inputs: &Inputs<f64>, config: LaunchConfig) -> Entry {
     let (dtype, problem) = (Dtype::F32, inputs.problem("test"));
     let evidence = Evidence { rel_error: 1e-7, max_abs_error: 1e-7, cases: 3, seeds: vec![1, 2, 3] };
     let of = PassOf { device, kernel_hash: "hash", config: &config, dtype, order };
@@ -261,10 +265,6 @@ fn what_does_not_fit_is_a_clear_error() {
         "`mu` has shape [11, 3, 7], expected [n_atoms, 3, F] = [11, 3, 6]"
     );
     assert_eq!(run(f32s([11, 21]), None, &linear, &variant), "message `painn` reads `mu`, found none");
-    // Flex has one device, so what tells devices apart is asked itself.
-    let context = Context { of: "nodes", device: "gpu 0", dtype: Dtype::F32 };
-    let elsewhere = context.device("mu", &"gpu 1").unwrap_err().to_string();
-    assert_eq!(elsewhere, "`mu` is on \"gpu 1\", expected \"gpu 0\" as for `nodes`");
     let wide = Tensor::zeros([11, 21], (&device, DType::F64));
     assert_eq!(run(wide, some(), &linear, &variant), "`edge_vec` is F32, expected f64 as `nodes`");
     let tabulated = "painn_tabulated_receiver".parse().unwrap();

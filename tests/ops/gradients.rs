@@ -1,24 +1,18 @@
 //! Gradients through Burn's graph against differences, and what has none.
 
 use burn::backend::wgpu::Wgpu;
-use burn::tensor::DType;
 use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{DType, Tensor};
 use burn_autodiff::Autodiff;
 use burn_flex::Flex;
-use ff_spec::fused_message::{Filter, Inputs, Message as MessageKind};
-use ff_spec::{Dtype, RuntimeKind};
+use ff_ops::force_scatter::{ForceScatterBackend, Systems, edge_vec, strained};
+use ff_ops::fused_message::{FilterTensors, FusedMessageBackend, OpError, Options, fused_message};
+use ff_spec::Dtype;
+use ff_spec::fused_message::{Filter, Inputs, Message as MessageKind, Variant};
 use ff_testkit::fused_message::CaseSpec;
 use ff_testkit::fused_message::small::{case, numbers, spec};
 
-use super::*;
-use crate::force_scatter::{ForceScatterBackend, Systems, edge_vec, strained};
-use crate::testing::{filter, floats, graph, numbers_of};
-
-/// Whether there is Vulkan to test on; where there is none, that is said.
-fn on_a_gpu() -> bool {
-    let opened = ff_kernels::open(RuntimeKind::Vulkan);
-    opened.map_err(|error| println!("not tested on a GPU: {error}")).is_ok()
-}
+use crate::testing::{filter, floats, graph, numbers_of, on_a_gpu};
 
 /// All pairs of six atoms in a box that the cutoff does not quite span.
 struct Molecule {
