@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 use ff_spec::fused_message::{Activation, FilterKind, Message, Reduction, Variant};
 use ff_spec::{
     CellList, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
-    FusedMessageBackward, FusedMessageDoubleBackward, Prepare, Runtime, RuntimeKind,
+    FusedMessageBackward, FusedMessageDoubleBackward, Prepare, Runtime, RuntimeKind, VectorNorm, VectorNormBackward,
+    VectorNormDoubleBackward,
 };
 use ff_testkit::catalogue::{CaseSet, OracleCache};
 use ff_testkit::degrees::Degrees;
@@ -181,4 +182,12 @@ fn every_force_scatter_passes_the_gate_in_every_order() {
     passes::<ForceScatter>(&variants);
     passes::<ForceScatterBackward>(&variants);
     passes::<ForceScatterDoubleBackward>(&variants);
+}
+
+#[test]
+fn every_vector_norm_passes_the_gate_in_every_order() {
+    let variants: Vec<_> = ff_kernels::vector_norm::registered().iter().map(|r| r.variant()).collect();
+    passes::<VectorNorm>(&variants);
+    passes::<VectorNormBackward>(&variants);
+    passes::<VectorNormDoubleBackward>(&variants);
 }

@@ -8,4 +8,5 @@ mod maths;
 mod mutants;
 mod properties;
 mod table;
+mod vector_norm;
 mod yardsticks;

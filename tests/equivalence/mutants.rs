@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 
 use ff_spec::{
     Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage, FusedMessageBackward,
-    FusedMessageDoubleBackward, Prepare, Runtime, RuntimeKind, force_scatter, fused_message,
+    FusedMessageDoubleBackward, Prepare, Runtime, RuntimeKind, VectorNorm, VectorNormBackward,
+    VectorNormDoubleBackward, force_scatter, fused_message, vector_norm,
 };
 use ff_testkit::catalogue::{CaseSet, OracleCache};
 use ff_testkit::faults::{Fault, mutate};
@@ -12,6 +13,7 @@ use ff_testkit::force_scatter::mutants as scatters;
 use ff_testkit::fused_message::{gradients, mutants};
 use ff_testkit::gate::{GatePlan, GateSummary, run_gate};
 use ff_testkit::tensors::ByTensors;
+use ff_testkit::vector_norm::mutants as norms;
 
 /// The gate of a variant on one runtime, up to its first failure.
 fn gate<O: ByTensors, R: Prepare<O> + ?Sized>(
@@ -93,4 +95,13 @@ fn every_fault_of_force_scatter_is_caught_in_every_order() {
     faults_are_caught::<ForceScatter, _>(&variants, 2, faults(0));
     faults_are_caught::<ForceScatterBackward, _>(&variants, 2, faults(1));
     faults_are_caught::<ForceScatterDoubleBackward, _>(&variants, 2, faults(2));
+}
+
+#[test]
+fn every_fault_of_vector_norm_is_caught_in_every_order() {
+    let variants = vector_norm::Strategy::ALL.map(|strategy| vector_norm::Variant { strategy });
+    let faults = |order| move |_: &vector_norm::Variant| norms::Mutation::of_order(order);
+    faults_are_caught::<VectorNorm, _>(&variants, 1, faults(0));
+    faults_are_caught::<VectorNormBackward, _>(&variants, 1, faults(1));
+    faults_are_caught::<VectorNormDoubleBackward, _>(&variants, 1, faults(2));
 }

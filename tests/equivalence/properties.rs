@@ -7,7 +7,8 @@ use ff_spec::force_scatter::{Reduction, Variant};
 use ff_spec::fused_message::Outputs;
 use ff_spec::{
     Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage, FusedMessageBackward,
-    FusedMessageDoubleBackward, LaunchConfig, LaunchError, Op, Prepare, Runtime, RuntimeKind,
+    FusedMessageDoubleBackward, LaunchConfig, LaunchError, Op, Prepare, Runtime, RuntimeKind, VectorNorm,
+    VectorNormBackward, VectorNormDoubleBackward, vector_norm,
 };
 use ff_testkit::force_scatter::strategies::scatter_spec;
 use ff_testkit::fused_message::strategies::{backward_spec, case_spec, double_backward_spec, variant};
@@ -16,6 +17,7 @@ use ff_testkit::gate::{Gated, check, check_near};
 use ff_testkit::launches::{Change, changed, changes};
 use ff_testkit::tensors::{ByTensors, Forward as _, is_degenerate};
 use ff_testkit::tolerance::cancels;
+use ff_testkit::vector_norm::strategies::norm_spec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -142,6 +144,18 @@ proptest! {
         is_right::<ForceScatterBackward>(host.as_ref(), asked, |_| config.clone())?;
         is_right::<ForceScatterDoubleBackward>(host.as_ref(), asked, |_| config)?;
     }
+
+    #[test]
+    fn vector_norm_on_the_host_equals_the_oracle_in_every_order_under_any_configuration(
+        (strategy, dtype, spec, seed) in (select(&vector_norm::Strategy::ALL), dtype(), norm_spec(), any::<u64>()),
+        atoms_per_task in 1..60_u32,
+    ) {
+        let (host, asked) = (host(), (&vector_norm::Variant { strategy }, dtype, &spec, seed));
+        let config = LaunchConfig::from([("atoms_per_task", atoms_per_task)]);
+        is_right::<VectorNorm>(host.as_ref(), asked, |_| config.clone())?;
+        is_right::<VectorNormBackward>(host.as_ref(), asked, |_| config.clone())?;
+        is_right::<VectorNormDoubleBackward>(host.as_ref(), asked, |_| config)?;
+    }
 }
 
 proptest! {
@@ -188,5 +202,21 @@ proptest! {
         is_right_on_devices::<ForceScatter>(asked, &changes)?;
         is_right_on_devices::<ForceScatterBackward>(asked, &changes)?;
         is_right_on_devices::<ForceScatterDoubleBackward>(asked, &changes)?;
+    }
+
+    #[test]
+    fn vector_norm_on_devices_equals_the_oracle_in_every_order_under_any_configuration(
+        (strategy, dtype, spec, seed) in (select(&vector_norm::Strategy::ALL), dtype(), norm_spec(), any::<u64>()),
+        changes in changes(),
+    ) {
+        let asked = (&vector_norm::Variant { strategy }, dtype, &spec, seed);
+        // Vectors of more channels are refused wherever F is no multiple of them: most of all changes.
+        let changes: Vec<Change> = changes.into_iter().map(|change| match change {
+            Change::Scaled(power) => Change::Scaled(power.min(0)),
+            Change::Kept => Change::Kept,
+        }).collect();
+        is_right_on_devices::<VectorNorm>(asked, &changes)?;
+        is_right_on_devices::<VectorNormBackward>(asked, &changes)?;
+        is_right_on_devices::<VectorNormDoubleBackward>(asked, &changes)?;
     }
 }

@@ -12,5 +12,6 @@ pub mod fused_message;
 #[allow(clippy::too_many_arguments, reason = "a radial function has as many arguments as its file declares parameters")]
 pub mod generated;
 pub mod maths;
+pub mod vector_norm;
 
 pub use element::{Element, Real};

@@ -18,6 +18,7 @@ pub mod generated;
 mod lane;
 pub mod maths;
 pub mod peak;
+pub mod vector_norm;
 
 pub use aligned::Aligned;
 pub use lane::{Element, Lane, MAX_LANES, Terms, has_many_registers};

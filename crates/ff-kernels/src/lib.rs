@@ -8,6 +8,7 @@ pub mod force_scatter;
 pub mod fused_message;
 pub mod generated;
 mod runtime;
+pub mod vector_norm;
 
 pub use ff_spec::SenderList;
 pub use runtime::{OpenError, available, compiled, open};

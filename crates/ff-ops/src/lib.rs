@@ -13,5 +13,6 @@ pub mod fused_message;
 mod fusion;
 mod graph;
 mod nodes;
+pub mod vector_norm;
 
 pub use dtype::{burn_dtype, spec_dtype};

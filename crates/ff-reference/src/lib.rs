@@ -13,6 +13,7 @@ mod oracle;
 pub mod radial;
 #[cfg(test)]
 mod testing;
+pub mod vector_norm;
 
 pub use jet::Jet;
 pub use oracle::Oracle;

@@ -15,6 +15,7 @@ mod launch;
 mod op;
 mod ops;
 mod sender_list;
+pub mod vector_norm;
 
 pub use config::LaunchConfig;
 pub use cost::{Cost, ELEMENTARY, GEOMETRY};

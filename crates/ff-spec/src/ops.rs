@@ -27,5 +27,6 @@ macro_rules! ops {
 ops! {
     cell_list: CellList;
     force_scatter: ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward;
+    vector_norm: VectorNorm, VectorNormBackward, VectorNormDoubleBackward;
     fused_message: FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward;
 }

@@ -20,5 +20,6 @@ pub mod tensors;
 #[cfg(test)]
 mod testing;
 pub mod tolerance;
+pub mod vector_norm;
 
 pub use shared::shared;

@@ -89,7 +89,7 @@ pub trait Forward {
     /// Every tensor of indices.
     fn indices(&self) -> Vec<&[u32]>;
 
-    /// The vectors of the edges, Å.
+    /// The vectors of the edges, Å; the first tensor of an op without edges.
     fn edge_vec_mut(&mut self) -> &mut Vec<f64>;
 }
 

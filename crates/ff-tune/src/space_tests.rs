@@ -100,6 +100,21 @@ fn scatters_have_a_space_for_every_target_reduction_and_order() {
 }
 
 #[test]
+fn norms_have_a_space_for_every_target_and_order() {
+    let spaces = Spaces::built_in("vector_norm").expect("the built-in file is sound");
+    let part = Part::new("strategy", "channelwise");
+    for (runtime, order) in RuntimeKind::ALL.into_iter().flat_map(|r| [(r, 0), (r, 1), (r, 2)]) {
+        let space = spaces.get(Target::of(runtime), part, order).expect("described");
+        for features in [1, 2, 17, 64, 128] {
+            for config in space.enumerate(&device(runtime), &problem(64, features), Dtype::F64).expect("not empty") {
+                let width = config.get("vector_width").unwrap_or(1);
+                assert!(features.is_multiple_of(width), "vectors of {width} straddle rows of {features}");
+            }
+        }
+    }
+}
+
+#[test]
 fn an_empty_space_names_the_constraint() {
     let text = FUSED_MESSAGE.replace("unroll <= edges_per_tile", "unroll > 1000");
     let spaces = Spaces::parse(&text, "x.toml").expect("sound");
@@ -238,7 +253,11 @@ fn malformed_files_say_what_was_expected() {
         ("constraints = [", "constraint = [", "did you mean `constraints`?"),
         ("target = \"host\"", "target = \"hots\"", "did you mean `host`?"),
         ("reduction = \"edge_atomic\"", "reduction = \"receiver\"", "described twice"),
-        ("op = \"fused_message\"", "op = \"fused\"", "expected cell_list or force_scatter or fused_message"),
+        (
+            "op = \"fused_message\"",
+            "op = \"fused\"",
+            "expected cell_list or force_scatter or vector_norm or fused_message",
+        ),
         ("op = \"fused_message\"", "op = \"fused_massage\"", "did you mean `fused_message`?"),
         ("op = \"fused_message\"", "op = \"cell_list\"", "unknown field `reduction`"),
         ("reduction = \"receiver\"", "strategy = \"cells\"", "told apart by `reduction`"),

@@ -3,6 +3,7 @@
 mod cell_list;
 mod force_scatter;
 mod fused_message;
+mod vector_norm;
 
 use serde::Serialize;
 
@@ -13,9 +14,10 @@ use crate::{CodegenError, GENERATED_FOLDERS, GeneratedFile, Sources, TEMPLATE_RO
 type Render = fn(&Sources, &Templates) -> Result<Vec<GeneratedFile>, CodegenError>;
 
 /// Every op.
-pub const ALL: [(&str, Render); 3] = [
+pub const ALL: [(&str, Render); 4] = [
     (ff_spec::cell_list::OP, cell_list::files),
     (ff_spec::force_scatter::OP, force_scatter::files),
+    (ff_spec::vector_norm::OP, vector_norm::files),
     (ff_spec::fused_message::OP, fused_message::files),
 ];
 

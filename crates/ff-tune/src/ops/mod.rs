@@ -3,6 +3,7 @@
 mod cell_list;
 mod force_scatter;
 mod fused_message;
+mod vector_norm;
 
 use crate::space::Part;
 
@@ -10,7 +11,8 @@ use crate::space::Part;
 pub(crate) use fused_message::gather;
 
 /// Every op that has spaces.
-pub(crate) const ALL: [BuiltIn; 3] = [cell_list::SPACES, force_scatter::SPACES, fused_message::SPACES];
+pub(crate) const ALL: [BuiltIn; 4] =
+    [cell_list::SPACES, force_scatter::SPACES, vector_norm::SPACES, fused_message::SPACES];
 
 /// The spaces of an op that this crate was built with.
 #[derive(Clone, Copy)]

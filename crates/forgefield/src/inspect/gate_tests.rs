@@ -70,10 +70,11 @@ fn jobs_of(op: &str, of: impl Fn(&Subject) -> bool) -> Vec<Job> {
 }
 
 #[test]
-fn lists_and_scatters_are_compiled_in_every_order() {
+fn lists_scatters_and_norms_are_compiled_in_every_order() {
     for (op, expected) in [
         ("cell_list", ["full_cells f32 sm_80 ", "half_brute f64 sm_90 ", "full_brute f64 sm_80 "]),
         ("force_scatter", ["gather f32 sm_80 ", "gather order 1 f64 sm_90 ", "atomic order 2 f32 sm_80 "]),
+        ("vector_norm", ["channelwise f32 sm_80 ", "channelwise order 1 f64 sm_90 ", "channelwise order 2 f32 sm_80 "]),
     ] {
         let jobs = jobs_of(op, |_| true);
         for start in expected {

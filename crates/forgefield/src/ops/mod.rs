@@ -6,6 +6,7 @@ mod force_scatter;
 mod fused_message;
 mod names;
 pub mod order;
+mod vector_norm;
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -30,7 +31,8 @@ use crate::workload::{self, Workload};
 
 /// Every op, in the order in which they are checked and tuned: lists first, since what they leave of a time goes to the
 /// messages, which have more to try.
-pub const ALL: [&dyn AnyOp; 3] = [&cell_list::Lists, &force_scatter::Scatters, &fused_message::Messages];
+pub const ALL: [&dyn AnyOp; 4] =
+    [&cell_list::Lists, &force_scatter::Scatters, &vector_norm::Norms, &fused_message::Messages];
 
 /// A basis or a cutoff function that variants read distances through.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -233,6 +233,23 @@ fn forces_and_their_gradients_are_timed() {
 }
 
 #[test]
+fn norms_are_timed_beside_their_floor() {
+    let dir = folder();
+    let listed = run(dir.path(), "bench --op vector_norm --list").expect(0, &[]).out;
+    assert_eq!(listed.lines().filter(|case| case.starts_with("norm-")).count(), listed.lines().count());
+    let cases = "norm-33-channels,norm-backward,norm-double";
+    let command = format!("bench --runtime host --op vector_norm --case {cases} --seconds 0.05 --json");
+    let report = run(dir.path(), &command).expect(0, &[]).json();
+    for ((row, case), order) in report["rows"].as_array().expect("rows").iter().zip(cases.split(',')).zip(0..) {
+        assert_eq!(row["case"], case);
+        assert!(row["rel_error"].as_f64().is_some_and(|error| error < 1e-5), "{row}");
+        // 3999 atoms; V, g and t are read, norms and gradients are written.
+        let [numbers, features] = [[4, 33], [7, 128], [11, 128]][order];
+        assert_eq!(row["floor"]["bytes"], 3999 * features * numbers * 4, "{row}");
+    }
+}
+
+#[test]
 fn bad_usage_is_told() {
     let dir = folder();
     let dir = dir.path();

@@ -44,13 +44,15 @@ fn devices_name_host_and_what_is_missing_without_chatter() {
 #[test]
 fn ops_fit_a_screen() {
     let dir = folder();
-    let page =
-        run(dir.path(), "ops").expect(0, &["f32 and f64", "fused_message: ", "cell_list: ", "force_scatter: "]).out;
+    let page = run(dir.path(), "ops")
+        .expect(0, &["f32 and f64", "fused_message: ", "cell_list: ", "force_scatter: ", "vector_norm: "])
+        .out;
     assert!(page.lines().all(|line| line.chars().count() <= 100), "{page}");
     let rendered = ff_kernels::fused_message::registered().len()
         + ff_kernels::cell_list::registered().len()
-        + ff_kernels::force_scatter::registered().len();
-    assert!(page.starts_with(&format!("{rendered} variants of 3 ops")), "{page}");
+        + ff_kernels::force_scatter::registered().len()
+        + ff_kernels::vector_norm::registered().len();
+    assert!(page.starts_with(&format!("{rendered} variants of 4 ops")), "{page}");
     let families = page.lines().filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
     let counted: usize = families.filter_map(|line| line.split_whitespace().nth(1)?.parse::<usize>().ok()).sum();
     assert_eq!(counted, rendered, "the families have all of them: {page}");
@@ -83,6 +85,7 @@ fn ops_show_what_is_named() {
             ["variant of fused_message", "basis.mu[K]", "family      cfconv_mlp_receiver"],
         ),
         ("atomic", ["variant of force_scatter", "same bits   no", "no pass noted"]),
+        ("vector_norm", ["variant of vector_norm", "same bits   yes", "atoms_per_task"]),
     ] {
         narrow(run(dir.path(), &format!("ops {name}")).expect(0, &words));
     }

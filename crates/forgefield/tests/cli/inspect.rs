@@ -104,7 +104,7 @@ fn a_missing_nvrtc_is_a_fault_that_says_where_it_looked() {
 #[test]
 fn the_gate_without_nvrtc_still_emits_and_says_that_it_skipped() {
     let dir = folder();
-    for (op, variants) in [("cell_list", 4), ("force_scatter", 2)] {
+    for (op, variants) in [("cell_list", 4), ("force_scatter", 2), ("vector_norm", 1)] {
         empty_table(dir.path(), op);
         let done = without_nvrtc(dir.path(), &format!("inspect {op} --gate {op}.json"));
         let emitted = format!("kernels of {variants} variants emitted as CUDA C++");
@@ -149,6 +149,9 @@ fn an_op_of_several_kernels_prints_all_of_them() {
         kernels("force_scatter --variant atomic --order 2"),
         ["fill_words", "scatter_forces", "add_strain_parts", "spread"]
     );
+    for (order, kernel) in ["norms", "first_gradients", "second_gradients"].into_iter().enumerate() {
+        assert_eq!(kernels(&format!("vector_norm --variant channelwise --order {order}")), [kernel]);
+    }
     let spirv = run(dir.path(), "inspect cell_list --variant half_brute --target vulkan --emit spirv --dtype f64");
     spirv.expect(0, &["; half_brute in f64 for vulkan1.3, kernel `walk`", "; SPIR-V", "kernel `sort_sent`"]);
 }
@@ -169,6 +172,9 @@ fn backwards_scatters_and_lists_are_counted() {
     );
     assert_eq!(backward["cost"]["weight_flops"], 2 * (2 * 4 * 24 + 2 * 24));
     assert_eq!(json("force_scatter --variant gather --order 2")["cost"]["flops"], 2 * 72);
+    // Two atoms of eight channels, which read 3 + 1 + 3 numbers each and write 1 + 3.
+    let norm = json("vector_norm --variant channelwise --order 2");
+    assert_eq!((&norm["cost"]["flops"], &norm["compulsory_bytes"]), (&(16 * 24).into(), &(16 * 11 * 4).into()));
     let list = json("cell_list --variant full_cells");
     assert!(list["cost"].is_null(), "{list}");
     // Two atoms and two edges in one system, as in `ff_spec::cell_list::compulsory_bytes`.

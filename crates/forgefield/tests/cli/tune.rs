@@ -80,6 +80,26 @@ fn every_order_is_tuned_on_its_own() {
     assert!(again[before..].iter().all(|r| r["stage"] != "screen"), "nothing is screened twice");
 }
 
+/// An op without edges: what its table is keyed by is atoms and channels.
+#[test]
+fn norms_are_tuned_by_atoms_and_channels() {
+    let dir = folder();
+    let dir = dir.path();
+    let words =
+        "tune --runtime host --out out --op vector_norm --problem molecules --features 24 --order 0,1,2 --budget 2";
+    run(dir, words).expect(0, &["channelwise_double_backward", "vector_norm.json"]);
+    run(dir, "tables check --dir out").expect(0, &["3 entries, each with a numerical pass"]);
+    for record in records(dir) {
+        let problem = &record["problem"];
+        assert_eq!((&problem["n_atoms"], &problem["features"]), (&40.into(), &24.into()), "{record}");
+        assert_eq!((&problem["n_edges"], &problem["n_systems"]), (&0.into(), &0.into()), "{record}");
+    }
+    // Another cutoff has other edges, and the same norms.
+    let select = "tables select --runtime host --dir out --op vector_norm --problem molecules --features 24 --cutoff 3";
+    run(dir, &format!("{select} --order 1")).expect(0, &["channelwise order=1 f32 n_atoms=40", "step    exact device"]);
+    run(dir, &format!("{select} --dtype f64")).expect(0, &["step    default", "no entry for channelwise in f64"]);
+}
+
 #[test]
 fn lists_are_tuned_and_the_table_is_used() {
     let dir = folder();

@@ -158,3 +158,15 @@ fn force_scatter_is_gated_in_three_orders() {
         .expect(0, &["force_scatter gather order 2", "passed: 252 passed, 0 failed, 0 skipped, 0 unsupported"]);
     run(dir, "verify --variant atomic --runtime host --dtype f32").expect(0, &["passed: 21 passed, 0 failed"]);
 }
+
+#[test]
+fn vector_norm_is_gated_in_three_orders() {
+    let dir = folder();
+    let dir = dir.path();
+    // Six, seven and eight cases of three seeds, in two dtypes.
+    run(dir, "verify --op vector_norm --order 0,1,2 --runtime host")
+        .expect(0, &["vector_norm channelwise order 2", "passed: 126 passed, 0 failed, 0 skipped, 0 unsupported"]);
+    run(dir, "verify --variant channelwise --runtime host --dtype f32").expect(0, &["passed: 18 passed, 0 failed"]);
+    run(dir, "eval vector_norm --variant channelwise --inputs a --outputs b")
+        .expect(2, &["`eval` does not know op `vector_norm` yet"]);
+}

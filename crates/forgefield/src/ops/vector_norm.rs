@@ -1,0 +1,284 @@
+//! `vector_norm`: the norm of vector features over their axes.
+
+mod bench;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use ff_kernels::vector_norm::{default_config, registered};
+use ff_record::{Kernel, Recorder};
+use ff_spec::vector_norm::{BackwardInputs, DoubleBackwardInputs, Inputs, OP, Strategy, Variant, cost};
+use ff_spec::{
+    DeviceId, Dtype, LaunchConfig, LaunchError, Prepare, Problem, Runtime, VectorNorm, VectorNormBackward,
+    VectorNormDoubleBackward,
+};
+use ff_sweep::{Row, Subject};
+use ff_tables::Loaded;
+use ff_testkit::registry::{Registration, Twice, op};
+use ff_testkit::vector_norm::{Kind, NormSpec, random_cotangents, random_inputs, random_tangent};
+
+use super::AnyOp;
+use super::order::{Counted, Maker, Orders, Selected, UsedOrder};
+use crate::commands::bench::Case;
+use crate::commands::bench::instructions::Job;
+use crate::commands::eval::{FileCall, not_from_files};
+use crate::commands::sweep::kernels::{Asked, Geometry, Kernels, PreparedRow};
+use crate::commands::sweep::launched::{configured, whole};
+use crate::failure::{Failure, Result};
+use crate::options::{EvalArgs, SelectArgs, Sizes};
+use crate::screen::Screen;
+use crate::workload::{self, Workload};
+
+const REGISTRATION: Registration<Twice<VectorNorm, VectorNormBackward, VectorNormDoubleBackward>> =
+    op::<VectorNorm>().first::<VectorNormBackward>().second::<VectorNormDoubleBackward>();
+
+/// As an op among all.
+pub struct Norms;
+
+/// The variant of an id of this op.
+fn of(id: &str) -> Variant {
+    id.parse().unwrap_or_else(|_| unreachable!("`{id}` was found among the variants of `{OP}`"))
+}
+
+impl AnyOp for Norms {
+    fn name(&self) -> &'static str {
+        OP
+    }
+
+    fn template_hash(&self) -> &'static str {
+        ff_kernels::generated::VECTOR_NORM_TEMPLATE_HASH
+    }
+
+    fn about(&self) -> &'static str {
+        "norms of vector features over their axes"
+    }
+
+    fn orders(&self) -> Orders {
+        Orders::of(&REGISTRATION)
+    }
+
+    fn ids(&self) -> Vec<&'static str> {
+        registered().iter().map(|registered| registered.id).collect()
+    }
+
+    fn text(&self, _id: &str) -> String {
+        ff_kernels::vector_norm::host::SOURCE.to_owned()
+    }
+
+    fn is_deterministic(&self, _id: &str) -> bool {
+        true
+    }
+
+    fn parameters(&self, _id: &str) -> Vec<String> {
+        vec!["epsilon".to_owned()]
+    }
+
+    fn tuned_by_default(&self) -> &'static [&'static str] {
+        &["channelwise"]
+    }
+
+    fn heading(&self, problem: &Problem) -> String {
+        let Problem { name, n_atoms, features, .. } = problem;
+        format!("{name}: {n_atoms} atoms, {features} channels")
+    }
+
+    fn widths(&self, _id: &str, sizes: &Sizes) -> [u32; 3] {
+        [u32::try_from(sizes.features).unwrap_or(u32::MAX), 0, 0]
+    }
+
+    /// Atoms and channels: it sees neither edges nor systems.
+    fn problem(&self, id: &str, name: &str, sizes: &Sizes) -> Result<Problem> {
+        let geometry = workload::systems_of(name, sizes)?;
+        let [features, ..] = self.widths(id, sizes);
+        Ok(Problem { n_systems: 0, n_edges: 0, max_degree: 0, features, ..geometry })
+    }
+
+    fn default_config(&self, device: &DeviceId, id: &str, dtype: Dtype, problem: &Problem) -> LaunchConfig {
+        default_config(device, &of(id), dtype, problem)
+    }
+
+    /// Its kernels have no loops: what a parameter changes is how many units there are.
+    fn has_corners(&self, _id: &str, _order: u8, _dtype: Dtype) -> bool {
+        false
+    }
+
+    fn bench_cases(&self, _structures: &[PathBuf]) -> Vec<Rc<dyn Case>> {
+        bench::suite().into_iter().map(|case| Rc::new(case) as Rc<dyn Case>).collect()
+    }
+
+    fn counted_calls(&self) -> Vec<Job> {
+        // Whole registers, and a rest.
+        let spec = NormSpec { n_atoms: 40, features: 100, kind: Kind::Ordinary };
+        let mut jobs = Vec::new();
+        for variant in registered().iter().map(|registered| registered.variant()) {
+            for dtype in Dtype::ALL {
+                jobs.push(Job::by_tensors::<VectorNorm>(&variant, dtype, spec.clone()));
+                jobs.push(Job::by_tensors::<VectorNormBackward>(&variant, dtype, spec.clone()));
+                jobs.push(Job::by_tensors::<VectorNormDoubleBackward>(&variant, dtype, spec.clone()));
+            }
+        }
+        jobs
+    }
+
+    fn read_call(&self, args: &EvalArgs, _screen: &Screen) -> Result<Box<dyn FileCall>> {
+        Err(not_from_files(args))
+    }
+
+    fn usual(&self) -> Option<&'static str> {
+        Some(Strategy::Channelwise.name())
+    }
+
+    fn selected(
+        &self,
+        args: &SelectArgs,
+        workload: &Workload,
+        runtime: &(dyn Runtime + 'static),
+        tables: &Loaded,
+    ) -> Result<Selected> {
+        let id = self.one(args.variant.as_deref().unwrap_or(Strategy::Channelwise.name()))?;
+        self.expect_order(args.order)?.select(runtime, tables, id, args.dtype, (workload, &args.sizes))
+    }
+
+    fn unused_axes(&self, _id: &str) -> &'static [&'static str] {
+        &["cutoff", "n_basis", "hidden"]
+    }
+
+    fn sweep(&self, kernels: &mut Kernels, row: &Row, asked: &Asked) -> Result<PreparedRow> {
+        let Geometry::Problem(problem) = &asked.geometry else {
+            return Err(Failure::input("a norm of a random graph, expected a `problem`"));
+        };
+        let (variant, dtype, seed) = (of(asked.id), asked.dtype, asked.sizes.seed);
+        let workload = kernels.workload(problem, &asked.sizes)?;
+        let inputs = self::inputs(&workload, &asked.sizes);
+        let problem = inputs.problem(problem);
+        let runtime = kernels.runtime(row)?;
+        let config = configured(VectorNorm::on(runtime), &variant, dtype, &problem, &asked.config);
+        let subject = match asked.order {
+            0 => whole::<VectorNorm>(VectorNorm::on(runtime), &variant, dtype, &inputs, &config),
+            1 => {
+                let runtime = VectorNormBackward::on(runtime);
+                whole::<VectorNormBackward>(runtime, &variant, dtype, &first(inputs, seed), &config)
+            }
+            _ => {
+                let runtime = VectorNormDoubleBackward::on(runtime);
+                whole::<VectorNormDoubleBackward>(runtime, &variant, dtype, &second(inputs, seed), &config)
+            }
+        };
+        Ok(PreparedRow { problem, config, subject: subject.map(|timed| Subject::Timed(timed, BTreeMap::new())) })
+    }
+}
+
+/// Random vectors of every atom, over [−1, 1), seeded.
+fn inputs(workload: &Workload, sizes: &Sizes) -> Inputs<f64> {
+    let n_atoms = workload.structures.iter().map(|structure| structure.n_atoms()).sum();
+    random_inputs(&NormSpec { n_atoms, features: sizes.features, kind: Kind::Ordinary }, sizes.seed)
+}
+
+fn first(inputs: Inputs<f64>, seed: u64) -> BackwardInputs<f64> {
+    BackwardInputs { grad: random_cotangents(&inputs, seed), inputs }
+}
+
+fn second(inputs: Inputs<f64>, seed: u64) -> DoubleBackwardInputs<f64> {
+    let (grad, tangent) = (random_cotangents(&inputs, seed), random_tangent(&inputs, seed));
+    DoubleBackwardInputs { inputs, grad, tangent }
+}
+
+/// [`UsedOrder`] of an order: its inputs from those of the forward and a seed.
+macro_rules! used {
+    ($($op:ident: $inputs:expr;)*) => {$(
+        impl UsedOrder for $op {
+            fn on<'r>(runtime: &'r (dyn Runtime + 'static)) -> &'r (dyn Prepare<Self> + 'static) {
+                runtime
+            }
+
+            fn maker<'a>(workload: &'a Workload, _: &Variant, sizes: &'a Sizes) -> Result<Maker<'a, Self>> {
+                sizes.check()?;
+                let of: fn(Inputs<f64>, u64) -> Self::Inputs = $inputs;
+                Ok(Box::new(move || of(inputs(workload, sizes), sizes.seed)))
+            }
+
+            /// Two atoms: the kernels are the same for any number, and what divides their channels decides how they are loaded.
+            fn recorded_call(_: &Variant, _: &str, sizes: &Sizes) -> Result<Self::Inputs> {
+                sizes.check()?;
+                let of: fn(Inputs<f64>, u64) -> Self::Inputs = $inputs;
+                let spec = NormSpec { n_atoms: 2, features: sizes.features, kind: Kind::Ordinary };
+                Ok(of(random_inputs(&spec, 0), 0))
+            }
+
+            fn record(
+                recorder: &Recorder,
+                variant: &Variant,
+                dtype: Dtype,
+                inputs: &Self::Inputs,
+                config: &LaunchConfig,
+            ) -> std::result::Result<Vec<Kernel>, LaunchError> {
+                recorder.record::<Self>(variant, dtype, inputs, config)
+            }
+
+            fn counted(_: &Variant, problem: &Problem, dtype: Dtype) -> Counted {
+                cost(<Self as ff_spec::Op>::ORDER, problem, dtype).into()
+            }
+        }
+    )*};
+}
+
+used! {
+    VectorNorm: |inputs, _| inputs;
+    VectorNormBackward: first;
+    VectorNormDoubleBackward: second;
+}
+
+#[cfg(test)]
+mod tests {
+    use ff_kernels::vector_norm::{cube_config, host_config};
+    use ff_spec::{Limits, RuntimeKind};
+    use ff_tune::{Target, Tuned};
+
+    use super::*;
+    use crate::runtimes;
+
+    /// Spaces and kernels are written in two places; here they meet.
+    #[test]
+    fn the_kernels_take_every_configuration_of_every_space() {
+        let spaces = Norms.spaces().unwrap_or_else(|e| panic!("{}", e.message));
+        let host = runtimes::of(RuntimeKind::Host).unwrap_or_else(|e| panic!("{e}"));
+        for (runtime, max_units_per_cube, plane_size) in
+            [(RuntimeKind::Host, 2, 16), (RuntimeKind::Cuda, 1024, 32), (RuntimeKind::Vulkan, 512, 64)]
+        {
+            let limits = Limits { max_units_per_cube, plane_size, shared_memory: 32768 };
+            let device = DeviceId { runtime, limits, ..host.device().clone() };
+            for (order, features) in (0..=2).flat_map(|order| [128, 126, 17].map(|features| (order, features))) {
+                let sizes = random_inputs(&NormSpec { n_atoms: 2, features, kind: Kind::Ordinary }, 0).problem("test");
+                let variant = Variant { strategy: Strategy::Channelwise };
+                let space = spaces.get(Target::of(runtime), VectorNorm::part(&variant), order);
+                let space = space.unwrap_or_else(|e| panic!("{e}"));
+                let default = default_config(&device, &variant, Dtype::F32, &sizes);
+                assert!(features != 128 || space.defaults() == &default, "of {runtime}: {default}");
+                for dtype in Dtype::ALL {
+                    let configs = space.enumerate(&device, &sizes, dtype).unwrap_or_else(|e| panic!("{e}"));
+                    assert!(configs.contains(&default_config(&device, &variant, dtype, &sizes)), "on {runtime}");
+                    for config in configs {
+                        let taken = match runtime {
+                            RuntimeKind::Host => host_config(&config).map(|_| ()),
+                            _ => cube_config(&limits, features, &config).map(|_| ()),
+                        };
+                        assert_eq!(taken, Ok(()), "{config} on {runtime} in {dtype}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// A table entry is found by atoms and channels alone.
+    #[test]
+    fn keys_have_neither_edges_nor_systems() {
+        let sizes = Sizes { cutoff: 5.0, features: 32, n_basis: 4, hidden: 8, seed: 0 };
+        let workload = workload::one("molecules", &sizes).unwrap_or_else(|e| panic!("{}", e.message));
+        let problem = Norms.problem("channelwise", "molecules", &sizes).unwrap_or_else(|e| panic!("{}", e.message));
+        assert_eq!(inputs(&workload, &sizes).problem("molecules"), problem);
+        assert_eq!((problem.n_atoms, problem.features), (40, 32));
+        let Problem { n_systems, n_edges, max_degree, n_basis, hidden, .. } = problem;
+        assert_eq!((n_systems, n_edges, max_degree, n_basis, hidden), (0, 0, 0, 0, 0));
+    }
+}
