@@ -24,12 +24,14 @@ pub enum Part {
 /// Where the sources of host kernels lie below `crates/`, the first that fits. `{op}` is a folder, which is of the op of its
 /// name, `*` one file, `**` whatever lies below a folder. What is listed without a part, and what is not listed, is in the code
 /// of no kernel.
-const PLACES: [(&str, Option<Part>); 6] = [
+const PLACES: [(&str, Option<Part>); 7] = [
     ("ff-host/src/generated/*", Some(Part::Named)),
     // Updates of a list: `verify` builds lists, so no pass is of these.
     ("ff-host/src/cell_list/skin.rs", None),
     ("ff-host/src/{op}/**", Some(Part::Op)),
     ("ff-host/src/peak.rs", None),
+    // A list of modules: an op that comes takes no pass from those that are there.
+    ("ff-host/src/lib.rs", None),
     ("ff-host/src/*", Some(Part::EveryOp)),
     ("ff-spec/src/{op}/grid.rs", Some(Part::Op)),
 ];
@@ -254,6 +256,8 @@ mod tests {
         for (path, expected) in [
             ("ff-host/src/lane.rs", Some((None, Part::EveryOp))),
             ("ff-host/src/peak.rs", None),
+    // A list of modules: an op that comes takes no pass from those that are there.
+    ("ff-host/src/lib.rs", None),
             ("ff-host/src/fused_message/sweep.rs", Some((Some("fused_message"), Part::Op))),
             ("ff-host/src/generated/bessel.rs", Some((None, Part::Named))),
             ("ff-host/src/generated/mod.rs", None),
