@@ -1,4 +1,4 @@
-//! Kernels that no call of the op launches: those of lists that follow their atoms.
+//! What is recorded of `cell_list`: kernels that build a list, and those that no other op has, which keep it up to date.
 
 use ff_cube::Element;
 use ff_cube::buffers::upload;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ff_spec::cell_list::{List, Strategy};
 use ff_spec::{Atomics, Clock, DeviceId, Dtype, LaunchConfig, Limits, Problem, RuntimeKind, TuneKey};
+use ff_tables::cell_list::{ListQuery, select_list};
 use ff_tables::{
     Entry, EntryError, EntryFields, Evidence, Finding, Pass, PassOf, Query, Step, Table, TableError, Tie, Versions,
     load_all, select,
