@@ -256,8 +256,8 @@ mod tests {
         for (path, expected) in [
             ("ff-host/src/lane.rs", Some((None, Part::EveryOp))),
             ("ff-host/src/peak.rs", None),
-    // A list of modules: an op that comes takes no pass from those that are there.
-    ("ff-host/src/lib.rs", None),
+            // A list of modules: an op that comes takes no pass from those that are there.
+            ("ff-host/src/lib.rs", None),
             ("ff-host/src/fused_message/sweep.rs", Some((Some("fused_message"), Part::Op))),
             ("ff-host/src/generated/bessel.rs", Some((None, Part::Named))),
             ("ff-host/src/generated/mod.rs", None),
