@@ -24,11 +24,13 @@ use super::order::{Counted, Maker, Orders, Selected, UsedOrder, key_of};
 use crate::commands::bench::Case;
 use crate::commands::bench::instructions::{CountedLaunch, Job, prepare};
 use crate::commands::eval::FileCall;
+use crate::commands::eval::args::EvalArgs;
 use crate::commands::neighbors;
 use crate::commands::sweep::kernels::{Asked, Geometry, Kernels, PreparedRow};
 use crate::commands::sweep::launched::{configured, peak};
+use crate::commands::tables::args::SelectArgs;
 use crate::failure::{Failure, Result};
-use crate::options::{EvalArgs, SelectArgs, Sizes};
+use crate::options::Sizes;
 use crate::screen::Screen;
 use crate::workload::{self, Workload};
 

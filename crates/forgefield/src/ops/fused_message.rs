@@ -29,9 +29,11 @@ use super::{AnyOp, RadialFunction, RadialParameter, meant};
 use crate::commands::bench::Case;
 use crate::commands::bench::instructions::Job;
 use crate::commands::eval::FileCall;
+use crate::commands::eval::args::EvalArgs;
 use crate::commands::sweep::kernels::{Asked, Kernels, PreparedRow};
+use crate::commands::tables::args::SelectArgs;
 use crate::failure::{Failure, Result};
-use crate::options::{EvalArgs, SelectArgs, Sizes};
+use crate::options::Sizes;
 use crate::screen::Screen;
 use crate::workload::Workload;
 

@@ -23,9 +23,11 @@ pub use order::{AnyCall, AnyOrder, Counted, Orders, Plan, Selected, Tasks, UsedO
 use crate::commands::bench::Case;
 use crate::commands::bench::instructions::Job;
 use crate::commands::eval::FileCall;
+use crate::commands::eval::args::EvalArgs;
 use crate::commands::sweep::kernels::{Asked, Kernels, PreparedRow};
+use crate::commands::tables::args::SelectArgs;
 use crate::failure::{Failure, Result};
-use crate::options::{EvalArgs, SelectArgs, Sizes};
+use crate::options::Sizes;
 use crate::screen::Screen;
 use crate::workload::{self, Workload};
 
@@ -33,6 +35,9 @@ use crate::workload::{self, Workload};
 /// messages, which have more to try.
 pub const ALL: [&dyn AnyOp; 4] =
     [&cell_list::Lists, &force_scatter::Scatters, &vector_norm::Norms, &fused_message::Messages];
+
+/// The op that is meant where a command needs one and none is named.
+pub const USUAL_OP: &str = ff_spec::fused_message::OP;
 
 /// A basis or a cutoff function that variants read distances through.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -22,11 +22,13 @@ use super::AnyOp;
 use super::order::{Counted, Maker, Orders, Selected, UsedOrder};
 use crate::commands::bench::Case;
 use crate::commands::bench::instructions::Job;
+use crate::commands::eval::args::EvalArgs;
 use crate::commands::eval::{FileCall, not_from_files};
 use crate::commands::sweep::kernels::{Asked, Geometry, Kernels, PreparedRow};
 use crate::commands::sweep::launched::{configured, whole};
+use crate::commands::tables::args::SelectArgs;
 use crate::failure::{Failure, Result};
-use crate::options::{EvalArgs, SelectArgs, Sizes};
+use crate::options::Sizes;
 use crate::screen::Screen;
 use crate::workload::{self, Workload};
 

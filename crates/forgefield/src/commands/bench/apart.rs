@@ -14,12 +14,12 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 
+use super::args::BenchArgs;
 use super::comparison::differences;
 use super::result::{Row, Samples, median_of};
 use super::{FEWEST_BLOCKS, block_of};
 use crate::failure::{Failure, Result};
 use crate::interrupt;
-use crate::options::BenchArgs;
 
 /// What a process says when it can be asked for samples.
 const READY: &str = "ready";

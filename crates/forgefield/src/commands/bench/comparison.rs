@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Case;
 use super::apart::{Start, Subject};
+use super::args::BenchArgs;
 use super::result::{Report, Row};
 use crate::failure::{Failure, Result};
 use crate::machine::Machine;
-use crate::options::BenchArgs;
 use crate::screen::{Left, Screen};
 
 /// A case now and before.

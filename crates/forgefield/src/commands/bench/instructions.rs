@@ -18,9 +18,9 @@ use ff_testkit::gate::Gated;
 use ff_testkit::tensors::{ByTensors, Forward};
 use serde::{Deserialize, Serialize};
 
+use super::args::BenchArgs;
 use super::check;
 use crate::failure::{Failure, Result};
-use crate::options::BenchArgs;
 use crate::screen::{Left, Screen};
 use crate::{ops, provenance, runtimes};
 

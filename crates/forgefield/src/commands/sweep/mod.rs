@@ -15,11 +15,11 @@ use ff_sweep::{
 use ff_tune::Timing;
 use serde::Serialize;
 
+use self::args::SweepArgs;
 use self::kernels::Kernels;
 use self::replays::Replays;
 use crate::failure::{Failure, Result};
 use crate::interrupt;
-use crate::options::SweepArgs;
 use crate::screen::{Left, Paint, Screen, columns, nanoseconds};
 
 /// A row and what it will take.

@@ -10,11 +10,11 @@ use ff_tune::{
     Shard, Spaces, StrategyKind, Task, Workbench, tune,
 };
 
+use super::args::{BudgetArg, TuneArgs};
 use super::shown::Shown;
 use super::{explain, failure, worker};
 use crate::failure::{Failure, Result};
 use crate::ops::{self, UsedOrder};
-use crate::options::{BudgetArg, TuneArgs};
 use crate::provenance;
 
 /// The tasks of an op in one order, whatever op that is.

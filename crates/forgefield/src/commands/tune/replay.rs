@@ -3,10 +3,10 @@ use ff_tune::replay::{CostFn, Course, Quartiles, Replay, Replayed, rank_correlat
 use ff_tune::{Recorded, records};
 use serde::Serialize;
 
+use super::args::{BudgetArg, StrategyArg, TuneArgs};
 use crate::estimate::Estimator;
 use crate::failure::{Failure, Result};
 use crate::ops;
-use crate::options::{BudgetArg, StrategyArg, TuneArgs};
 use crate::screen::{Paint, Screen, columns, nanoseconds};
 
 /// A search in the records that cannot be replayed.

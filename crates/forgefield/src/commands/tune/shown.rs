@@ -2,7 +2,7 @@
 
 use ff_tune::{Event, ProblemOutcome};
 
-use crate::options::BudgetArg;
+use super::args::BudgetArg;
 use crate::screen::{Left, Progress, Screen, nanoseconds};
 
 /// Steps of the progress bar per task.

@@ -20,11 +20,11 @@ use ff_testkit::sampling::Rows;
 
 use super::call::TABLE_TOLERANCE;
 use super::{is_usual, tensors};
+use crate::commands::bench::args::BenchArgs;
 use crate::commands::bench::instructions::Job;
 use crate::commands::bench::{CHECKED_ROWS, Case, Floor, Row, Timed, export, tables};
 use crate::commands::eval::choose;
 use crate::failure::{Failure, Result};
-use crate::options::BenchArgs;
 use crate::screen::Screen;
 
 /// A message step with its sizes.

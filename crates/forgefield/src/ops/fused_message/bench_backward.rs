@@ -11,11 +11,11 @@ use ff_testkit::tensors::ByTensors;
 
 use super::bench::{self, Chosen, Step, mask, prepare, some_receivers};
 use super::tensors;
+use crate::commands::bench::args::BenchArgs;
 use crate::commands::bench::{CHECKED_ROWS, Case, Row, Timed, export, tables};
 use crate::commands::eval::choose;
 use crate::failure::{Failure, Result};
 use crate::ops::order::UsedOrder;
-use crate::options::BenchArgs;
 use crate::screen::Screen;
 use crate::tensors::write_flat;
 

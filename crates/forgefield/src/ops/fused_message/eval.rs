@@ -6,11 +6,11 @@ use ff_spec::{Dtype, FusedMessage, FusedMessageBackward, Op, Prepare, Problem, R
 use ff_tables::{Loaded, Selection};
 
 use super::{Messages, of, tensors};
+use crate::commands::eval::args::EvalArgs;
 use crate::commands::eval::{FileCall, Launched, Ran, choose, keeps_inputs};
 use crate::failure::{Failure, Result};
 use crate::ops::AnyOp;
 use crate::ops::order::UsedOrder;
-use crate::options::EvalArgs;
 use crate::screen::Screen;
 
 /// Inputs, cotangents where gradients are asked for, and what came of them.

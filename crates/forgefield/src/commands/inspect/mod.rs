@@ -1,15 +1,17 @@
+//! `inspect`: what a variant and a configuration become.
+
 pub mod args;
 
 use ff_record::{Kernel, Recorder, Target};
 use ff_spec::{Cost, Device, Dtype, LaunchConfig, LaunchError, Problem, RuntimeKind, SCHEMA_VERSION};
 use serde::Serialize;
 
+use self::args::{Emit, InspectArgs, InspectTarget};
 use crate::failure::{Failure, Result};
 use crate::inspect::nvrtc::Nvrtc;
 use crate::inspect::subject::Subject;
 use crate::inspect::{Footprint, emitted, gate, gpu};
 use crate::ops::{self, Counted};
-use crate::options::{Emit, InspectArgs, InspectTarget};
 use crate::screen::{Screen, columns, nanoseconds};
 
 /// What is inspected, as every form of output begins.

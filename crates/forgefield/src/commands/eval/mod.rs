@@ -1,11 +1,13 @@
+//! `eval`: one variant on tensors from a file.
+
 pub mod args;
 
 use ff_spec::{DeviceId, Dtype, LaunchConfig, Op, Prepare, Problem, Runtime, SCHEMA_VERSION, TuneKey};
 use ff_tables::{Loaded, Query, Selection, Step, select};
 use serde::Serialize;
 
+use self::args::EvalArgs;
 use crate::failure::{Failure, Result};
-use crate::options::EvalArgs;
 use crate::screen::Screen;
 use crate::{ops, provenance, runtimes};
 
