@@ -182,6 +182,21 @@ impl AnyOp for Lists {
         });
         Ok(PreparedRow { problem, config, subject })
     }
+
+    #[cfg(test)]
+    fn host_takes(&self, config: &LaunchConfig) -> std::result::Result<(), LaunchError> {
+        ff_kernels::cell_list::host_config(config).map(|_| ())
+    }
+
+    #[cfg(test)]
+    fn cube_takes(
+        &self,
+        limits: &ff_spec::Limits,
+        _: (&str, Dtype, &Problem),
+        config: &LaunchConfig,
+    ) -> std::result::Result<(), LaunchError> {
+        ff_kernels::cell_list::cube_config(limits, config).map(|_| ())
+    }
 }
 
 /// The batch that a list is built of.
@@ -250,46 +265,5 @@ impl Timed for Listed {
 
     fn peak_bytes(&mut self) -> std::result::Result<Option<u64>, Refused> {
         if self.on_host { peak(|| self.launch.run()) } else { Ok(None) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use ff_kernels::cell_list::{cube_config, host_config};
-    use ff_spec::Limits;
-    use ff_tune::{Target, Tuned};
-
-    use super::*;
-    use crate::runtimes;
-
-    /// Spaces and kernels are written in two places; here they meet.
-    #[test]
-    fn the_kernels_take_every_configuration_of_every_space() {
-        let spaces = Lists.spaces().unwrap_or_else(|e| panic!("{}", e.message));
-        let host = runtimes::of(RuntimeKind::Host).unwrap_or_else(|e| panic!("{e}"));
-        let molecules = ff_structure::builtin("molecules").unwrap_or_else(|e| panic!("{e}"));
-        let problem = ff_structure::batch(&molecules, 5.0).unwrap_or_else(|e| panic!("{e}")).estimate("molecules");
-        for (runtime, max_units_per_cube, plane_size) in
-            [(RuntimeKind::Host, 2, 16), (RuntimeKind::Cuda, 1024, 32), (RuntimeKind::Vulkan, 128, 8)]
-        {
-            let limits = Limits { max_units_per_cube, plane_size, shared_memory: 32768 };
-            let device = DeviceId { runtime, limits, ..host.device().clone() };
-            for strategy in Strategy::ALL {
-                let variant = Variant { list: List::Full, strategy };
-                let space = spaces.get(Target::of(runtime), CellList::part(&variant), 0);
-                let space = space.unwrap_or_else(|e| panic!("{e}"));
-                let configs = space.enumerate(&device, &problem, Dtype::F32).unwrap_or_else(|e| panic!("{e}"));
-                let default = default_config(&device, &variant, Dtype::F32, &problem);
-                assert_eq!(space.defaults(), &default, "of {runtime} and {strategy:?}");
-                assert!(configs.contains(&default), "{default} on {runtime}");
-                for config in &configs {
-                    let taken = match runtime {
-                        RuntimeKind::Host => host_config(config).map(|_| ()),
-                        _ => cube_config(&device.limits, config).map(|_| ()),
-                    };
-                    assert_eq!(taken, Ok(()), "{config} on {runtime}");
-                }
-            }
-        }
     }
 }

@@ -150,6 +150,21 @@ impl AnyOp for Scatters {
         };
         Ok(PreparedRow { problem, config, subject: subject.map(|timed| Subject::Timed(timed, BTreeMap::new())) })
     }
+
+    #[cfg(test)]
+    fn host_takes(&self, config: &LaunchConfig) -> std::result::Result<(), LaunchError> {
+        ff_kernels::force_scatter::host_config(config).map(|_| ())
+    }
+
+    #[cfg(test)]
+    fn cube_takes(
+        &self,
+        limits: &ff_spec::Limits,
+        (_, dtype, _): (&str, Dtype, &Problem),
+        config: &LaunchConfig,
+    ) -> std::result::Result<(), LaunchError> {
+        ff_kernels::force_scatter::cube_config(limits, dtype, config).map(|_| ())
+    }
 }
 
 /// The edges of a full list with random gradients, over [−1, 1) eV/Å, seeded.
@@ -227,56 +242,4 @@ used! {
     ForceScatter: |inputs, _| inputs;
     ForceScatterBackward: first;
     ForceScatterDoubleBackward: second;
-}
-
-#[cfg(test)]
-mod tests {
-    use ff_kernels::force_scatter::{cube_config, host_config};
-    use ff_spec::{Limits, RuntimeKind};
-    use ff_tune::{Target, Tuned};
-
-    use super::*;
-    use crate::runtimes;
-
-    /// Spaces and kernels are written in two places; here they meet.
-    #[test]
-    fn the_kernels_take_every_configuration_of_every_space() {
-        let spaces = Scatters.spaces().unwrap_or_else(|e| panic!("{}", e.message));
-        let host = runtimes::of(RuntimeKind::Host).unwrap_or_else(|e| panic!("{e}"));
-        let sizes = Problem {
-            name: "test".to_owned(),
-            n_atoms: 64,
-            n_systems: 1,
-            n_edges: 3200,
-            max_degree: 60,
-            features: 128,
-            n_basis: 20,
-            hidden: 0,
-        };
-        for (runtime, max_units_per_cube, plane_size) in
-            [(RuntimeKind::Host, 2, 16), (RuntimeKind::Cuda, 1024, 32), (RuntimeKind::Vulkan, 1024, 8)]
-        {
-            let limits = Limits { max_units_per_cube, plane_size, shared_memory: 32768 };
-            let device = DeviceId { runtime, limits, ..host.device().clone() };
-            let target = Target::of(runtime);
-            for order in 0..=2 {
-                for reduction in Reduction::ALL {
-                    let variant = Variant { reduction };
-                    let space = spaces.get(target, ForceScatter::part(&variant), order);
-                    let space = space.unwrap_or_else(|e| panic!("{e}"));
-                    let default = default_config(&device, &variant, Dtype::F32, &sizes);
-                    assert_eq!(space.defaults(), &default, "of {runtime} and {reduction:?}");
-                    for dtype in Dtype::ALL {
-                        for config in space.enumerate(&device, &sizes, dtype).unwrap_or_else(|e| panic!("{e}")) {
-                            let taken = match runtime {
-                                RuntimeKind::Host => host_config(&config).map(|_| ()),
-                                _ => cube_config(&limits, dtype, &config).map(|_| ()),
-                            };
-                            assert_eq!(taken, Ok(()), "{config} on {runtime} in {dtype}");
-                        }
-                    }
-                }
-            }
-        }
-    }
 }
