@@ -7,11 +7,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use ff_kernels::force_scatter::{default_config, registered};
-use ff_record::{Kernel, Recorder};
 use ff_spec::force_scatter::{BackwardInputs, DoubleBackwardInputs, Inputs, OP, Reduction, Variant, cost};
 use ff_spec::{
-    DeviceId, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, LaunchConfig, LaunchError,
-    Prepare, Problem, Runtime,
+    DeviceId, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, LaunchConfig, Problem, Runtime,
 };
 use ff_sweep::{Row, Subject};
 use ff_tables::Loaded;
@@ -20,7 +18,7 @@ use ff_testkit::force_scatter::{ScatterSpec, random_cotangents, random_tangent};
 use ff_testkit::registry::{Registration, Twice, op};
 
 use super::AnyOp;
-use super::order::{Counted, Maker, Orders, Selected, UsedOrder};
+use super::order::{Counted, Maker, Orders, Selected, UsedOrder, on_tensors};
 use crate::commands::bench::Case;
 use crate::commands::bench::instructions::Job;
 use crate::commands::eval::args::EvalArgs;
@@ -152,7 +150,7 @@ impl AnyOp for Scatters {
     }
 
     #[cfg(test)]
-    fn host_takes(&self, config: &LaunchConfig) -> std::result::Result<(), LaunchError> {
+    fn host_takes(&self, config: &LaunchConfig) -> std::result::Result<(), ff_spec::LaunchError> {
         ff_kernels::force_scatter::host_config(config).map(|_| ())
     }
 
@@ -162,7 +160,7 @@ impl AnyOp for Scatters {
         limits: &ff_spec::Limits,
         (_, dtype, _): (&str, Dtype, &Problem),
         config: &LaunchConfig,
-    ) -> std::result::Result<(), LaunchError> {
+    ) -> std::result::Result<(), ff_spec::LaunchError> {
         ff_kernels::force_scatter::cube_config(limits, dtype, config).map(|_| ())
     }
 }
@@ -206,9 +204,7 @@ fn second(inputs: Inputs<f64>, seed: u64) -> DoubleBackwardInputs<f64> {
 macro_rules! used {
     ($($op:ident: $inputs:expr;)*) => {$(
         impl UsedOrder for $op {
-            fn on<'r>(runtime: &'r (dyn Runtime + 'static)) -> &'r (dyn Prepare<Self> + 'static) {
-                runtime
-            }
+            on_tensors!();
 
             fn maker<'a>(workload: &'a Workload, _: &Variant, sizes: &'a Sizes) -> Result<Maker<'a, Self>> {
                 let make = maker(workload, sizes)?;
@@ -219,16 +215,6 @@ macro_rules! used {
             fn recorded_call(_: &Variant, _: &str, _: &Sizes) -> Result<Self::Inputs> {
                 let of: fn(Inputs<f64>, u64) -> Self::Inputs = $inputs;
                 Ok(of(pair(), 0))
-            }
-
-            fn record(
-                recorder: &Recorder,
-                variant: &Variant,
-                dtype: Dtype,
-                inputs: &Self::Inputs,
-                config: &LaunchConfig,
-            ) -> std::result::Result<Vec<Kernel>, LaunchError> {
-                recorder.record::<Self>(variant, dtype, inputs, config)
             }
 
             fn counted(_: &Variant, problem: &Problem, dtype: Dtype) -> Counted {

@@ -7,11 +7,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use ff_kernels::vector_norm::{default_config, registered};
-use ff_record::{Kernel, Recorder};
 use ff_spec::vector_norm::{BackwardInputs, DoubleBackwardInputs, Inputs, OP, Strategy, Variant, cost};
 use ff_spec::{
-    DeviceId, Dtype, LaunchConfig, LaunchError, Prepare, Problem, Runtime, VectorNorm, VectorNormBackward,
-    VectorNormDoubleBackward,
+    DeviceId, Dtype, LaunchConfig, Problem, Runtime, VectorNorm, VectorNormBackward, VectorNormDoubleBackward,
 };
 use ff_sweep::{Row, Subject};
 use ff_tables::Loaded;
@@ -19,7 +17,7 @@ use ff_testkit::registry::{Registration, Twice, op};
 use ff_testkit::vector_norm::{Kind, NormSpec, random_cotangents, random_inputs, random_tangent};
 
 use super::AnyOp;
-use super::order::{Counted, Maker, Orders, Selected, UsedOrder};
+use super::order::{Counted, Maker, Orders, Selected, UsedOrder, on_tensors};
 use crate::commands::bench::Case;
 use crate::commands::bench::instructions::Job;
 use crate::commands::eval::args::EvalArgs;
@@ -177,7 +175,7 @@ impl AnyOp for Norms {
     }
 
     #[cfg(test)]
-    fn host_takes(&self, config: &LaunchConfig) -> std::result::Result<(), LaunchError> {
+    fn host_takes(&self, config: &LaunchConfig) -> std::result::Result<(), ff_spec::LaunchError> {
         ff_kernels::vector_norm::host_config(config).map(|_| ())
     }
 
@@ -187,7 +185,7 @@ impl AnyOp for Norms {
         limits: &ff_spec::Limits,
         (_, _, problem): (&str, Dtype, &Problem),
         config: &LaunchConfig,
-    ) -> std::result::Result<(), LaunchError> {
+    ) -> std::result::Result<(), ff_spec::LaunchError> {
         ff_kernels::vector_norm::cube_config(limits, problem.features as usize, config).map(|_| ())
     }
 }
@@ -211,9 +209,7 @@ fn second(inputs: Inputs<f64>, seed: u64) -> DoubleBackwardInputs<f64> {
 macro_rules! used {
     ($($op:ident: $inputs:expr;)*) => {$(
         impl UsedOrder for $op {
-            fn on<'r>(runtime: &'r (dyn Runtime + 'static)) -> &'r (dyn Prepare<Self> + 'static) {
-                runtime
-            }
+            on_tensors!();
 
             fn maker<'a>(workload: &'a Workload, _: &Variant, sizes: &'a Sizes) -> Result<Maker<'a, Self>> {
                 sizes.check()?;
@@ -227,16 +223,6 @@ macro_rules! used {
                 let of: fn(Inputs<f64>, u64) -> Self::Inputs = $inputs;
                 let spec = NormSpec { n_atoms: 2, features: sizes.features, kind: Kind::Ordinary };
                 Ok(of(random_inputs(&spec, 0), 0))
-            }
-
-            fn record(
-                recorder: &Recorder,
-                variant: &Variant,
-                dtype: Dtype,
-                inputs: &Self::Inputs,
-                config: &LaunchConfig,
-            ) -> std::result::Result<Vec<Kernel>, LaunchError> {
-                recorder.record::<Self>(variant, dtype, inputs, config)
             }
 
             fn counted(_: &Variant, problem: &Problem, dtype: Dtype) -> Counted {
