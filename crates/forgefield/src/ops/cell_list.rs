@@ -22,7 +22,7 @@ use ff_tune::{GateVerifier, Refusal, Verifier};
 use super::AnyOp;
 use super::order::{Counted, Maker, Orders, Selected, UsedOrder, key_of};
 use crate::commands::bench::Case;
-use crate::commands::bench::instructions::{CountedLaunch, Job, prepare};
+use crate::commands::bench::instructions::{CountedJob, CountedLaunch, prepare};
 use crate::commands::eval::FileCall;
 use crate::commands::eval::args::EvalArgs;
 use crate::commands::neighbors;
@@ -109,11 +109,11 @@ impl AnyOp for Lists {
         bench::suite().into_iter().map(|case| Rc::new(case) as Rc<dyn Case>).collect()
     }
 
-    fn counted_calls(&self) -> Vec<Job> {
+    fn counted_calls(&self) -> Vec<CountedJob> {
         let mut jobs = Vec::new();
         for variant in registered().iter().map(|registered| registered.variant()) {
             for dtype in Dtype::ALL {
-                jobs.push(Job::new::<CellList>(&variant, dtype, move |runtime| {
+                jobs.push(CountedJob::new::<CellList>(&variant, dtype, move |runtime| {
                     let inputs = rounded_batch(&bench::liquids(200, 1), dtype);
                     let problem = inputs.estimate("instructions");
                     let launch = prepare::<CellList>(runtime, &variant, dtype, &inputs, &problem)?;

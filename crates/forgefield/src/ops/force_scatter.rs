@@ -20,7 +20,7 @@ use ff_testkit::registry::{Registration, Twice, op};
 use super::AnyOp;
 use super::order::{Counted, Maker, Orders, Selected, UsedOrder, on_tensors};
 use crate::commands::bench::Case;
-use crate::commands::bench::instructions::Job;
+use crate::commands::bench::instructions::CountedJob;
 use crate::commands::eval::args::EvalArgs;
 use crate::commands::eval::{FileCall, not_from_files};
 use crate::commands::sweep::kernels::{Asked, Geometry, Kernels, PreparedRow};
@@ -88,14 +88,14 @@ impl AnyOp for Scatters {
         bench::suite().into_iter().map(|case| Rc::new(case) as Rc<dyn Case>).collect()
     }
 
-    fn counted_calls(&self) -> Vec<Job> {
+    fn counted_calls(&self) -> Vec<CountedJob> {
         let spec = ScatterSpec { systems: vec![60, 3, 1], degrees: Degrees::Uniform(40), cancelling: false };
         let mut jobs = Vec::new();
         for variant in registered().iter().map(|registered| registered.variant()) {
             for dtype in Dtype::ALL {
-                jobs.push(Job::by_tensors::<ForceScatter>(&variant, dtype, spec.clone()));
-                jobs.push(Job::by_tensors::<ForceScatterBackward>(&variant, dtype, spec.clone()));
-                jobs.push(Job::by_tensors::<ForceScatterDoubleBackward>(&variant, dtype, spec.clone()));
+                jobs.push(CountedJob::by_tensors::<ForceScatter>(&variant, dtype, spec.clone()));
+                jobs.push(CountedJob::by_tensors::<ForceScatterBackward>(&variant, dtype, spec.clone()));
+                jobs.push(CountedJob::by_tensors::<ForceScatterDoubleBackward>(&variant, dtype, spec.clone()));
             }
         }
         jobs

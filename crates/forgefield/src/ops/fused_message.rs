@@ -27,7 +27,7 @@ use ff_testkit::registry::{Registration, Twice, op};
 use super::order::{Orders, Selected};
 use super::{AnyOp, RadialFunction, RadialParameter, meant};
 use crate::commands::bench::Case;
-use crate::commands::bench::instructions::Job;
+use crate::commands::bench::instructions::CountedJob;
 use crate::commands::eval::FileCall;
 use crate::commands::eval::args::EvalArgs;
 use crate::commands::sweep::kernels::{Asked, Kernels, PreparedRow};
@@ -252,7 +252,7 @@ impl AnyOp for Messages {
         all
     }
 
-    fn counted_calls(&self) -> Vec<Job> {
+    fn counted_calls(&self) -> Vec<CountedJob> {
         bench::counted_calls()
     }
 

@@ -21,7 +21,7 @@ pub use names::{Chosen, chosen, find, ids, meant, of_variant, tensors, usual};
 pub use order::{AnyCall, AnyOrder, Counted, Orders, Plan, Selected, Tasks, UsedOrder};
 
 use crate::commands::bench::Case;
-use crate::commands::bench::instructions::Job;
+use crate::commands::bench::instructions::CountedJob;
 use crate::commands::eval::FileCall;
 use crate::commands::eval::args::EvalArgs;
 use crate::commands::sweep::kernels::{Asked, Kernels, PreparedRow};
@@ -208,7 +208,7 @@ pub trait AnyOp: Sync {
     fn bench_cases(&self, structures: &[PathBuf]) -> Vec<Rc<dyn Case>>;
 
     /// Every call whose instructions are counted.
-    fn counted_calls(&self) -> Vec<Job>;
+    fn counted_calls(&self) -> Vec<CountedJob>;
 
     /// The tensors that its calls are read from, as help: a heading and a line each; `None` where no call is read from a file.
     fn tensors(&self) -> Option<&'static str> {

@@ -19,7 +19,7 @@ use ff_testkit::vector_norm::{Kind, NormSpec, random_cotangents, random_inputs, 
 use super::AnyOp;
 use super::order::{Counted, Maker, Orders, Selected, UsedOrder, on_tensors};
 use crate::commands::bench::Case;
-use crate::commands::bench::instructions::Job;
+use crate::commands::bench::instructions::CountedJob;
 use crate::commands::eval::args::EvalArgs;
 use crate::commands::eval::{FileCall, not_from_files};
 use crate::commands::sweep::kernels::{Asked, Geometry, Kernels, PreparedRow};
@@ -107,15 +107,15 @@ impl AnyOp for Norms {
         bench::suite().into_iter().map(|case| Rc::new(case) as Rc<dyn Case>).collect()
     }
 
-    fn counted_calls(&self) -> Vec<Job> {
+    fn counted_calls(&self) -> Vec<CountedJob> {
         // Whole registers, and a rest.
         let spec = NormSpec { n_atoms: 40, features: 100, kind: Kind::Ordinary };
         let mut jobs = Vec::new();
         for variant in registered().iter().map(|registered| registered.variant()) {
             for dtype in Dtype::ALL {
-                jobs.push(Job::by_tensors::<VectorNorm>(&variant, dtype, spec.clone()));
-                jobs.push(Job::by_tensors::<VectorNormBackward>(&variant, dtype, spec.clone()));
-                jobs.push(Job::by_tensors::<VectorNormDoubleBackward>(&variant, dtype, spec.clone()));
+                jobs.push(CountedJob::by_tensors::<VectorNorm>(&variant, dtype, spec.clone()));
+                jobs.push(CountedJob::by_tensors::<VectorNormBackward>(&variant, dtype, spec.clone()));
+                jobs.push(CountedJob::by_tensors::<VectorNormDoubleBackward>(&variant, dtype, spec.clone()));
             }
         }
         jobs

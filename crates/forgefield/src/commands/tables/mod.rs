@@ -175,7 +175,7 @@ fn of_entry(error: &TableError) -> Option<&PathBuf> {
 }
 
 #[derive(Serialize)]
-struct Selected {
+struct SelectReport {
     schema: u32,
     op: String,
     order: u8,
@@ -206,7 +206,7 @@ fn selected(args: &SelectArgs, screen: &Screen) -> Result<()> {
     let device = runtime.device().slug.clone();
     if args.json {
         let (schema, op, order) = (SCHEMA_VERSION, args.op.clone(), args.order);
-        return screen.json(&Selected { schema, op, order, variant, device, problem, selection, used });
+        return screen.json(&SelectReport { schema, op, order, variant, device, problem, selection, used });
     }
     screen.line(format!("call    {key}"))?;
     screen.line(format!("step    {}", selection.step))?;

@@ -17,7 +17,7 @@ use ff_tune::{Outcome, Policy, RecordWriter, Recorded, Shard, Spaces, StrategyKi
 
 use self::args::{BudgetArg, StrategyArg, TuneArgs};
 use self::queue::{Searched, Session};
-use self::shown::Shown;
+use self::shown::SearchProgress;
 use crate::estimate::Estimator;
 use crate::failure::{Failure, Result};
 use crate::ops::{AnyOp, Chosen, Tasks};
@@ -118,7 +118,7 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
         shard,
         earlier,
         records,
-        shown: Shown::new(queues.iter().map(|queue| queue.len()).sum(), budget, screen),
+        shown: SearchProgress::new(queues.iter().map(|queue| queue.len()).sum(), budget, screen),
         end: if let BudgetArg::Time(time) = budget { Some(Instant::now() + time) } else { None },
         outcome: Outcome::default(),
         stop,

@@ -11,7 +11,7 @@ use ff_tune::{
 };
 
 use super::args::{BudgetArg, TuneArgs};
-use super::shown::Shown;
+use super::shown::SearchProgress;
 use super::{explain, failure, worker};
 use crate::failure::{Failure, Result};
 use crate::ops::{self, UsedOrder};
@@ -111,7 +111,7 @@ pub struct Session<'a> {
     /// Where every sample goes.
     pub records: RecordWriter,
     /// What the user sees meanwhile.
-    pub shown: Shown<'a>,
+    pub shown: SearchProgress<'a>,
     /// When the time is up, where it is limited.
     pub end: Option<Instant>,
     /// Of the ops before.

@@ -9,7 +9,7 @@ use crate::screen::{Left, Progress, Screen, nanoseconds};
 const STEPS: u64 = 1000;
 
 /// The progress of all searches.
-pub struct Shown<'a> {
+pub struct SearchProgress<'a> {
     /// The bar, or its lines.
     pub progress: Progress<'a>,
     /// Tasks of all ops.
@@ -20,7 +20,7 @@ pub struct Shown<'a> {
     title: String,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> SearchProgress<'a> {
     /// For so many tasks of all ops.
     pub fn new(tasks: usize, budget: BudgetArg, screen: &'a Screen) -> Self {
         let left = match budget {
