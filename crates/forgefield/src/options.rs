@@ -1,21 +1,22 @@
-//! The command line.
-
-use std::path::PathBuf;
+//! The command line: its commands, and what several of them are asked for.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ff_spec::{Dtype, RuntimeKind};
+use ff_spec::RuntimeKind;
 
+use crate::commands::bench::args::BenchArgs;
+use crate::commands::devices::args::DevicesArgs;
+use crate::commands::eval::args::EvalArgs;
+use crate::commands::export::args::ExportArgs;
+use crate::commands::inspect::args::InspectArgs;
+use crate::commands::neighbors::args::{ListFormat, NeighborsArgs};
+use crate::commands::notebook::args::NotebookArgs;
+use crate::commands::ops::args::OpsArgs;
+use crate::commands::report::args::ReportArgs;
+use crate::commands::sweep::args::SweepArgs;
+use crate::commands::tables::args::TablesArgs;
+use crate::commands::tune::args::TuneArgs;
+use crate::commands::verify::args::VerifyArgs;
 use crate::failure::{Failure, Result};
-
-pub use crate::commands::bench::args::BenchArgs;
-pub use crate::commands::eval::args::EvalArgs;
-pub use crate::commands::export::args::{ExportArgs, ExportFormat};
-pub use crate::commands::inspect::args::{Emit, InspectArgs, InspectTarget};
-pub use crate::commands::neighbors::args::{ListFormat, NeighborsArgs};
-pub use crate::commands::notebook::args::NotebookArgs;
-pub use crate::commands::sweep::args::SweepArgs;
-pub use crate::commands::tune::args::{BudgetArg, StrategyArg, TuneArgs};
-pub use crate::commands::verify::args::{Cases, VerifyArgs};
 
 /// What `forgefield` alone prints.
 pub const SHORT_HELP: &str = "\
@@ -41,6 +42,14 @@ start with `forgefield devices`, then `forgefield tune`: under two minutes
 
 `forgefield <command> --help` has every option and an example.
 exit codes: 0 done, 1 does not hold, 2 bad usage or input, 3 device fault";
+
+/// The examples of `tables select`. Like those of [`Command`] they name ops, which commands themselves do not.
+pub const TABLES_SELECT_EXAMPLE: &str = "Example:
+  forgefield tables select --problem water-1000 --variant cfconv_mlp_receiver --dtype f32
+  forgefield tables select --problem molecules --op cell_list";
+
+/// The example of `tables renew`, which names one too.
+pub const TABLES_RENEW_EXAMPLE: &str = "Example:\n  forgefield tables renew autotune/tables/my-gpu/fused_message.json";
 
 /// The arguments of one run.
 #[derive(Debug, Parser)]
@@ -88,7 +97,7 @@ impl Options {
 pub enum Command {
     /// What can run here, and under which slug its tuning tables go.
     #[command(after_help = "Example:\n  forgefield devices --json")]
-    Devices(JsonOnly),
+    Devices(DevicesArgs),
     /// Every op, variant, parameter and dtype, with the derivative orders registered and gated.
     #[command(after_help = "Examples:
   forgefield ops
@@ -207,14 +216,6 @@ A roof is measured by `bench` on host and documented for some GPUs. Software ada
     Report(ReportArgs),
 }
 
-/// A command that only prints.
-#[derive(Debug, Args)]
-pub struct JsonOnly {
-    /// Print the result as JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// Where to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RuntimeChoice {
@@ -241,19 +242,6 @@ impl RuntimeChoice {
             RuntimeChoice::Metal => Some(RuntimeKind::Metal),
         }
     }
-}
-
-/// `ops`.
-#[derive(Debug, Args)]
-pub struct OpsArgs {
-    /// An op, a family or a variant, to be shown in full.
-    pub name: Option<String>,
-    /// Print the result as JSON: a list of variants, of what is named with formulas and launch parameters.
-    #[arg(long)]
-    pub json: bool,
-    /// What passed, as `verify --passes` wrote it [default: autotune/passes.json, where it is there].
-    #[arg(long, value_name = "FILE")]
-    pub passes: Option<PathBuf>,
 }
 
 /// The sizes of a model.
@@ -303,200 +291,6 @@ impl Sizes {
 pub fn percent(text: &str) -> std::result::Result<f64, String> {
     let found = text.strip_suffix('%').and_then(|t| t.parse::<f64>().ok()).filter(|p| p.is_finite() && *p >= 0.0);
     found.map(|p| p / 100.0).ok_or_else(|| format!("`{text}` is no threshold, expected a percentage such as 5%"))
-}
-
-/// What a figure shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Plot {
-    /// Times over two launch parameters, others at their best; a panel for each search.
-    HeatMap,
-    /// How many times as fast as the default configuration.
-    SpeedUp,
-    /// How many times as fast as the unfused composition.
-    SpeedUpUnfused,
-    /// FLOP/s over intensity, under the roof.
-    Roofline,
-    /// The best so far against evaluations.
-    BestSoFar,
-}
-
-/// `report`.
-#[derive(Debug, Args)]
-pub struct ReportArgs {
-    /// Records, as `tune` writes them [default: records.jsonl in the folder of tables, where there is one].
-    #[arg(value_name = "RECORDS")]
-    pub records: Vec<PathBuf>,
-    /// Where the page goes [default: report.html, and no page with --figure].
-    #[arg(long, short, value_name = "OUT")]
-    pub out: Option<PathBuf>,
-    /// Results of `bench --save`.
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    pub bench: Vec<PathBuf>,
-    /// Results of `verify --json`.
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    pub verify: Vec<PathBuf>,
-    /// What passed, as `verify --passes` wrote it [default: autotune/passes.json, where it is there].
-    #[arg(long, value_name = "FILE")]
-    pub passes: Option<PathBuf>,
-    /// Folder of tuning tables [default: autotune/tables, where it is there].
-    #[arg(long, value_name = "DIR")]
-    pub tables: Option<PathBuf>,
-    /// Write a figure, SVG.
-    #[arg(long, value_name = "FILE")]
-    pub figure: Option<PathBuf>,
-    /// What the figure shows.
-    #[arg(long, requires = "figure", default_value = "heat-map")]
-    pub plot: Plot,
-    /// Ops [default: all].
-    #[arg(long, value_delimiter = ',')]
-    pub op: Vec<String>,
-    /// Variants or families [default: all].
-    #[arg(long, visible_alias = "family", value_delimiter = ',')]
-    pub variant: Vec<String>,
-    /// Problems [default: all].
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    pub problem: Vec<String>,
-    /// Element types [default: all].
-    #[arg(long, value_delimiter = ',')]
-    pub dtype: Vec<Dtype>,
-}
-
-/// `tables`.
-#[derive(Debug, Args)]
-pub struct TablesArgs {
-    /// What to do with them.
-    #[command(subcommand)]
-    pub command: TablesCommand,
-}
-
-impl TablesArgs {
-    fn json(&self) -> bool {
-        match &self.command {
-            TablesCommand::Show(args) => args.json,
-            TablesCommand::Select(args) => args.json,
-            TablesCommand::Check(_) | TablesCommand::Diff(_) | TablesCommand::Merge(_) | TablesCommand::Renew(_) => {
-                false
-            }
-        }
-    }
-}
-
-/// What `tables` can do.
-#[derive(Debug, Subcommand)]
-pub enum TablesCommand {
-    /// Print tables.
-    #[command(after_help = "Example:\n  forgefield tables show --dir autotune/tables")]
-    Show(TablesFolder),
-    /// Check schema, place and provenance; that every entry has a numerical pass is part of reading it.
-    #[command(after_help = "Example:\n  forgefield tables check")]
-    Check(TablesFiles),
-    /// Which entry would be used here, and by which fallback step.
-    #[command(after_help = "Example:
-  forgefield tables select --problem water-1000 --variant cfconv_mlp_receiver --dtype f32
-  forgefield tables select --problem molecules --op cell_list")]
-    Select(SelectArgs),
-    /// What differs between two tables.
-    #[command(after_help = "Example:\n  forgefield tables diff old.json new.json")]
-    Diff(DiffArgs),
-    /// Take the entries of other tables of the same device into one, under one key the faster; or records (.jsonl) of shards,
-    /// which must not overlap.
-    #[command(after_help = "Examples:
-  forgefield tables merge mine.json theirs.json
-  forgefield tables merge all.jsonl shard-0/records.jsonl shard-1/records.jsonl")]
-    Merge(MergeArgs),
-    /// Have tables used again whose templates changed and whose kernels did not: of each entry the kernel is emitted and compared
-    /// with that of its pass; entries of other kernels are left out.
-    #[command(after_help = "Example:\n  forgefield tables renew autotune/tables/my-gpu/fused_message.json")]
-    Renew(RenewArgs),
-}
-
-/// `tables renew`.
-#[derive(Debug, Args)]
-pub struct RenewArgs {
-    /// Tables.
-    #[arg(required = true)]
-    pub files: Vec<PathBuf>,
-}
-
-/// `tables show`.
-#[derive(Debug, Args)]
-pub struct TablesFolder {
-    /// Folder of tuning tables.
-    #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
-    pub dir: PathBuf,
-    /// The op [default: all].
-    #[arg(long)]
-    pub op: Option<String>,
-    /// Print as JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `tables check`.
-#[derive(Debug, Args)]
-pub struct TablesFiles {
-    /// Tables to check [default: all in the folder].
-    pub files: Vec<PathBuf>,
-    /// Tuning space in place of the built-in one of its op, for tables that were tuned in it; may be given for several ops.
-    #[arg(long, value_name = "FILE")]
-    pub space: Vec<PathBuf>,
-    /// Folder of tuning tables.
-    #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
-    pub dir: PathBuf,
-}
-
-/// `tables select`.
-#[derive(Debug, Args)]
-pub struct SelectArgs {
-    /// The op.
-    #[arg(long, default_value = "fused_message")]
-    pub op: String,
-    /// Variant or family.
-    #[arg(long, visible_alias = "family", help = format!("Variant or family [default {}]", crate::ops::usual()))]
-    pub variant: Option<String>,
-    /// Derivative order: 0 is the op itself, 1 its first backward, 2 its second.
-    #[arg(long, default_value = "0", value_parser = clap::value_parser!(u8).range(0..=2))]
-    pub order: u8,
-    /// Built-in problem.
-    #[arg(long, value_name = "NAME", conflicts_with = "structure", required_unless_present = "structure")]
-    pub problem: Option<String>,
-    /// Structure file.
-    #[arg(long, value_name = "FILE")]
-    pub structure: Option<PathBuf>,
-    /// Element type.
-    #[arg(long, default_value = "f32")]
-    pub dtype: Dtype,
-    /// Where it would run.
-    #[arg(long, default_value = "auto")]
-    pub runtime: RuntimeChoice,
-    #[command(flatten)]
-    #[allow(missing_docs, reason = "clap would show the text as help")]
-    pub sizes: Sizes,
-    /// Folder of tuning tables.
-    #[arg(long, value_name = "DIR", default_value = "autotune/tables")]
-    pub dir: PathBuf,
-    /// Print as JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `tables diff`.
-#[derive(Debug, Args)]
-pub struct DiffArgs {
-    /// The old table.
-    pub old: PathBuf,
-    /// The new table.
-    pub new: PathBuf,
-}
-
-/// `tables merge`.
-#[derive(Debug, Args)]
-pub struct MergeArgs {
-    /// The table or the records that are changed.
-    pub into: PathBuf,
-    /// Tables or records to take from.
-    #[arg(required = true)]
-    pub from: Vec<PathBuf>,
 }
 
 #[cfg(test)]

@@ -1,17 +1,16 @@
-//! One module per command.
+//! One module per command: what it is asked for in its `args`, and its `run`.
 
 pub mod bench;
-mod devices;
+pub mod devices;
 pub mod eval;
 pub mod export;
 pub mod inspect;
-mod junit;
 pub mod neighbors;
 pub mod notebook;
-mod ops;
-mod report;
+pub mod ops;
+pub mod report;
 pub mod sweep;
-mod tables;
+pub mod tables;
 pub mod tune;
 pub mod verify;
 

@@ -87,7 +87,7 @@ impl Row {
 }
 
 /// One kernel to be compiled.
-struct Job {
+struct CompileJob {
     key: String,
     version: u16,
     kernel: Kernel,
@@ -160,7 +160,7 @@ fn is_gated(subject: &Subject) -> bool {
 }
 
 /// Every kernel of these subjects, emitted.
-fn jobs(subjects: &[Subject]) -> Result<Vec<Job>> {
+fn jobs(subjects: &[Subject]) -> Result<Vec<CompileJob>> {
     let recorders = VERSIONS.map(|version| (version, Recorder::new(Target::Cuda(version))));
     let mut spaces = BTreeMap::new();
     for subject in subjects {
@@ -230,14 +230,14 @@ fn of_config(
     call: &dyn AnyCall,
     dtype: Dtype,
     config: &LaunchConfig,
-) -> Result<Vec<Job>> {
+) -> Result<Vec<CompileJob>> {
     let start = format!("{} {dtype} sm_{version} {config}", subject.name());
     let kernels = match call.record(recorder, dtype, config) {
         Ok(kernels) => kernels,
         Err(LaunchError::Constraint(_)) => return Ok(Vec::new()),
         Err(error) => return Err(Failure::unmet(format!("{start}: {error}"))),
     };
-    let job = |kernel: Kernel| Job { key: format!("{start}: {}", kernel.name), version, kernel };
+    let job = |kernel: Kernel| CompileJob { key: format!("{start}: {}", kernel.name), version, kernel };
     Ok(kernels.into_iter().map(job).collect())
 }
 
@@ -257,7 +257,7 @@ struct Line {
 }
 
 /// The first job of each different source.
-fn first_jobs(jobs: &[Job]) -> Vec<usize> {
+fn first_jobs(jobs: &[CompileJob]) -> Vec<usize> {
     let mut seen = BTreeSet::new();
     (0..jobs.len()).filter(|i| seen.insert((jobs[*i].version, &jobs[*i].kernel.text))).collect()
 }
@@ -281,7 +281,7 @@ pub fn compile_tasks(screen: &Screen) -> Result<()> {
 /// Compiles each source once, on all cores: NVRTC lets one thread of a process compile at a time, so each core has a process.
 fn compile(
     op: &str,
-    jobs: &[Job],
+    jobs: &[CompileJob],
     firsts: &[usize],
     report: &mut Report,
     screen: &Screen,
@@ -304,7 +304,7 @@ fn compile(
             scope.spawn(move || {
                 let mut input = BufWriter::new(input?);
                 for job in firsts.iter().skip(i).step_by(n) {
-                    let Job { version, kernel, .. } = &jobs[*job];
+                    let CompileJob { version, kernel, .. } = &jobs[*job];
                     let task = Task { job: *job, version: *version, text: kernel.text.clone() };
                     // A process that no longer reads has ended, with a status that says why.
                     writeln!(input, "{}", serde_json::to_string(&task).ok()?).ok()?;
@@ -342,7 +342,7 @@ fn compile(
     let by_source: BTreeMap<(u16, &str), usize> =
         firsts.iter().map(|i| ((jobs[*i].version, jobs[*i].kernel.text.as_str()), *i)).collect();
     let mut found = BTreeMap::new();
-    for Job { key, version, kernel } in jobs {
+    for CompileJob { key, version, kernel } in jobs {
         let footprint = match logs.get(&by_source[&(*version, kernel.text.as_str())]) {
             Some(Ok(log)) => Footprint::new(log, kernel, *version),
             Some(Err(log)) => Err(log.clone()),

@@ -64,7 +64,7 @@ fn subjects_of(op: &str) -> Vec<Subject> {
 }
 
 /// Jobs of an op's subjects that satisfy a condition.
-fn jobs_of(op: &str, of: impl Fn(&Subject) -> bool) -> Vec<Job> {
+fn jobs_of(op: &str, of: impl Fn(&Subject) -> bool) -> Vec<CompileJob> {
     let subjects: Vec<Subject> = subjects_of(op).into_iter().filter(of).collect();
     jobs(&subjects).unwrap_or_else(|e| panic!("{}", e.message))
 }

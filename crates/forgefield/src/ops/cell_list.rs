@@ -22,13 +22,15 @@ use ff_tune::{GateVerifier, Refusal, Verifier};
 use super::AnyOp;
 use super::order::{Counted, Maker, Orders, Selected, UsedOrder, key_of};
 use crate::commands::bench::Case;
-use crate::commands::bench::instructions::{CountedLaunch, Job, prepare};
+use crate::commands::bench::instructions::{CountedJob, CountedLaunch, prepare};
 use crate::commands::eval::FileCall;
+use crate::commands::eval::args::EvalArgs;
 use crate::commands::neighbors;
 use crate::commands::sweep::kernels::{Asked, Geometry, Kernels, PreparedRow};
 use crate::commands::sweep::launched::{configured, peak};
+use crate::commands::tables::args::SelectArgs;
 use crate::failure::{Failure, Result};
-use crate::options::{EvalArgs, SelectArgs, Sizes};
+use crate::options::Sizes;
 use crate::screen::Screen;
 use crate::workload::{self, Workload};
 
@@ -107,11 +109,11 @@ impl AnyOp for Lists {
         bench::suite().into_iter().map(|case| Rc::new(case) as Rc<dyn Case>).collect()
     }
 
-    fn counted_calls(&self) -> Vec<Job> {
+    fn counted_calls(&self) -> Vec<CountedJob> {
         let mut jobs = Vec::new();
         for variant in registered().iter().map(|registered| registered.variant()) {
             for dtype in Dtype::ALL {
-                jobs.push(Job::new::<CellList>(&variant, dtype, move |runtime| {
+                jobs.push(CountedJob::new::<CellList>(&variant, dtype, move |runtime| {
                     let inputs = rounded_batch(&bench::liquids(200, 1), dtype);
                     let problem = inputs.estimate("instructions");
                     let launch = prepare::<CellList>(runtime, &variant, dtype, &inputs, &problem)?;
@@ -179,6 +181,21 @@ impl AnyOp for Lists {
             Ok(Subject::Timed(Box::new(Listed { launch, verifier, on_host }), BTreeMap::new()))
         });
         Ok(PreparedRow { problem, config, subject })
+    }
+
+    #[cfg(test)]
+    fn host_takes(&self, config: &LaunchConfig) -> std::result::Result<(), LaunchError> {
+        ff_kernels::cell_list::host_config(config).map(|_| ())
+    }
+
+    #[cfg(test)]
+    fn cube_takes(
+        &self,
+        limits: &ff_spec::Limits,
+        _: (&str, Dtype, &Problem),
+        config: &LaunchConfig,
+    ) -> std::result::Result<(), LaunchError> {
+        ff_kernels::cell_list::cube_config(limits, config).map(|_| ())
     }
 }
 
@@ -248,46 +265,5 @@ impl Timed for Listed {
 
     fn peak_bytes(&mut self) -> std::result::Result<Option<u64>, Refused> {
         if self.on_host { peak(|| self.launch.run()) } else { Ok(None) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use ff_kernels::cell_list::{cube_config, host_config};
-    use ff_spec::Limits;
-    use ff_tune::{Target, Tuned};
-
-    use super::*;
-    use crate::runtimes;
-
-    /// Spaces and kernels are written in two places; here they meet.
-    #[test]
-    fn the_kernels_take_every_configuration_of_every_space() {
-        let spaces = Lists.spaces().unwrap_or_else(|e| panic!("{}", e.message));
-        let host = runtimes::of(RuntimeKind::Host).unwrap_or_else(|e| panic!("{e}"));
-        let molecules = ff_structure::builtin("molecules").unwrap_or_else(|e| panic!("{e}"));
-        let problem = ff_structure::batch(&molecules, 5.0).unwrap_or_else(|e| panic!("{e}")).estimate("molecules");
-        for (runtime, max_units_per_cube, plane_size) in
-            [(RuntimeKind::Host, 2, 16), (RuntimeKind::Cuda, 1024, 32), (RuntimeKind::Vulkan, 128, 8)]
-        {
-            let limits = Limits { max_units_per_cube, plane_size, shared_memory: 32768 };
-            let device = DeviceId { runtime, limits, ..host.device().clone() };
-            for strategy in Strategy::ALL {
-                let variant = Variant { list: List::Full, strategy };
-                let space = spaces.get(Target::of(runtime), CellList::part(&variant), 0);
-                let space = space.unwrap_or_else(|e| panic!("{e}"));
-                let configs = space.enumerate(&device, &problem, Dtype::F32).unwrap_or_else(|e| panic!("{e}"));
-                let default = default_config(&device, &variant, Dtype::F32, &problem);
-                assert_eq!(space.defaults(), &default, "of {runtime} and {strategy:?}");
-                assert!(configs.contains(&default), "{default} on {runtime}");
-                for config in &configs {
-                    let taken = match runtime {
-                        RuntimeKind::Host => host_config(config).map(|_| ()),
-                        _ => cube_config(&device.limits, config).map(|_| ()),
-                    };
-                    assert_eq!(taken, Ok(()), "{config} on {runtime}");
-                }
-            }
-        }
     }
 }

@@ -7,11 +7,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use ff_kernels::force_scatter::{default_config, registered};
-use ff_record::{Kernel, Recorder};
 use ff_spec::force_scatter::{BackwardInputs, DoubleBackwardInputs, Inputs, OP, Reduction, Variant, cost};
 use ff_spec::{
-    DeviceId, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, LaunchConfig, LaunchError,
-    Prepare, Problem, Runtime,
+    DeviceId, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, LaunchConfig, Problem, Runtime,
 };
 use ff_sweep::{Row, Subject};
 use ff_tables::Loaded;
@@ -20,14 +18,16 @@ use ff_testkit::force_scatter::{ScatterSpec, random_cotangents, random_tangent};
 use ff_testkit::registry::{Registration, Twice, op};
 
 use super::AnyOp;
-use super::order::{Counted, Maker, Orders, Selected, UsedOrder};
+use super::order::{Counted, Maker, Orders, Selected, UsedOrder, on_tensors};
 use crate::commands::bench::Case;
-use crate::commands::bench::instructions::Job;
+use crate::commands::bench::instructions::CountedJob;
+use crate::commands::eval::args::EvalArgs;
 use crate::commands::eval::{FileCall, not_from_files};
 use crate::commands::sweep::kernels::{Asked, Geometry, Kernels, PreparedRow};
 use crate::commands::sweep::launched::{configured, whole};
+use crate::commands::tables::args::SelectArgs;
 use crate::failure::{Failure, Result};
-use crate::options::{EvalArgs, SelectArgs, Sizes};
+use crate::options::Sizes;
 use crate::screen::Screen;
 use crate::workload::{Edges, Workload};
 
@@ -88,14 +88,14 @@ impl AnyOp for Scatters {
         bench::suite().into_iter().map(|case| Rc::new(case) as Rc<dyn Case>).collect()
     }
 
-    fn counted_calls(&self) -> Vec<Job> {
+    fn counted_calls(&self) -> Vec<CountedJob> {
         let spec = ScatterSpec { systems: vec![60, 3, 1], degrees: Degrees::Uniform(40), cancelling: false };
         let mut jobs = Vec::new();
         for variant in registered().iter().map(|registered| registered.variant()) {
             for dtype in Dtype::ALL {
-                jobs.push(Job::by_tensors::<ForceScatter>(&variant, dtype, spec.clone()));
-                jobs.push(Job::by_tensors::<ForceScatterBackward>(&variant, dtype, spec.clone()));
-                jobs.push(Job::by_tensors::<ForceScatterDoubleBackward>(&variant, dtype, spec.clone()));
+                jobs.push(CountedJob::by_tensors::<ForceScatter>(&variant, dtype, spec.clone()));
+                jobs.push(CountedJob::by_tensors::<ForceScatterBackward>(&variant, dtype, spec.clone()));
+                jobs.push(CountedJob::by_tensors::<ForceScatterDoubleBackward>(&variant, dtype, spec.clone()));
             }
         }
         jobs
@@ -148,6 +148,21 @@ impl AnyOp for Scatters {
         };
         Ok(PreparedRow { problem, config, subject: subject.map(|timed| Subject::Timed(timed, BTreeMap::new())) })
     }
+
+    #[cfg(test)]
+    fn host_takes(&self, config: &LaunchConfig) -> std::result::Result<(), ff_spec::LaunchError> {
+        ff_kernels::force_scatter::host_config(config).map(|_| ())
+    }
+
+    #[cfg(test)]
+    fn cube_takes(
+        &self,
+        limits: &ff_spec::Limits,
+        (_, dtype, _): (&str, Dtype, &Problem),
+        config: &LaunchConfig,
+    ) -> std::result::Result<(), ff_spec::LaunchError> {
+        ff_kernels::force_scatter::cube_config(limits, dtype, config).map(|_| ())
+    }
 }
 
 /// The edges of a full list with random gradients, over [−1, 1) eV/Å, seeded.
@@ -189,9 +204,7 @@ fn second(inputs: Inputs<f64>, seed: u64) -> DoubleBackwardInputs<f64> {
 macro_rules! used {
     ($($op:ident: $inputs:expr;)*) => {$(
         impl UsedOrder for $op {
-            fn on<'r>(runtime: &'r (dyn Runtime + 'static)) -> &'r (dyn Prepare<Self> + 'static) {
-                runtime
-            }
+            on_tensors!();
 
             fn maker<'a>(workload: &'a Workload, _: &Variant, sizes: &'a Sizes) -> Result<Maker<'a, Self>> {
                 let make = maker(workload, sizes)?;
@@ -202,16 +215,6 @@ macro_rules! used {
             fn recorded_call(_: &Variant, _: &str, _: &Sizes) -> Result<Self::Inputs> {
                 let of: fn(Inputs<f64>, u64) -> Self::Inputs = $inputs;
                 Ok(of(pair(), 0))
-            }
-
-            fn record(
-                recorder: &Recorder,
-                variant: &Variant,
-                dtype: Dtype,
-                inputs: &Self::Inputs,
-                config: &LaunchConfig,
-            ) -> std::result::Result<Vec<Kernel>, LaunchError> {
-                recorder.record::<Self>(variant, dtype, inputs, config)
             }
 
             fn counted(_: &Variant, problem: &Problem, dtype: Dtype) -> Counted {
@@ -225,56 +228,4 @@ used! {
     ForceScatter: |inputs, _| inputs;
     ForceScatterBackward: first;
     ForceScatterDoubleBackward: second;
-}
-
-#[cfg(test)]
-mod tests {
-    use ff_kernels::force_scatter::{cube_config, host_config};
-    use ff_spec::{Limits, RuntimeKind};
-    use ff_tune::{Target, Tuned};
-
-    use super::*;
-    use crate::runtimes;
-
-    /// Spaces and kernels are written in two places; here they meet.
-    #[test]
-    fn the_kernels_take_every_configuration_of_every_space() {
-        let spaces = Scatters.spaces().unwrap_or_else(|e| panic!("{}", e.message));
-        let host = runtimes::of(RuntimeKind::Host).unwrap_or_else(|e| panic!("{e}"));
-        let sizes = Problem {
-            name: "test".to_owned(),
-            n_atoms: 64,
-            n_systems: 1,
-            n_edges: 3200,
-            max_degree: 60,
-            features: 128,
-            n_basis: 20,
-            hidden: 0,
-        };
-        for (runtime, max_units_per_cube, plane_size) in
-            [(RuntimeKind::Host, 2, 16), (RuntimeKind::Cuda, 1024, 32), (RuntimeKind::Vulkan, 1024, 8)]
-        {
-            let limits = Limits { max_units_per_cube, plane_size, shared_memory: 32768 };
-            let device = DeviceId { runtime, limits, ..host.device().clone() };
-            let target = Target::of(runtime);
-            for order in 0..=2 {
-                for reduction in Reduction::ALL {
-                    let variant = Variant { reduction };
-                    let space = spaces.get(target, ForceScatter::part(&variant), order);
-                    let space = space.unwrap_or_else(|e| panic!("{e}"));
-                    let default = default_config(&device, &variant, Dtype::F32, &sizes);
-                    assert_eq!(space.defaults(), &default, "of {runtime} and {reduction:?}");
-                    for dtype in Dtype::ALL {
-                        for config in space.enumerate(&device, &sizes, dtype).unwrap_or_else(|e| panic!("{e}")) {
-                            let taken = match runtime {
-                                RuntimeKind::Host => host_config(&config).map(|_| ()),
-                                _ => cube_config(&limits, dtype, &config).map(|_| ()),
-                            };
-                            assert_eq!(taken, Ok(()), "{config} on {runtime} in {dtype}");
-                        }
-                    }
-                }
-            }
-        }
-    }
 }

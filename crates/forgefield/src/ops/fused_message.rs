@@ -27,11 +27,13 @@ use ff_testkit::registry::{Registration, Twice, op};
 use super::order::{Orders, Selected};
 use super::{AnyOp, RadialFunction, RadialParameter, meant};
 use crate::commands::bench::Case;
-use crate::commands::bench::instructions::Job;
+use crate::commands::bench::instructions::CountedJob;
 use crate::commands::eval::FileCall;
+use crate::commands::eval::args::EvalArgs;
 use crate::commands::sweep::kernels::{Asked, Kernels, PreparedRow};
+use crate::commands::tables::args::SelectArgs;
 use crate::failure::{Failure, Result};
-use crate::options::{EvalArgs, SelectArgs, Sizes};
+use crate::options::Sizes;
 use crate::screen::Screen;
 use crate::workload::Workload;
 
@@ -250,7 +252,7 @@ impl AnyOp for Messages {
         all
     }
 
-    fn counted_calls(&self) -> Vec<Job> {
+    fn counted_calls(&self) -> Vec<CountedJob> {
         bench::counted_calls()
     }
 
@@ -295,57 +297,37 @@ impl AnyOp for Messages {
     fn sweep(&self, kernels: &mut Kernels, row: &Row, asked: &Asked) -> Result<PreparedRow> {
         sweep::prepare(kernels, row, asked, &of(asked.id))
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use ff_kernels::fused_message::host_config;
-    use ff_spec::{Limits, RuntimeKind};
-    use ff_tune::{Target, Tuned};
+    /// One variant for each reduction: the others are of the same spaces.
+    #[cfg(test)]
+    fn tried(&self) -> Vec<(&'static str, usize)> {
+        let families = ["painn_linear_receiver", "painn_linear_edge_atomic"];
+        families.map(|family| (self.representative(family).unwrap_or_else(|e| panic!("{}", e.message)), 128)).into()
+    }
 
-    use super::*;
-    use crate::runtimes;
+    #[cfg(test)]
+    fn host_takes(&self, config: &LaunchConfig) -> std::result::Result<(), ff_spec::LaunchError> {
+        ff_kernels::fused_message::host_config(config).map(|_| ())
+    }
 
-    /// Spaces and kernels are written in two places; here they meet.
-    #[test]
-    fn the_kernels_take_every_configuration_of_every_space() {
-        let spaces = Messages.spaces().unwrap_or_else(|e| panic!("{}", e.message));
-        let host = runtimes::of(RuntimeKind::Host).unwrap_or_else(|e| panic!("{e}"));
-        let sizes = Problem {
-            name: "test".to_owned(),
-            n_atoms: 64,
-            n_systems: 1,
-            n_edges: 3200,
-            max_degree: 60,
-            features: 128,
-            n_basis: 20,
-            hidden: 0,
+    #[cfg(test)]
+    fn cube_takes(
+        &self,
+        limits: &ff_spec::Limits,
+        (id, dtype, problem): (&str, Dtype, &Problem),
+        config: &LaunchConfig,
+    ) -> std::result::Result<(), ff_spec::LaunchError> {
+        let variant = of(id);
+        assert_eq!(variant.filter, FilterKind::Linear, "all that is tried is linear");
+        let Problem { n_atoms, n_edges, features, n_basis, .. } = *problem;
+        let sizes = ff_spec::fused_message::Sizes {
+            message: variant.message,
+            n_atoms: n_atoms as usize,
+            n_edges: n_edges as usize,
+            features: features as usize,
+            n_basis: n_basis as usize,
+            filter: ff_spec::fused_message::FilterSizes::Linear,
         };
-        for (runtime, max_units_per_cube, plane_size) in
-            [(RuntimeKind::Host, 2, 16), (RuntimeKind::Cuda, 1024, 32), (RuntimeKind::Vulkan, 1024, 8)]
-        {
-            let limits = Limits { max_units_per_cube, plane_size, shared_memory: 32768 };
-            let device = DeviceId { runtime, limits, ..host.device().clone() };
-            let target = Target::of(runtime);
-            for order in 0..=2 {
-                for name in ["painn_linear_receiver", "painn_linear_edge_atomic"] {
-                    let variant = of(Messages.representative(name).unwrap_or_else(|e| panic!("{}", e.message)));
-                    let space = spaces.get(target, FusedMessage::part(&variant), order);
-                    let space = space.unwrap_or_else(|e| panic!("{e}"));
-                    let default = match order {
-                        0 => default_config(&device, &variant, Dtype::F32, &sizes),
-                        _ => default_backward_config(&device, &variant, order, Dtype::F32, &sizes),
-                    };
-                    assert_eq!(space.defaults(), &default, "of {runtime}, {name} and order {order}");
-                    let configs = space.enumerate(&device, &sizes, Dtype::F32).unwrap_or_else(|e| panic!("{e}"));
-                    assert!(configs.contains(&default), "{default} on {runtime} in order {order}");
-                    if runtime == RuntimeKind::Host {
-                        for config in configs {
-                            assert_eq!(host_config(&config).map(|_| ()), Ok(()), "{config}");
-                        }
-                    }
-                }
-            }
-        }
+        ff_kernels::fused_message::cube_config(&variant, dtype, &sizes, limits, config).map(|_| ())
     }
 }

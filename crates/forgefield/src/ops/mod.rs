@@ -21,11 +21,13 @@ pub use names::{Chosen, chosen, find, ids, meant, of_variant, tensors, usual};
 pub use order::{AnyCall, AnyOrder, Counted, Orders, Plan, Selected, Tasks, UsedOrder};
 
 use crate::commands::bench::Case;
-use crate::commands::bench::instructions::Job;
+use crate::commands::bench::instructions::CountedJob;
 use crate::commands::eval::FileCall;
+use crate::commands::eval::args::EvalArgs;
 use crate::commands::sweep::kernels::{Asked, Kernels, PreparedRow};
+use crate::commands::tables::args::SelectArgs;
 use crate::failure::{Failure, Result};
-use crate::options::{EvalArgs, SelectArgs, Sizes};
+use crate::options::Sizes;
 use crate::screen::Screen;
 use crate::workload::{self, Workload};
 
@@ -33,6 +35,9 @@ use crate::workload::{self, Workload};
 /// messages, which have more to try.
 pub const ALL: [&dyn AnyOp; 4] =
     [&cell_list::Lists, &force_scatter::Scatters, &vector_norm::Norms, &fused_message::Messages];
+
+/// The op that is meant where a command needs one and none is named.
+pub const USUAL_OP: &str = ff_spec::fused_message::OP;
 
 /// A basis or a cutoff function that variants read distances through.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -203,7 +208,7 @@ pub trait AnyOp: Sync {
     fn bench_cases(&self, structures: &[PathBuf]) -> Vec<Rc<dyn Case>>;
 
     /// Every call whose instructions are counted.
-    fn counted_calls(&self) -> Vec<Job>;
+    fn counted_calls(&self) -> Vec<CountedJob>;
 
     /// The tensors that its calls are read from, as help: a heading and a line each; `None` where no call is read from a file.
     fn tensors(&self) -> Option<&'static str> {
@@ -280,13 +285,51 @@ pub trait AnyOp: Sync {
     fn forward(&self) -> &'static dyn AnyOrder {
         self.orders().forward()
     }
+
+    /// What a test holds its spaces against its kernels for: variants of every part, each with a width of features; several
+    /// widths where kernels depend on what divides them.
+    #[cfg(test)]
+    fn tried(&self) -> Vec<(&'static str, usize)> {
+        self.ids().into_iter().map(|id| (id, 128)).collect()
+    }
+
+    /// Reads a configuration as its host kernels do.
+    ///
+    /// # Errors
+    /// Why they refuse it.
+    #[cfg(test)]
+    fn host_takes(&self, config: &LaunchConfig) -> std::result::Result<(), ff_spec::LaunchError>;
+
+    /// Reads a configuration as its cube kernels do for a call of a variant on a device.
+    ///
+    /// # Errors
+    /// Why they refuse it.
+    #[cfg(test)]
+    fn cube_takes(
+        &self,
+        limits: &ff_spec::Limits,
+        call: (&str, Dtype, &Problem),
+        config: &LaunchConfig,
+    ) -> std::result::Result<(), ff_spec::LaunchError>;
 }
 
 #[cfg(test)]
 mod tests {
+    use ff_spec::{Limits, RuntimeKind};
     use ff_testkit::catalogue::CaseSet;
+    use ff_tune::{Space, Target};
 
     use super::*;
+    use crate::runtimes;
+
+    /// Devices by what spaces ask of them: their runtime, units of a cube and units of a plane.
+    const DEVICES: [(RuntimeKind, u32, u32); 5] = [
+        (RuntimeKind::Host, 2, 16),
+        (RuntimeKind::Cuda, 1024, 32),
+        (RuntimeKind::Vulkan, 128, 8),
+        (RuntimeKind::Vulkan, 1024, 8),
+        (RuntimeKind::Vulkan, 512, 64),
+    ];
 
     #[test]
     fn the_table_has_every_op_with_its_variants_orders_and_spaces() {
@@ -314,6 +357,68 @@ mod tests {
                 assert!(op.representative(name).is_ok(), "{name}");
             }
         }
+    }
+
+    /// Spaces and kernels are written in two places; here they meet.
+    #[test]
+    fn the_kernels_take_every_configuration_of_every_space() {
+        let host = runtimes::of(RuntimeKind::Host).unwrap_or_else(|e| panic!("{e}"));
+        let devices = DEVICES.map(|(runtime, max_units_per_cube, plane_size)| {
+            let limits = Limits { max_units_per_cube, plane_size, shared_memory: 32768 };
+            DeviceId { runtime, limits, ..host.device().clone() }
+        });
+        for op in ALL {
+            let call = |(id, features)| {
+                let sizes = Sizes { cutoff: 5.0, features, n_basis: 20, hidden: 128, seed: 0 };
+                (id, op.problem(id, "molecules", &sizes).unwrap_or_else(|e| panic!("{}", e.message)))
+            };
+            let calls: Vec<(&str, Problem)> = op.tried().into_iter().map(call).collect();
+            let spaces = op.spaces().unwrap_or_else(|e| panic!("{}", e.message));
+            for (space, order) in spaces.iter().flat_map(|space| space.orders.iter().map(move |order| (space, *order)))
+            {
+                let of_space = |id: &str| op.expect_order(order).is_ok_and(|of| of.part(id) == space.part);
+                let mut same = 0;
+                for device in devices.iter().filter(|device| Target::of(device.runtime) == space.target) {
+                    for (id, problem) in calls.iter().filter(|(id, _)| of_space(id)) {
+                        same += usize::from(meet(op, (space, order), device, id, problem));
+                    }
+                }
+                let (op, target, part) = (op.name(), space.target, space.part.name());
+                assert!(
+                    same > 0,
+                    "{op} on {target} by {part} in order {order}: its default is nowhere that of the space"
+                );
+            }
+        }
+    }
+
+    /// Holds a space against the kernels of a variant on a device. Whether both have the same default; they differ only where the
+    /// kernels refuse that of the space.
+    fn meet(op: &dyn AnyOp, (space, order): (&Space, u8), device: &DeviceId, id: &str, problem: &Problem) -> bool {
+        let takes = |dtype, config: &LaunchConfig| match space.target {
+            Target::Host => op.host_takes(config),
+            Target::Cube => op.cube_takes(&device.limits, (id, dtype, problem), config),
+        };
+        let default = |dtype| op.default_of_order(order, device, id, dtype, problem);
+        let DeviceId { runtime, limits, .. } = device;
+        let on = format!("of {id} in order {order}, {} features, on {runtime} with {limits:?}", problem.features);
+        for dtype in Dtype::ALL {
+            let configs = space.enumerate(device, problem, dtype).unwrap_or_else(|e| panic!("{e}"));
+            for config in &configs {
+                assert_eq!(takes(dtype, config), Ok(()), "{config} {on} in {dtype}");
+            }
+            // What a second backward sums does not fit a cube in f64: the kernel takes fewer edges than its default has, which a space
+            // cannot say.
+            let is_beyond = (space.part.name(), order, dtype) == ("edge_atomic", 2, Dtype::F64);
+            let default = default(dtype);
+            assert!(is_beyond || configs.contains(&default), "{default} {on} in {dtype} is no point of the space");
+        }
+        let (default, of_space) = (default(Dtype::F32), space.defaults());
+        assert!(
+            default == *of_space || takes(Dtype::F32, of_space).is_err(),
+            "{default} {on}, the space has {of_space}, which the kernels take"
+        );
+        default == *of_space
     }
 
     #[test]

@@ -90,6 +90,27 @@ pub trait UsedOrder: Order + Tuned {
     }
 }
 
+/// The part of [`UsedOrder`] that is alike for every op on tensors: how a runtime prepares it, and how its kernels are recorded.
+macro_rules! on_tensors {
+    () => {
+        fn on<'r>(runtime: &'r (dyn ff_spec::Runtime + 'static)) -> &'r (dyn ff_spec::Prepare<Self> + 'static) {
+            runtime
+        }
+
+        fn record(
+            recorder: &ff_record::Recorder,
+            variant: &Self::Variant,
+            dtype: ff_spec::Dtype,
+            inputs: &Self::Inputs,
+            config: &ff_spec::LaunchConfig,
+        ) -> std::result::Result<Vec<ff_record::Kernel>, ff_spec::LaunchError> {
+            recorder.record::<Self>(variant, dtype, inputs, config)
+        }
+    };
+}
+
+pub(super) use on_tensors;
+
 /// What is counted of a call.
 #[derive(Serialize)]
 pub struct Counted {

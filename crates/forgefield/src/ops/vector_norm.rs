@@ -7,11 +7,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use ff_kernels::vector_norm::{default_config, registered};
-use ff_record::{Kernel, Recorder};
 use ff_spec::vector_norm::{BackwardInputs, DoubleBackwardInputs, Inputs, OP, Strategy, Variant, cost};
 use ff_spec::{
-    DeviceId, Dtype, LaunchConfig, LaunchError, Prepare, Problem, Runtime, VectorNorm, VectorNormBackward,
-    VectorNormDoubleBackward,
+    DeviceId, Dtype, LaunchConfig, Problem, Runtime, VectorNorm, VectorNormBackward, VectorNormDoubleBackward,
 };
 use ff_sweep::{Row, Subject};
 use ff_tables::Loaded;
@@ -19,14 +17,16 @@ use ff_testkit::registry::{Registration, Twice, op};
 use ff_testkit::vector_norm::{Kind, NormSpec, random_cotangents, random_inputs, random_tangent};
 
 use super::AnyOp;
-use super::order::{Counted, Maker, Orders, Selected, UsedOrder};
+use super::order::{Counted, Maker, Orders, Selected, UsedOrder, on_tensors};
 use crate::commands::bench::Case;
-use crate::commands::bench::instructions::Job;
+use crate::commands::bench::instructions::CountedJob;
+use crate::commands::eval::args::EvalArgs;
 use crate::commands::eval::{FileCall, not_from_files};
 use crate::commands::sweep::kernels::{Asked, Geometry, Kernels, PreparedRow};
 use crate::commands::sweep::launched::{configured, whole};
+use crate::commands::tables::args::SelectArgs;
 use crate::failure::{Failure, Result};
-use crate::options::{EvalArgs, SelectArgs, Sizes};
+use crate::options::Sizes;
 use crate::screen::Screen;
 use crate::workload::{self, Workload};
 
@@ -107,15 +107,15 @@ impl AnyOp for Norms {
         bench::suite().into_iter().map(|case| Rc::new(case) as Rc<dyn Case>).collect()
     }
 
-    fn counted_calls(&self) -> Vec<Job> {
+    fn counted_calls(&self) -> Vec<CountedJob> {
         // Whole registers, and a rest.
         let spec = NormSpec { n_atoms: 40, features: 100, kind: Kind::Ordinary };
         let mut jobs = Vec::new();
         for variant in registered().iter().map(|registered| registered.variant()) {
             for dtype in Dtype::ALL {
-                jobs.push(Job::by_tensors::<VectorNorm>(&variant, dtype, spec.clone()));
-                jobs.push(Job::by_tensors::<VectorNormBackward>(&variant, dtype, spec.clone()));
-                jobs.push(Job::by_tensors::<VectorNormDoubleBackward>(&variant, dtype, spec.clone()));
+                jobs.push(CountedJob::by_tensors::<VectorNorm>(&variant, dtype, spec.clone()));
+                jobs.push(CountedJob::by_tensors::<VectorNormBackward>(&variant, dtype, spec.clone()));
+                jobs.push(CountedJob::by_tensors::<VectorNormDoubleBackward>(&variant, dtype, spec.clone()));
             }
         }
         jobs
@@ -167,6 +167,27 @@ impl AnyOp for Norms {
         };
         Ok(PreparedRow { problem, config, subject: subject.map(|timed| Subject::Timed(timed, BTreeMap::new())) })
     }
+
+    /// Widths that vectors of 4, 2 and 1 channels divide.
+    #[cfg(test)]
+    fn tried(&self) -> Vec<(&'static str, usize)> {
+        [128, 126, 17].map(|features| (Strategy::Channelwise.name(), features)).into()
+    }
+
+    #[cfg(test)]
+    fn host_takes(&self, config: &LaunchConfig) -> std::result::Result<(), ff_spec::LaunchError> {
+        ff_kernels::vector_norm::host_config(config).map(|_| ())
+    }
+
+    #[cfg(test)]
+    fn cube_takes(
+        &self,
+        limits: &ff_spec::Limits,
+        (_, _, problem): (&str, Dtype, &Problem),
+        config: &LaunchConfig,
+    ) -> std::result::Result<(), ff_spec::LaunchError> {
+        ff_kernels::vector_norm::cube_config(limits, problem.features as usize, config).map(|_| ())
+    }
 }
 
 /// Random vectors of every atom, over [−1, 1), seeded.
@@ -188,9 +209,7 @@ fn second(inputs: Inputs<f64>, seed: u64) -> DoubleBackwardInputs<f64> {
 macro_rules! used {
     ($($op:ident: $inputs:expr;)*) => {$(
         impl UsedOrder for $op {
-            fn on<'r>(runtime: &'r (dyn Runtime + 'static)) -> &'r (dyn Prepare<Self> + 'static) {
-                runtime
-            }
+            on_tensors!();
 
             fn maker<'a>(workload: &'a Workload, _: &Variant, sizes: &'a Sizes) -> Result<Maker<'a, Self>> {
                 sizes.check()?;
@@ -204,16 +223,6 @@ macro_rules! used {
                 let of: fn(Inputs<f64>, u64) -> Self::Inputs = $inputs;
                 let spec = NormSpec { n_atoms: 2, features: sizes.features, kind: Kind::Ordinary };
                 Ok(of(random_inputs(&spec, 0), 0))
-            }
-
-            fn record(
-                recorder: &Recorder,
-                variant: &Variant,
-                dtype: Dtype,
-                inputs: &Self::Inputs,
-                config: &LaunchConfig,
-            ) -> std::result::Result<Vec<Kernel>, LaunchError> {
-                recorder.record::<Self>(variant, dtype, inputs, config)
             }
 
             fn counted(_: &Variant, problem: &Problem, dtype: Dtype) -> Counted {
@@ -231,44 +240,7 @@ used! {
 
 #[cfg(test)]
 mod tests {
-    use ff_kernels::vector_norm::{cube_config, host_config};
-    use ff_spec::{Limits, RuntimeKind};
-    use ff_tune::{Target, Tuned};
-
     use super::*;
-    use crate::runtimes;
-
-    /// Spaces and kernels are written in two places; here they meet.
-    #[test]
-    fn the_kernels_take_every_configuration_of_every_space() {
-        let spaces = Norms.spaces().unwrap_or_else(|e| panic!("{}", e.message));
-        let host = runtimes::of(RuntimeKind::Host).unwrap_or_else(|e| panic!("{e}"));
-        for (runtime, max_units_per_cube, plane_size) in
-            [(RuntimeKind::Host, 2, 16), (RuntimeKind::Cuda, 1024, 32), (RuntimeKind::Vulkan, 512, 64)]
-        {
-            let limits = Limits { max_units_per_cube, plane_size, shared_memory: 32768 };
-            let device = DeviceId { runtime, limits, ..host.device().clone() };
-            for (order, features) in (0..=2).flat_map(|order| [128, 126, 17].map(|features| (order, features))) {
-                let sizes = random_inputs(&NormSpec { n_atoms: 2, features, kind: Kind::Ordinary }, 0).problem("test");
-                let variant = Variant { strategy: Strategy::Channelwise };
-                let space = spaces.get(Target::of(runtime), VectorNorm::part(&variant), order);
-                let space = space.unwrap_or_else(|e| panic!("{e}"));
-                let default = default_config(&device, &variant, Dtype::F32, &sizes);
-                assert!(features != 128 || space.defaults() == &default, "of {runtime}: {default}");
-                for dtype in Dtype::ALL {
-                    let configs = space.enumerate(&device, &sizes, dtype).unwrap_or_else(|e| panic!("{e}"));
-                    assert!(configs.contains(&default_config(&device, &variant, dtype, &sizes)), "on {runtime}");
-                    for config in configs {
-                        let taken = match runtime {
-                            RuntimeKind::Host => host_config(&config).map(|_| ()),
-                            _ => cube_config(&limits, features, &config).map(|_| ()),
-                        };
-                        assert_eq!(taken, Ok(()), "{config} on {runtime} in {dtype}");
-                    }
-                }
-            }
-        }
-    }
 
     /// A table entry is found by atoms and channels alone.
     #[test]

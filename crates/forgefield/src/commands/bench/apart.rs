@@ -14,12 +14,12 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 
+use super::args::BenchArgs;
 use super::comparison::differences;
 use super::result::{Row, Samples, median_of};
 use super::{FEWEST_BLOCKS, block_of};
 use crate::failure::{Failure, Result};
 use crate::interrupt;
-use crate::options::BenchArgs;
 
 /// What a process says when it can be asked for samples.
 const READY: &str = "ready";
@@ -126,7 +126,7 @@ impl Start<'_> {
     ///
     /// # Errors
     /// What stops a process; a case that is another problem in the other binary.
-    pub fn against(&self, baseline: &Path, case: &str, rule: Rule) -> Result<(Row, Change, Subject)> {
+    pub fn against(&self, baseline: &Path, case: &str, rule: Rule) -> Result<(Row, Change, BaselineRow)> {
         let this = this_binary()?;
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let (mut ratios, mut row, mut subject) = (Vec::new(), None::<Row>, None);
@@ -150,7 +150,7 @@ impl Start<'_> {
                 };
                 rounds.push(median_of(&after) / median_of(&before));
             }
-            let (then, now): (Subject, Row) = (old.end()?, new.end()?);
+            let (then, now): (BaselineRow, Row) = (old.end()?, new.end()?);
             if interrupt::raised() {
                 break;
             }
@@ -184,14 +184,14 @@ fn this_binary() -> Result<PathBuf> {
 
 /// What a row of another binary must say: it may have more fields, and others.
 #[derive(Debug, Deserialize)]
-pub struct Subject {
+pub struct BaselineRow {
     pub variant: String,
     pub dtype: Dtype,
     pub problem: Problem,
     pub config: LaunchConfig,
 }
 
-impl Subject {
+impl BaselineRow {
     /// Why the two cannot be compared: they are not of the same sizes.
     fn problem_differs(&self, row: &Row) -> Option<String> {
         let mut differing = differences(&self.problem, &row.problem);

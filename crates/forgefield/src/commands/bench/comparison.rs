@@ -9,11 +9,11 @@ use ff_tune::regression::{Change, FEWEST_PROCESSES, Rule, Verdict, stored};
 use serde::{Deserialize, Serialize};
 
 use super::Case;
-use super::apart::{Start, Subject};
+use super::apart::{BaselineRow, Start};
+use super::args::BenchArgs;
 use super::result::{Report, Row};
 use crate::failure::{Failure, Result};
 use crate::machine::Machine;
-use crate::options::BenchArgs;
 use crate::screen::{Left, Screen};
 
 /// A case now and before.
@@ -84,7 +84,7 @@ pub fn against(
 }
 
 /// What changed besides the time.
-pub fn notes(now: &Row, then: &Subject) -> Vec<String> {
+pub fn notes(now: &Row, then: &BaselineRow) -> Vec<String> {
     let mut notes = Vec::new();
     if now.variant != then.variant {
         notes.push(format!("variant {} → {}", then.variant, now.variant));
@@ -182,7 +182,7 @@ pub fn compare_stored(
         let change = stored(&sides[0], &sides[1], rule);
         let change = change.ok_or_else(|| too_few(path, before, processes[1]))?;
         let Row { variant, dtype, problem, config, .. } = (*before).clone();
-        let notes = notes(row, &Subject { variant, dtype, problem, config });
+        let notes = notes(row, &BaselineRow { variant, dtype, problem, config });
         Ok(Comparison::new(&row.case, change, processes.into(), notes))
     };
     pairs.iter().map(compare).collect()

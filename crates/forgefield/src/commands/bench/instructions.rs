@@ -18,9 +18,9 @@ use ff_testkit::gate::Gated;
 use ff_testkit::tensors::{ByTensors, Forward};
 use serde::{Deserialize, Serialize};
 
+use super::args::BenchArgs;
 use super::check;
 use crate::failure::{Failure, Result};
-use crate::options::BenchArgs;
 use crate::screen::{Left, Screen};
 use crate::{ops, provenance, runtimes};
 
@@ -159,12 +159,12 @@ impl<O: Gated> CountedCall for CountedLaunch<'_, O> {
 type PrepareFn = dyn Fn(&(dyn Runtime + 'static)) -> Result<Box<dyn CountedCall>>;
 
 /// What is counted, made when it is its turn.
-pub struct Job {
+pub struct CountedJob {
     key: String,
     prepare: Box<PrepareFn>,
 }
 
-impl Job {
+impl CountedJob {
     /// Of what `prepare` makes.
     pub fn new<O: Op>(
         variant: &O::Variant,
@@ -211,12 +211,12 @@ where
 }
 
 /// Everything that is counted.
-fn jobs() -> Vec<Job> {
+fn jobs() -> Vec<CountedJob> {
     ops::ALL.iter().rev().flat_map(|op| op.counted_calls()).collect()
 }
 
 /// Runs what is counted, and says in which order.
-fn counted(jobs: &[Job], runtime: &(dyn Runtime + 'static), screen: &Screen) -> Result<()> {
+fn counted(jobs: &[CountedJob], runtime: &(dyn Runtime + 'static), screen: &Screen) -> Result<()> {
     screen.line(&runtime.device().arch)?;
     for job in jobs {
         let mut kernel = (job.prepare)(runtime)?;
@@ -248,7 +248,7 @@ fn valgrind() -> std::result::Result<String, String> {
 }
 
 /// Counts all jobs under callgrind, in a process for each core; the SIMD level there, and the counts by key.
-fn count(jobs: &[Job], screen: &Screen) -> Result<(String, BTreeMap<String, u64>)> {
+fn count(jobs: &[CountedJob], screen: &Screen) -> Result<(String, BTreeMap<String, u64>)> {
     let fault = |e: std::io::Error| Failure::fault(format!("cannot count: {e}"));
     let folder = tempfile::tempdir().map_err(fault)?;
     let out = folder.path().join("counts");

@@ -5,10 +5,10 @@ use std::path::Path;
 use ff_spec::{Dtype, LaunchConfig, Prepare, Problem};
 use ff_testkit::gate::Gated;
 
+use super::args::BenchArgs;
 use super::result::{Floor, Row};
 use super::{check, peak_of, time};
 use crate::failure::Result;
-use crate::options::BenchArgs;
 
 /// A call with what it should give, and what its row says besides times.
 pub struct Timed<'a, O: Gated> {

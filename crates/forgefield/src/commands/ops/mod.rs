@@ -1,5 +1,6 @@
 //! `ops`: a page of all that was rendered and what of it passed the gate, and everything about what is named.
 
+pub mod args;
 mod marks;
 mod rows;
 
@@ -7,11 +8,11 @@ use std::path::Path;
 
 use ff_spec::Dtype;
 
+use self::args::OpsArgs;
 use self::marks::Marks;
 use self::rows::{Launch, Rendered, Row};
 use crate::failure::{Failure, Result};
 use crate::ops::{RadialFunction, meant};
-use crate::options::OpsArgs;
 use crate::passes::{self, Passes};
 use crate::screen::{Paint, Screen, columns};
 

@@ -43,11 +43,11 @@ pub fn whole<O: ByTensors>(
     let launch = runtime.prepare(variant, dtype, &inputs, config)?;
     let on_host = runtime.device().runtime == RuntimeKind::Host;
     let known = |_: &mut O::Outputs| ();
-    Ok(Box::new(Launched::<O, _> { launch, variant: variant.clone(), dtype, oracle, known, on_host }))
+    Ok(Box::new(CheckedLaunch::<O, _> { launch, variant: variant.clone(), dtype, oracle, known, on_host }))
 }
 
 /// A launch with what it should give.
-pub struct Launched<O: ByTensors, M> {
+pub struct CheckedLaunch<O: ByTensors, M> {
     /// The launch.
     pub launch: Box<dyn Launch<O>>,
     /// Its variant, or one that promises what the launch does of its bits.
@@ -62,7 +62,7 @@ pub struct Launched<O: ByTensors, M> {
     pub on_host: bool,
 }
 
-impl<O: ByTensors, M: Fn(&mut O::Outputs)> Timed for Launched<O, M> {
+impl<O: ByTensors, M: Fn(&mut O::Outputs)> Timed for CheckedLaunch<O, M> {
     fn gate(&mut self) -> std::result::Result<f64, Refused> {
         let Self { launch, variant, dtype, oracle, known, .. } = self;
         let mut masked = Masked { launch: launch.as_mut(), known };

@@ -15,11 +15,11 @@ use ff_sweep::{
 use ff_tune::Timing;
 use serde::Serialize;
 
+use self::args::SweepArgs;
 use self::kernels::Kernels;
 use self::replays::Replays;
 use crate::failure::{Failure, Result};
 use crate::interrupt;
-use crate::options::SweepArgs;
 use crate::screen::{Left, Paint, Screen, columns, nanoseconds};
 
 /// A row and what it will take.
@@ -127,7 +127,7 @@ pub fn run(args: &SweepArgs, screen: &Screen) -> Result<()> {
         resume: args.resume,
         stop: interrupt::flag(),
     };
-    let mut shown = Shown::new(&predictions, screen);
+    let mut shown = SweepProgress::new(&predictions, screen);
     let mut measured = Vec::new();
     let ended = ff_sweep::run(bench.as_mut(), &job, &mut writer, &mut |event| {
         if let Event::End(line) = &event {
@@ -230,14 +230,14 @@ fn dry_run(
 }
 
 /// What happens, as it is shown.
-struct Shown<'a> {
+struct SweepProgress<'a> {
     progress: crate::screen::Progress<'a>,
     /// What is left of the prediction for each row that has not ended, in order, ms.
     left: std::vec::IntoIter<u64>,
     position: u64,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> SweepProgress<'a> {
     fn new(predictions: &[Prediction], screen: &'a Screen) -> Self {
         let steps: Vec<u64> = predictions.iter().map(|p| p.time.as_millis().max(1) as u64).collect();
         let progress = screen.progress(steps.iter().sum(), Left::Estimated);

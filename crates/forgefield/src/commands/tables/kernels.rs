@@ -6,9 +6,9 @@ use std::path::Path;
 use ff_spec::kernel_name;
 use ff_tables::{Entry, Table};
 
+use super::args::RenewArgs;
 use crate::code::Code;
 use crate::failure::{Failure, Result};
-use crate::options::RenewArgs;
 use crate::provenance;
 use crate::screen::Screen;
 

@@ -10,11 +10,11 @@ use ff_tune::{
     Shard, Spaces, StrategyKind, Task, Workbench, tune,
 };
 
-use super::shown::Shown;
+use super::args::{BudgetArg, TuneArgs};
+use super::shown::SearchProgress;
 use super::{explain, failure, worker};
 use crate::failure::{Failure, Result};
 use crate::ops::{self, UsedOrder};
-use crate::options::{BudgetArg, TuneArgs};
 use crate::provenance;
 
 /// The tasks of an op in one order, whatever op that is.
@@ -111,7 +111,7 @@ pub struct Session<'a> {
     /// Where every sample goes.
     pub records: RecordWriter,
     /// What the user sees meanwhile.
-    pub shown: Shown<'a>,
+    pub shown: SearchProgress<'a>,
     /// When the time is up, where it is limited.
     pub end: Option<Instant>,
     /// Of the ops before.

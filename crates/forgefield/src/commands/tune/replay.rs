@@ -3,10 +3,10 @@ use ff_tune::replay::{CostFn, Course, Quartiles, Replay, Replayed, rank_correlat
 use ff_tune::{Recorded, records};
 use serde::Serialize;
 
+use super::args::{BudgetArg, StrategyArg, TuneArgs};
 use crate::estimate::Estimator;
 use crate::failure::{Failure, Result};
 use crate::ops;
-use crate::options::{BudgetArg, StrategyArg, TuneArgs};
 use crate::screen::{Paint, Screen, columns, nanoseconds};
 
 /// A search in the records that cannot be replayed.
@@ -25,13 +25,13 @@ struct Document {
     repeats: usize,
     seed: u64,
     batch: usize,
-    replays: Vec<Shown>,
+    replays: Vec<ShownSearch>,
     skipped: Vec<Skipped>,
 }
 
 /// A search with what its costs were estimated by.
 #[derive(Serialize)]
-struct Shown {
+struct ShownSearch {
     #[serde(flatten)]
     replayed: Replayed,
     /// How the recorded times go with the counted costs, from -1 to 1; absent where costs cannot be counted.
@@ -82,7 +82,7 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
         match replay(search, &options, cost) {
             Ok(replayed) => {
                 let counted_rank_correlation = counted.as_ref().and_then(|cost| rank_correlation(search, cost));
-                replays.push(Shown { replayed, counted_rank_correlation });
+                replays.push(ShownSearch { replayed, counted_rank_correlation });
             }
             Err(reason) => skipped.push(Skipped {
                 variant: search.kernel(),
@@ -122,8 +122,8 @@ fn nothing() -> Failure {
     Failure::unmet("nothing was replayed: no search of these records has enough configurations")
 }
 
-fn show(shown: &Shown, repeats: usize, screen: &Screen) -> Result<()> {
-    let Shown { replayed, counted_rank_correlation } = shown;
+fn show(shown: &ShownSearch, repeats: usize, screen: &Screen) -> Result<()> {
+    let ShownSearch { replayed, counted_rank_correlation } = shown;
     let Replayed { variant, order, dtype, problem, device, configs, failed, coverage, best, best_ns, courses, .. } =
         replayed;
     let kernel = kernel_name(variant, *order);

@@ -2,14 +2,14 @@
 
 use ff_tune::{Event, ProblemOutcome};
 
-use crate::options::BudgetArg;
+use super::args::BudgetArg;
 use crate::screen::{Left, Progress, Screen, nanoseconds};
 
 /// Steps of the progress bar per task.
 const STEPS: u64 = 1000;
 
 /// The progress of all searches.
-pub struct Shown<'a> {
+pub struct SearchProgress<'a> {
     /// The bar, or its lines.
     pub progress: Progress<'a>,
     /// Tasks of all ops.
@@ -20,7 +20,7 @@ pub struct Shown<'a> {
     title: String,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> SearchProgress<'a> {
     /// For so many tasks of all ops.
     pub fn new(tasks: usize, budget: BudgetArg, screen: &'a Screen) -> Self {
         let left = match budget {

@@ -15,10 +15,10 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::commands::bench::args::BenchArgs;
 use crate::commands::bench::{CHECKED_ROWS, Case, Floor, Row, check, compare, export, peak_of, tables, time};
 use crate::commands::eval::choose;
 use crate::failure::{Failure, Result};
-use crate::options::BenchArgs;
 use crate::screen::Screen;
 use crate::tensors::{Tensor, write};
 

@@ -9,11 +9,11 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{first, second};
+use crate::commands::bench::args::BenchArgs;
 use crate::commands::bench::{Case, Floor, Row, Timed, export, tables};
 use crate::commands::eval::choose;
 use crate::failure::{Failure, Result};
 use crate::ops::order::UsedOrder;
-use crate::options::BenchArgs;
 use crate::screen::Screen;
 use crate::tensors::write_flat;
 use crate::workload::{Edges, Workload};

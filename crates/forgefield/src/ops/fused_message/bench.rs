@@ -20,11 +20,11 @@ use ff_testkit::sampling::Rows;
 
 use super::call::TABLE_TOLERANCE;
 use super::{is_usual, tensors};
-use crate::commands::bench::instructions::Job;
+use crate::commands::bench::args::BenchArgs;
+use crate::commands::bench::instructions::CountedJob;
 use crate::commands::bench::{CHECKED_ROWS, Case, Floor, Row, Timed, export, tables};
 use crate::commands::eval::choose;
 use crate::failure::{Failure, Result};
-use crate::options::BenchArgs;
 use crate::screen::Screen;
 
 /// A message step with its sizes.
@@ -161,7 +161,7 @@ fn inputs(case: &Step, args: &BenchArgs) -> Result<Inputs<f64>> {
 }
 
 /// What a case is about: its exact inputs, and the variant, inputs, sizes and configuration that are launched.
-pub struct Chosen {
+pub struct LaunchedCase {
     /// With the filter as it is before it is sampled.
     pub exact: Inputs<f64>,
     /// What is launched.
@@ -178,7 +178,7 @@ pub struct Chosen {
 ///
 /// # Errors
 /// A problem or a structure that cannot be read, and a filter that no table can stand in for.
-pub fn prepare(case: &Step, runtime: &dyn Prepare, args: &BenchArgs, screen: &Screen) -> Result<Chosen> {
+pub fn prepare(case: &Step, runtime: &dyn Prepare, args: &BenchArgs, screen: &Screen) -> Result<LaunchedCase> {
     let exact = rounded(&inputs(case, args)?, case.dtype);
     let exact_variant = case.exact();
     let (variant, inputs) = if case.tabulated {
@@ -193,7 +193,7 @@ pub fn prepare(case: &Step, runtime: &dyn Prepare, args: &BenchArgs, screen: &Sc
     let problem = inputs.problem(if case.problem.is_empty() { &case.name } else { case.problem });
     let tables = tables(OP, args, screen);
     let (_, config) = choose(runtime, &tables, &variant, case.dtype, &inputs, &problem);
-    Ok(Chosen { exact, variant, inputs, problem, config })
+    Ok(LaunchedCase { exact, variant, inputs, problem, config })
 }
 
 impl Case for Step {
@@ -213,7 +213,7 @@ impl Case for Step {
         screen: &Screen,
     ) -> Result<Row> {
         let runtime: &dyn Prepare = runtime;
-        let Chosen { exact, variant, inputs, problem, config } = prepare(self, runtime, args, screen)?;
+        let LaunchedCase { exact, variant, inputs, problem, config } = prepare(self, runtime, args, screen)?;
         let rows = Rows::even(inputs.n_atoms, CHECKED_ROWS);
         let cost = cost(&variant, &problem, self.dtype);
         let note = format!("outputs of {variant} under {config}");
@@ -262,7 +262,7 @@ fn tensor_bytes(inputs: &Inputs<f64>, dtype: Dtype) -> usize {
 
 /// Everything that is counted: forwards of all variants in f32; in f64, and of the backwards, one pair of radial functions, since
 /// each is a call of its own that the forwards count.
-pub fn counted_calls() -> Vec<Job> {
+pub fn counted_calls() -> Vec<CountedJob> {
     let forward = CaseSpec {
         n_atoms: 16,
         features: 64,
@@ -282,11 +282,11 @@ pub fn counted_calls() -> Vec<Job> {
         let usual = variant.filter == FilterKind::Tabulated || is_usual(&variant);
         for dtype in Dtype::ALL {
             if usual || dtype == Dtype::F32 {
-                jobs.push(Job::by_tensors::<FusedMessage>(&variant, dtype, forward.clone()));
+                jobs.push(CountedJob::by_tensors::<FusedMessage>(&variant, dtype, forward.clone()));
             }
             if usual {
-                jobs.push(Job::by_tensors::<FusedMessageBackward>(&variant, dtype, first.clone()));
-                jobs.push(Job::by_tensors::<FusedMessageDoubleBackward>(&variant, dtype, second.clone()));
+                jobs.push(CountedJob::by_tensors::<FusedMessageBackward>(&variant, dtype, first.clone()));
+                jobs.push(CountedJob::by_tensors::<FusedMessageDoubleBackward>(&variant, dtype, second.clone()));
             }
         }
     }

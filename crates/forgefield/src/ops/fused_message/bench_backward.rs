@@ -9,13 +9,13 @@ use ff_testkit::fused_message::gradients::{random_cotangents, random_tangent};
 use ff_testkit::sampling::{Rows, placed};
 use ff_testkit::tensors::ByTensors;
 
-use super::bench::{self, Chosen, Step, mask, prepare, some_receivers};
+use super::bench::{self, LaunchedCase, Step, mask, prepare, some_receivers};
 use super::tensors;
+use crate::commands::bench::args::BenchArgs;
 use crate::commands::bench::{CHECKED_ROWS, Case, Row, Timed, export, tables};
 use crate::commands::eval::choose;
 use crate::failure::{Failure, Result};
 use crate::ops::order::UsedOrder;
-use crate::options::BenchArgs;
 use crate::screen::Screen;
 use crate::tensors::write_flat;
 
@@ -79,7 +79,7 @@ impl Case for Backward {
                 let all = FusedMessageBackward::rounded(&all, dtype);
                 // The oracle passes over what has no cotangents.
                 let oracle = backward(&chosen.variant, &all).map_err(Failure::fault)?;
-                let call = Call::<FusedMessageBackward> { inputs: &all, read: &all.tensors(), known: &|_| () };
+                let call = BackwardCall::<FusedMessageBackward> { inputs: &all, read: &all.tensors(), known: &|_| () };
                 self.timed(&chosen, call, oracle, FusedMessageBackward::on(runtime), (args, screen))
             }
             Kind::Second => {
@@ -87,7 +87,7 @@ impl Case for Backward {
                 let all = DoubleBackwardInputs { inputs: inputs.clone(), grad, tangent };
                 let all = FusedMessageDoubleBackward::rounded(&all, dtype);
                 let oracle = some_second(&chosen.variant, &all, &rows).map_err(Failure::fault)?;
-                let call = Call::<FusedMessageDoubleBackward> {
+                let call = BackwardCall::<FusedMessageDoubleBackward> {
                     inputs: &all,
                     read: &all.tensors(),
                     // What other receivers' outputs change at is not known.
@@ -116,7 +116,7 @@ pub fn some_second(
 }
 
 /// What a backward reads, and what of its outputs the oracle knows.
-struct Call<'a, O: ByTensors> {
+struct BackwardCall<'a, O: ByTensors> {
     inputs: &'a O::Inputs,
     read: &'a [(String, Vec<usize>, &'a [f64])],
     /// Hides what the oracle does not know.
@@ -126,13 +126,13 @@ struct Call<'a, O: ByTensors> {
 impl Backward {
     fn timed<O: ByTensors<Variant = Variant>>(
         &self,
-        chosen: &Chosen,
-        call: Call<'_, O>,
+        chosen: &LaunchedCase,
+        call: BackwardCall<'_, O>,
         oracle: Oracle<O::Outputs>,
         runtime: &dyn Prepare<O>,
         (args, screen): (&BenchArgs, &Screen),
     ) -> Result<Row> {
-        let (Chosen { exact, variant, problem, .. }, dtype) = (chosen, self.forward.dtype);
+        let (LaunchedCase { exact, variant, problem, .. }, dtype) = (chosen, self.forward.dtype);
         let (_, config) = choose(runtime, &tables(OP, args, screen), variant, dtype, call.inputs, problem);
         let read: usize = call.read.iter().map(|(_, _, values)| values.len()).sum();
         let written: usize = O::tensors(&oracle.outputs).iter().map(|(_, values)| values.len()).sum();

@@ -1,15 +1,13 @@
 //! Calls of `fused_message` on a workload, in every order.
 
 use ff_kernels::fused_message::tabulate;
-use ff_record::{Kernel, Recorder};
 use ff_reference::radial::{RadialKind, default_parameters};
 use ff_spec::fused_message::{
     Activation, BackwardInputs, DoubleBackwardInputs, Filter, FilterKind, Inputs, Message, Radial, Reduction, Variant,
     Wanted, backward_cost, cost, double_backward_cost,
 };
 use ff_spec::{
-    Dtype, FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward, LaunchConfig, LaunchError, Prepare, Problem,
-    Runtime, RuntimeKind,
+    Dtype, FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward, LaunchConfig, Problem, RuntimeKind,
 };
 use ff_structure::{MessageSpec, builtin, message_inputs, random_linear, random_mlp};
 use ff_testkit::fused_message::gradients::{random_cotangents, random_tangent, sparse_cotangents};
@@ -19,7 +17,7 @@ use super::estimate::estimate;
 use super::unfused::Unfused;
 use crate::estimate::Estimator;
 use crate::failure::{Failure, Result};
-use crate::ops::order::{Counted, Maker, UsedOrder};
+use crate::ops::order::{Counted, Maker, UsedOrder, on_tensors};
 use crate::options::Sizes;
 use crate::workload::{self, Workload};
 
@@ -89,9 +87,7 @@ fn on_problem(problem: &str, variant: &Variant, sizes: &Sizes) -> Result<Inputs<
 }
 
 impl UsedOrder for FusedMessage {
-    fn on<'r>(runtime: &'r (dyn Runtime + 'static)) -> &'r (dyn Prepare<Self> + 'static) {
-        runtime
-    }
+    on_tensors!();
 
     fn maker<'a>(workload: &'a Workload, variant: &Variant, sizes: &'a Sizes) -> Result<Maker<'a, Self>> {
         Ok(Box::new(maker(workload, variant, sizes)?))
@@ -99,16 +95,6 @@ impl UsedOrder for FusedMessage {
 
     fn recorded_call(variant: &Variant, problem: &str, sizes: &Sizes) -> Result<Inputs<f64>> {
         on_problem(problem, variant, sizes)
-    }
-
-    fn record(
-        recorder: &Recorder,
-        variant: &Variant,
-        dtype: Dtype,
-        inputs: &Inputs<f64>,
-        config: &LaunchConfig,
-    ) -> std::result::Result<Vec<Kernel>, LaunchError> {
-        recorder.record::<Self>(variant, dtype, inputs, config)
     }
 
     fn counted(variant: &Variant, problem: &Problem, dtype: Dtype) -> Counted {
@@ -136,9 +122,7 @@ impl UsedOrder for FusedMessage {
 }
 
 impl UsedOrder for FusedMessageBackward {
-    fn on<'r>(runtime: &'r (dyn Runtime + 'static)) -> &'r (dyn Prepare<Self> + 'static) {
-        runtime
-    }
+    on_tensors!();
 
     /// In features and edge vectors, as forces need it: that is what the configurations of order 1 are chosen for, also where
     /// weights have gradients besides.
@@ -155,25 +139,13 @@ impl UsedOrder for FusedMessageBackward {
         Ok(BackwardInputs { grad: random_cotangents(&inputs, 0), inputs, wanted: Wanted::ALL })
     }
 
-    fn record(
-        recorder: &Recorder,
-        variant: &Variant,
-        dtype: Dtype,
-        inputs: &BackwardInputs<f64>,
-        config: &LaunchConfig,
-    ) -> std::result::Result<Vec<Kernel>, LaunchError> {
-        recorder.record::<Self>(variant, dtype, inputs, config)
-    }
-
     fn counted(variant: &Variant, problem: &Problem, dtype: Dtype) -> Counted {
         backward_cost(variant, problem, dtype).into()
     }
 }
 
 impl UsedOrder for FusedMessageDoubleBackward {
-    fn on<'r>(runtime: &'r (dyn Runtime + 'static)) -> &'r (dyn Prepare<Self> + 'static) {
-        runtime
-    }
+    on_tensors!();
 
     /// In a direction in features and edge vectors, as a loss on forces has it.
     fn maker<'a>(workload: &'a Workload, variant: &Variant, sizes: &'a Sizes) -> Result<Maker<'a, Self>> {
@@ -190,16 +162,6 @@ impl UsedOrder for FusedMessageDoubleBackward {
         let grad = random_cotangents(&inputs, 0);
         let tangent = random_tangent(&inputs, variant.filter != FilterKind::Tabulated, 0);
         Ok(DoubleBackwardInputs { inputs, grad, tangent })
-    }
-
-    fn record(
-        recorder: &Recorder,
-        variant: &Variant,
-        dtype: Dtype,
-        inputs: &DoubleBackwardInputs<f64>,
-        config: &LaunchConfig,
-    ) -> std::result::Result<Vec<Kernel>, LaunchError> {
-        recorder.record::<Self>(variant, dtype, inputs, config)
     }
 
     fn counted(variant: &Variant, problem: &Problem, dtype: Dtype) -> Counted {

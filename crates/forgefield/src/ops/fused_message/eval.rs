@@ -6,11 +6,11 @@ use ff_spec::{Dtype, FusedMessage, FusedMessageBackward, Op, Prepare, Problem, R
 use ff_tables::{Loaded, Selection};
 
 use super::{Messages, of, tensors};
-use crate::commands::eval::{FileCall, Launched, Ran, choose, keeps_inputs};
+use crate::commands::eval::args::EvalArgs;
+use crate::commands::eval::{BackwardRun, FileCall, Ran, choose, keeps_inputs};
 use crate::failure::{Failure, Result};
 use crate::ops::AnyOp;
 use crate::ops::order::UsedOrder;
-use crate::options::EvalArgs;
 use crate::screen::Screen;
 
 /// Inputs, cotangents where gradients are asked for, and what came of them.
@@ -61,7 +61,7 @@ impl FileCall for Message {
             let (selection, gradients) = launched::<FusedMessageBackward>(runtime, tables, call, &inputs)?;
             self.gradients = Some(gradients);
             let (Selection { step, reason, .. }, config) = selection;
-            backward = Some(Launched { config, step, reason });
+            backward = Some(BackwardRun { config, step, reason });
         }
         let (selection, config) = selection;
         Ok(Ran { selection, config, backward })

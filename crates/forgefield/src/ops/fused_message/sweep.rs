@@ -29,7 +29,7 @@ use super::call::{self, exact};
 use super::potential::{self, Evaluated};
 use crate::commands::bench::CHECKED_ROWS;
 use crate::commands::sweep::kernels::{Asked, Geometry, Kernels, PreparedRow};
-use crate::commands::sweep::launched::{Launched, Subjected, configured};
+use crate::commands::sweep::launched::{CheckedLaunch, Subjected, configured};
 use crate::failure::{Failure, Result};
 use crate::machine::spare_memory;
 use crate::ops::AnyOp;
@@ -195,7 +195,7 @@ fn message_subject(
                 Some(which) => on_tensors::forward(kind, which, &inputs, variant, dtype)?,
             };
             let known = move |outputs: &mut Outputs<f64>| mask(outputs, &rows);
-            Ok(Box::new(Launched::<FusedMessage, _> { launch, variant: promised, dtype, oracle, known, on_host }))
+            Ok(Box::new(CheckedLaunch::<FusedMessage, _> { launch, variant: promised, dtype, oracle, known, on_host }))
         }
         1 => {
             let mut grad = random_cotangents(&inputs, seed);
@@ -213,7 +213,7 @@ fn message_subject(
                 Some(which) => on_tensors::backward(kind, which, &all, variant, dtype)?,
             };
             let known = |_: &mut _| ();
-            Ok(Box::new(Launched::<FusedMessageBackward, _> {
+            Ok(Box::new(CheckedLaunch::<FusedMessageBackward, _> {
                 launch,
                 variant: promised,
                 dtype,
@@ -232,7 +232,7 @@ fn message_subject(
             let launch = FusedMessageDoubleBackward::on(runtime).prepare(variant, dtype, &all, config)?;
             // What other receivers' outputs change at is not known.
             let known = move |outputs: &mut DoubleGradients<f64>| mask(&mut outputs.grad, &rows);
-            Ok(Box::new(Launched::<FusedMessageDoubleBackward, _> {
+            Ok(Box::new(CheckedLaunch::<FusedMessageDoubleBackward, _> {
                 launch,
                 variant: promised,
                 dtype,

@@ -47,7 +47,7 @@ fn parse(
     let n_atoms = row_ptr.len().checked_sub(1).ok_or("`row_ptr` has shape [0], expected [n_atoms + 1]")?;
     let sender = file.indices("sender", n_atoms)?;
     let n_edges = sender.len();
-    let mut sizes = Sizes(BTreeMap::from([("3", 3), ("n_atoms", n_atoms), ("n_edges", n_edges)]));
+    let mut sizes = KnownSizes(BTreeMap::from([("3", 3), ("n_atoms", n_atoms), ("n_edges", n_edges)]));
     let edge_vec = file.values("edge_vec", &["n_edges", "3"], &mut sizes)?;
     let (nodes, vectors) = match variant.message {
         Message::Cfconv => (file.values("x", &["n_atoms", "F"], &mut sizes)?, Vec::new()),
@@ -133,7 +133,7 @@ pub fn read_cotangents(path: &Path, inputs: &Inputs<f64>, dtype: Dtype) -> Resul
             Message::Painn => &["dq", "dmu"],
         };
         file.only(known, "a gradient in the outputs")?;
-        let mut sizes = Sizes(BTreeMap::from([("3", 3), ("n_atoms", inputs.n_atoms), ("F", inputs.features)]));
+        let mut sizes = KnownSizes(BTreeMap::from([("3", 3), ("n_atoms", inputs.n_atoms), ("F", inputs.features)]));
         let nodes = file.values(known[0], &["n_atoms", "F"], &mut sizes)?;
         let vectors = match inputs.message {
             Message::Cfconv => Vec::new(),
@@ -150,9 +150,9 @@ pub fn read_cotangents(path: &Path, inputs: &Inputs<f64>, dtype: Dtype) -> Resul
 }
 
 /// The sizes that shapes share, by name; a size is learnt from the first tensor that has it.
-struct Sizes(BTreeMap<&'static str, usize>);
+struct KnownSizes(BTreeMap<&'static str, usize>);
 
-impl Sizes {
+impl KnownSizes {
     fn get(&self, name: &str) -> usize {
         self.0.get(name).copied().unwrap_or(0)
     }
@@ -232,7 +232,12 @@ impl<'a> File<'a> {
     }
 
     /// A tensor of the asked dtype and of a shape over named sizes, widened.
-    fn values(&self, name: &str, names: &[&'static str], sizes: &mut Sizes) -> std::result::Result<Vec<f64>, String> {
+    fn values(
+        &self,
+        name: &str,
+        names: &[&'static str],
+        sizes: &mut KnownSizes,
+    ) -> std::result::Result<Vec<f64>, String> {
         let view = self.tensor(name)?;
         let values = self.floats(name, &view)?;
         let found = view.shape();

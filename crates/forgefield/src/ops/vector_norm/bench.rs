@@ -8,11 +8,11 @@ use ff_testkit::tensors::ByTensors;
 use ff_testkit::vector_norm::{Kind, NormSpec, random_inputs};
 
 use super::{first, second};
+use crate::commands::bench::args::BenchArgs;
 use crate::commands::bench::{Case, Floor, Row, Timed, export, tables};
 use crate::commands::eval::choose;
 use crate::failure::{Failure, Result};
 use crate::ops::order::UsedOrder;
-use crate::options::BenchArgs;
 use crate::screen::Screen;
 use crate::tensors::write_flat;
 

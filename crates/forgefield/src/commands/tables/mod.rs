@@ -1,3 +1,9 @@
+//! `tables`: tuning tables shown, checked, compared, merged and asked.
+
+pub mod args;
+mod fit;
+mod kernels;
+
 use std::path::{Path, PathBuf};
 
 use ff_spec::{LaunchConfig, OPS, Problem, SCHEMA_VERSION, kernel_name};
@@ -5,15 +11,11 @@ use ff_tables::{Entry, Loaded, Selection, Table, TableError, load_all};
 use ff_tune::{RecordWriter, records};
 use serde::Serialize;
 
+use self::args::{CheckArgs, DiffArgs, MergeArgs, SelectArgs, ShowArgs, TablesArgs, TablesCommand};
+use self::fit::OpSpaces;
 use crate::failure::{Failure, Result};
-use crate::options::{DiffArgs, MergeArgs, SelectArgs, TablesArgs, TablesCommand, TablesFiles, TablesFolder};
 use crate::screen::{Paint, Screen, columns, nanoseconds};
 use crate::{ops, provenance, runtimes, workload};
-
-mod fit;
-mod kernels;
-
-use fit::OpSpaces;
 
 /// Shows, checks, compares, merges and queries tables.
 pub fn run(args: &TablesArgs, screen: &Screen) -> Result<()> {
@@ -27,7 +29,7 @@ pub fn run(args: &TablesArgs, screen: &Screen) -> Result<()> {
     }
 }
 
-fn show(args: &TablesFolder, screen: &Screen) -> Result<()> {
+fn show(args: &ShowArgs, screen: &Screen) -> Result<()> {
     if let Some(op) = &args.op {
         ops::find(op)?;
     }
@@ -116,7 +118,7 @@ fn stale(table: &Table) -> Option<String> {
     (found != expected).then(text)
 }
 
-fn check(args: &TablesFiles, screen: &Screen) -> Result<()> {
+fn check(args: &CheckArgs, screen: &Screen) -> Result<()> {
     let mut problems = 0;
     let mut tables: Vec<(PathBuf, Table)> = Vec::new();
     let mut errors = Vec::new();
@@ -173,7 +175,7 @@ fn of_entry(error: &TableError) -> Option<&PathBuf> {
 }
 
 #[derive(Serialize)]
-struct Selected {
+struct SelectReport {
     schema: u32,
     op: String,
     order: u8,
@@ -204,7 +206,7 @@ fn selected(args: &SelectArgs, screen: &Screen) -> Result<()> {
     let device = runtime.device().slug.clone();
     if args.json {
         let (schema, op, order) = (SCHEMA_VERSION, args.op.clone(), args.order);
-        return screen.json(&Selected { schema, op, order, variant, device, problem, selection, used });
+        return screen.json(&SelectReport { schema, op, order, variant, device, problem, selection, used });
     }
     screen.line(format!("call    {key}"))?;
     screen.line(format!("step    {}", selection.step))?;

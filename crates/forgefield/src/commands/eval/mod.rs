@@ -1,11 +1,13 @@
+//! `eval`: one variant on tensors from a file.
+
 pub mod args;
 
 use ff_spec::{DeviceId, Dtype, LaunchConfig, Op, Prepare, Problem, Runtime, SCHEMA_VERSION, TuneKey};
 use ff_tables::{Loaded, Query, Selection, Step, select};
 use serde::Serialize;
 
+use self::args::EvalArgs;
 use crate::failure::{Failure, Result};
-use crate::options::EvalArgs;
 use crate::screen::Screen;
 use crate::{ops, provenance, runtimes};
 
@@ -24,12 +26,12 @@ struct Report {
     reason: String,
     /// How the gradients were computed, where they were.
     #[serde(skip_serializing_if = "Option::is_none")]
-    backward: Option<Launched>,
+    backward: Option<BackwardRun>,
 }
 
 /// A launch of a kernel of another order.
 #[derive(Serialize)]
-pub struct Launched {
+pub struct BackwardRun {
     /// Its configuration.
     pub config: LaunchConfig,
     /// How that was found.
@@ -69,7 +71,7 @@ pub struct Ran {
     /// Its configuration.
     pub config: LaunchConfig,
     /// How its gradients were computed, where they were.
-    pub backward: Option<Launched>,
+    pub backward: Option<BackwardRun>,
 }
 
 /// What is said of an op whose calls are not read from files yet.
@@ -116,7 +118,7 @@ pub fn run(args: &EvalArgs, screen: &Screen) -> Result<()> {
     let Report { variant, problem, config, reason, backward, .. } = &report;
     screen.line(format!("{variant} in {}: {} atoms, {} edges", args.dtype, problem.n_atoms, problem.n_edges))?;
     screen.line(format!("config {config} ({reason})"))?;
-    if let Some(Launched { config, reason, .. }) = backward {
+    if let Some(BackwardRun { config, reason, .. }) = backward {
         screen.line(format!("config {config} of the gradients ({reason})"))?;
     }
     screen.line(format!("wrote {}", args.outputs.display()))

@@ -1,4 +1,7 @@
+//! `verify`: kernels against the f64 reference.
+
 pub mod args;
+mod junit;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -11,10 +14,9 @@ use ff_spec::{Dtype, Runtime, RuntimeKind};
 use ff_testkit::catalogue::CaseSet;
 use ff_testkit::gate::{GateRow, GateSummary};
 
-use super::junit;
+use self::args::{Cases, VerifyArgs};
 use crate::failure::{Failure, Result};
 use crate::ops::{AnyOrder, Chosen, Plan};
-use crate::options::{Cases, VerifyArgs};
 use crate::passes::Passes;
 use crate::screen::{Left, Paint, Screen, columns, pretty};
 use crate::{interrupt, ops, runtimes};

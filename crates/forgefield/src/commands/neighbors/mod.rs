@@ -1,3 +1,5 @@
+//! `neighbors`: the pairs within a cutoff, of every frame of a file.
+
 pub mod args;
 
 use ff_spec::cell_list::{Inputs, List, NeighborList, OP, Variant};
@@ -7,8 +9,8 @@ use ff_tables::cell_list::{ListQuery, select_list};
 use ff_tables::{Loaded, Selection, load_all};
 use serde::Serialize;
 
+use self::args::{ListFormat, NeighborsArgs};
 use crate::failure::{Failure, Result};
-use crate::options::{ListFormat, NeighborsArgs};
 use crate::screen::Screen;
 use crate::{interrupt, provenance, runtimes, workload};
 

@@ -1,8 +1,12 @@
+//! `devices`: what can run here.
+
+pub mod args;
+
 use ff_spec::{Atomics, Clock, DeviceId, RuntimeKind, SCHEMA_VERSION};
 use serde::Serialize;
 
+use self::args::DevicesArgs;
 use crate::failure::Result;
-use crate::options::JsonOnly;
 use crate::runtimes;
 use crate::screen::{Paint, Screen};
 
@@ -29,7 +33,7 @@ struct Unavailable {
 }
 
 /// Prints what can run here.
-pub fn run(args: &JsonOnly, screen: &Screen) -> Result<()> {
+pub fn run(args: &DevicesArgs, screen: &Screen) -> Result<()> {
     let (mut devices, mut unavailable) = (Vec::new(), Vec::new());
     for runtime in RuntimeKind::ALL {
         match runtimes::of(runtime) {

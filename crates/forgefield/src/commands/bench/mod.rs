@@ -1,3 +1,5 @@
+//! `bench`: kernels timed beside what the machine could do at most, and compared with what they took.
+
 mod apart;
 pub mod args;
 mod comparison;
@@ -17,12 +19,12 @@ use ff_tables::{Loaded, load_all};
 use ff_testkit::gate::Gated;
 
 use self::apart::Start;
+use self::args::BenchArgs;
 use self::comparison::{against, comparable, compare_stored, same_machine, show_comparisons, verdict};
 use self::result::{Report, Samples, read_report, show};
 use super::verify::writable;
 use crate::failure::{Failure, Result};
 use crate::machine::Machine;
-use crate::options::BenchArgs;
 use crate::screen::{Left, Screen};
 use crate::{interrupt, ops, runtimes, workload};
 

@@ -1,3 +1,5 @@
+//! `notebook`: an experiment as a Jupyter notebook.
+
 pub mod args;
 
 use std::collections::BTreeMap;
@@ -7,8 +9,8 @@ use std::path::{Component, Path, PathBuf};
 use ff_sweep::Results;
 use ff_sweep::notebook::{Experiment, Figure, NotebookError, State, notebook, state};
 
+use self::args::NotebookArgs;
 use crate::failure::{Failure, Result};
-use crate::options::NotebookArgs;
 use crate::screen::Screen;
 
 /// The file of an experiment's results.

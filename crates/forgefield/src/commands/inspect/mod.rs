@@ -1,15 +1,17 @@
+//! `inspect`: what a variant and a configuration become.
+
 pub mod args;
 
 use ff_record::{Kernel, Recorder, Target};
 use ff_spec::{Cost, Device, Dtype, LaunchConfig, LaunchError, Problem, RuntimeKind, SCHEMA_VERSION};
 use serde::Serialize;
 
+use self::args::{Emit, InspectArgs, InspectTarget};
 use crate::failure::{Failure, Result};
 use crate::inspect::nvrtc::Nvrtc;
 use crate::inspect::subject::Subject;
 use crate::inspect::{Footprint, emitted, gate, gpu};
 use crate::ops::{self, Counted};
-use crate::options::{Emit, InspectArgs, InspectTarget};
 use crate::screen::{Screen, columns, nanoseconds};
 
 /// What is inspected, as every form of output begins.
@@ -29,7 +31,7 @@ struct Header {
 
 /// Code of one kernel for one architecture.
 #[derive(Serialize)]
-struct Code {
+struct KernelCode {
     arch: String,
     /// Absent where the code is a whole file.
     kernel: Option<String>,
@@ -42,7 +44,7 @@ struct Resourced {
     #[serde(flatten)]
     header: Header,
     nvrtc: Option<Tool>,
-    kernels: Vec<Compiled>,
+    kernels: Vec<CompiledKernel>,
     #[serde(flatten)]
     counted: Counted,
     intensity: Option<f64>,
@@ -57,7 +59,7 @@ struct Tool {
 
 /// A kernel on one architecture.
 #[derive(Serialize)]
-struct Compiled {
+struct CompiledKernel {
     arch: String,
     kernel: String,
     #[serde(flatten)]
@@ -137,7 +139,7 @@ pub fn run(args: &InspectArgs, screen: &Screen) -> Result<()> {
                 return resources(header, None, Vec::new(), &[], args.json, screen);
             }
             let text = header.subject.op.text(header.subject.id);
-            let code = Code { arch: host.device().arch.clone(), kernel: None, entry: None, text };
+            let code = KernelCode { arch: host.device().arch.clone(), kernel: None, entry: None, text };
             print(args, header, vec![code], screen)
         }
     }
@@ -179,9 +181,9 @@ fn recorded(args: &InspectArgs, header: &Header, recorder: &Recorder) -> Result<
 }
 
 /// A kernel's own text, or what was made of it.
-fn code(arch: &str, kernel: Kernel, made: Option<String>) -> Code {
+fn code(arch: &str, kernel: Kernel, made: Option<String>) -> KernelCode {
     let Kernel { name, entry, text, .. } = kernel;
-    Code { arch: arch.to_owned(), kernel: Some(name), entry: Some(entry), text: made.unwrap_or(text) }
+    KernelCode { arch: arch.to_owned(), kernel: Some(name), entry: Some(entry), text: made.unwrap_or(text) }
 }
 
 fn on_cuda(
@@ -214,7 +216,7 @@ fn on_cuda(
             continue;
         }
         let footprint = Footprint::new(&compiled.log, &kernel, version).map_err(Failure::fault)?;
-        kernels.push(Compiled { arch: arch(version), kernel: kernel.name, footprint });
+        kernels.push(CompiledKernel { arch: arch(version), kernel: kernel.name, footprint });
     }
     if args.emit == Emit::Ptx {
         return print(args, header, ptx, screen);
@@ -235,12 +237,12 @@ fn known_to(nvrtc: &Nvrtc, version: u16) -> Result<()> {
 }
 
 /// Prints code: all of it as JSON, or as text with a comment before each kernel.
-fn print(args: &InspectArgs, header: Header, code: Vec<Code>, screen: &Screen) -> Result<()> {
+fn print(args: &InspectArgs, header: Header, code: Vec<KernelCode>, screen: &Screen) -> Result<()> {
     #[derive(Serialize)]
     struct Printed {
         #[serde(flatten)]
         header: Header,
-        code: Vec<Code>,
+        code: Vec<KernelCode>,
     }
     if args.json {
         return screen.json(&Printed { header, code });
@@ -258,7 +260,7 @@ fn print(args: &InspectArgs, header: Header, code: Vec<Code>, screen: &Screen) -
 fn resources(
     header: Header,
     nvrtc: Option<Tool>,
-    kernels: Vec<Compiled>,
+    kernels: Vec<CompiledKernel>,
     versions: &[u16],
     json: bool,
     screen: &Screen,
@@ -338,7 +340,7 @@ fn print_counts(features: bool, order: u8, counted: &Counted, screen: &Screen) -
     screen.line(format!("{:.1} FLOPs per compulsory byte", cost.intensity()))
 }
 
-fn kernel_cells(kernel: &Compiled) -> Vec<String> {
+fn kernel_cells(kernel: &CompiledKernel) -> Vec<String> {
     let Footprint { resources, shared_memory, units, occupancy } = &kernel.footprint;
     let [blocks, fraction, limiter] = match occupancy {
         Some(o) => [o.blocks.to_string(), format!("{:.0} %", 100.0 * o.fraction), o.limiter.clone()],

@@ -1,3 +1,5 @@
+//! `tune`: configurations searched, gated and timed, and the table that comes of it.
+
 pub mod args;
 mod explain;
 pub mod queue;
@@ -13,12 +15,12 @@ use std::time::{Duration, Instant};
 use ff_spec::Dtype;
 use ff_tune::{Outcome, Policy, RecordWriter, Recorded, Shard, Spaces, StrategyKind, TuneError};
 
+use self::args::{BudgetArg, StrategyArg, TuneArgs};
 use self::queue::{Searched, Session};
-use self::shown::Shown;
+use self::shown::SearchProgress;
 use crate::estimate::Estimator;
 use crate::failure::{Failure, Result};
 use crate::ops::{AnyOp, Chosen, Tasks};
-use crate::options::{BudgetArg, StrategyArg, TuneArgs};
 use crate::screen::Screen;
 use crate::{interrupt, ops, runtimes, workload};
 
@@ -116,7 +118,7 @@ pub fn run(args: &TuneArgs, screen: &Screen) -> Result<()> {
         shard,
         earlier,
         records,
-        shown: Shown::new(queues.iter().map(|queue| queue.len()).sum(), budget, screen),
+        shown: SearchProgress::new(queues.iter().map(|queue| queue.len()).sum(), budget, screen),
         end: if let BudgetArg::Time(time) = budget { Some(Instant::now() + time) } else { None },
         outcome: Outcome::default(),
         stop,

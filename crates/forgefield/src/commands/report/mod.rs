@@ -1,3 +1,7 @@
+//! `report`: a page, or a figure, of what was tuned, timed and checked.
+
+pub mod args;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -7,10 +11,10 @@ use ff_tables::{Table, load_all};
 use ff_testkit::gate::GateSummary;
 use ff_tune::{Record, records};
 
+use self::args::{Plot, ReportArgs};
 use crate::failure::{Failure, Result};
 use crate::inspect::gpu;
 use crate::ops::meant;
-use crate::options::{Plot, ReportArgs};
 use crate::passes::{self, Passes};
 use crate::screen::Screen;
 

@@ -1,3 +1,5 @@
+//! `export`: tuning records in the formats of other tools.
+
 pub mod args;
 
 use std::path::{Path, PathBuf};
@@ -5,8 +7,8 @@ use std::path::{Path, PathBuf};
 use ff_export::{ExportError, Recorded};
 use ff_tune::{Record, records};
 
+use self::args::{ExportArgs, ExportFormat};
 use crate::failure::{Failure, Result};
-use crate::options::{ExportArgs, ExportFormat};
 use crate::screen::Screen;
 
 /// Writes records in the format of another tool.
