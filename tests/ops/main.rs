@@ -10,6 +10,7 @@ mod gradients;
 mod invariance;
 mod layer;
 mod testing;
+mod vector_norm;
 mod yardstick_gradients;
 mod yardstick_on_tensors;
 mod yardstick_unfused;
