@@ -1,7 +1,7 @@
 //! The ops on Burn tensors, on every backend: against the oracle, the host kernels, differences and Burn's own operations.
 //!
-//! A package of its own, at the level of optimisation of ff-yardstick: what both have of Burn's concrete backends, which is most of
-//! either, is compiled once.
+//! A package of its own, optimised little: Burn's concrete backends, which are most of it, take minutes to compile where kernels are
+//! optimised, and what is tested is compiled elsewhere.
 
 mod cell_list;
 mod force_scatter;

@@ -49,20 +49,34 @@ pub const GENERATED_FOLDERS: [&str; 4] = [
 /// # Errors
 /// [`CodegenError`]: the first source that is missing, malformed or refuses to render.
 pub fn generate(sources: &Sources) -> Result<Vec<GeneratedFile>, CodegenError> {
+    generate_with(sources, None)
+}
+
+/// The same, with an op that this crate was built without: as its module, where that renders ids alone, will render it.
+///
+/// # Errors
+/// As [`generate`].
+pub fn generate_with(sources: &Sources, new: Option<&str>) -> Result<Vec<GeneratedFile>, CodegenError> {
     let templates = Templates::new(sources)?;
     let [kernels, reference, ..] = GENERATED_FOLDERS;
     let mut files = Vec::new();
     for (_, of_op) in ops::ALL {
         files.extend(of_op(sources, &templates)?);
     }
+    if let Some(op) = new {
+        files.extend(ops::by_id(sources, &templates, op)?);
+    }
 
     let shared = format!("{TEMPLATE_ROOT}/_shared");
-    let hash = |op: &&'static str| {
+    let hash = |op: &str| {
         let folders = [format!("{TEMPLATE_ROOT}/{op}/"), format!("{shared}/")];
         let inputs = sources.0.keys().map(String::as_str);
-        (*op, content_hash(sources, inputs.filter(|path| folders.iter().any(|folder| path.starts_with(folder)))))
+        (
+            op.to_owned(),
+            content_hash(sources, inputs.filter(|path| folders.iter().any(|folder| path.starts_with(folder)))),
+        )
     };
-    let context = SharedContext { hashes: OPS.iter().map(hash).collect() };
+    let context = SharedContext { hashes: OPS.iter().copied().chain(new).map(hash).collect() };
     for (template, path) in
         [("generated_mod", format!("{kernels}/mod.rs")), ("reference_mod", format!("{reference}/mod.rs"))]
     {

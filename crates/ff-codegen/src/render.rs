@@ -267,5 +267,5 @@ pub struct OpContext<V> {
 #[derive(Serialize)]
 pub struct SharedContext {
     /// By op: the hash over all its sources.
-    pub hashes: BTreeMap<&'static str, String>,
+    pub hashes: BTreeMap<String, String>,
 }

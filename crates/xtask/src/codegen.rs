@@ -120,7 +120,7 @@ fn report(changes: &[Change]) -> String {
 /// Runs rustfmt once over all files, with the repository's configuration.
 ///
 /// They lie in one temporary tree while it does, since rustfmt follows `mod` declarations.
-fn format(root: &Path, files: Vec<GeneratedFile>) -> anyhow::Result<BTreeMap<String, String>> {
+pub fn format(root: &Path, files: Vec<GeneratedFile>) -> anyhow::Result<BTreeMap<String, String>> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder for rustfmt")?;
     for file in &files {
         let path = folder.path().join(&file.path);

@@ -1,6 +1,7 @@
-//! The repository's own tools: `cargo xtask codegen [--check]` and `cargo xtask tidy`.
+//! The repository's own tools: `cargo xtask codegen [--check]`, `cargo xtask tidy` and `cargo xtask new-op NAME`.
 
 mod codegen;
+mod new_op;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +28,11 @@ enum Command {
     },
     /// Checks the repository's rules: dependencies, generated files, templates, paths, pins, lints.
     Tidy,
+    /// Writes the skeleton of an op, which builds and whose gate fails.
+    NewOp {
+        /// Its name in snake case, as `edge_sum`: of its folders, modules, space and tables.
+        name: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -35,6 +41,7 @@ fn main() -> ExitCode {
         match Arguments::parse().command {
             Command::Codegen { check } => codegen::run(&root, check),
             Command::Tidy => tidy::run(&root),
+            Command::NewOp { name } => new_op::run(&root, &name),
         }
     };
     match run() {

@@ -1,6 +1,6 @@
 //! `cargo xtask tidy`: the repository's rules as checks. Every violation is listed, none stops the others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -87,22 +87,11 @@ pub fn run(root: &Path) -> anyhow::Result<bool> {
         ("template tags", tags(&sources)),
         ("paths", paths(root, &files)),
     ];
+    rules.push(("registered ops", registered(root, &files)?));
     let read = |path: &String| (path.clone(), fs::read_to_string(root.join(path)).unwrap_or_default());
-    let below = format!("{REGISTRY}/");
-    let registry: Vec<(String, String)> =
-        files.iter().filter(|path| path.starts_with(&below) && path.ends_with(".rs")).map(read).collect();
-    let table = fs::read_to_string(root.join(format!("{below}mod.rs"))).unwrap_or_default();
-    let code: String = registry.iter().map(|(_, text)| text.as_str()).collect();
-    let mut nouns = String::new();
-    for path in files.iter().filter(|path| path.starts_with("crates/ff-spec/src/") && path.ends_with(".rs")) {
-        nouns += &fs::read_to_string(root.join(path))?;
-    }
-    rules.push(("registered ops", [unregistered(&nouns, &code), unlisted(&registry, &table)].concat()));
-    // An op has a folder of templates with a list of its variants.
-    let of_folder =
-        |path: &String| Some(path.strip_prefix(TEMPLATE_ROOT)?.strip_suffix("/variants.toml")?[1..].to_owned());
-    let ops: Vec<String> = files.iter().filter_map(of_folder).collect();
-    rules.push(("files that name an op", naming(root, &files, &ops)));
+    let ops = ops(&files);
+    let texts: Vec<(String, String)> = files.iter().filter(|path| is_shared(path, &ops)).map(read).collect();
+    rules.push(("files that name an op", naming(&texts, &ops)));
     let readmes: Vec<(String, String)> =
         ops.iter().map(|op| read(&format!("{TEMPLATE_ROOT}/{op}/README.md"))).collect();
     rules.push(("radial function table", base_table(&sources, &readmes)));
@@ -127,6 +116,21 @@ pub fn run(root: &Path) -> anyhow::Result<bool> {
 
 /// Where every op is registered with the cases of its orders: a file each, listed in one table.
 const REGISTRY: &str = "crates/forgefield/src/ops";
+
+/// Ops that are declared and not registered, or registered and not listed.
+pub fn registered(root: &Path, files: &[String]) -> anyhow::Result<Vec<String>> {
+    let read = |path: &String| (path.clone(), fs::read_to_string(root.join(path)).unwrap_or_default());
+    let below = format!("{REGISTRY}/");
+    let registry: Vec<(String, String)> =
+        files.iter().filter(|path| path.starts_with(&below) && path.ends_with(".rs")).map(read).collect();
+    let table = fs::read_to_string(root.join(format!("{below}mod.rs"))).unwrap_or_default();
+    let code: String = registry.iter().map(|(_, text)| text.as_str()).collect();
+    let mut nouns = String::new();
+    for path in files.iter().filter(|path| path.starts_with("crates/ff-spec/src/") && path.ends_with(".rs")) {
+        nouns += &fs::read_to_string(root.join(path))?;
+    }
+    Ok([unregistered(&nouns, &code), unlisted(&registry, &table)].concat())
+}
 
 /// Ops and orders of `nouns`, the sources of ff-spec, that `registry` does not name: no gate would ever see them.
 fn unregistered(nouns: &str, registry: &str) -> Vec<String> {
@@ -167,15 +171,31 @@ const MOST_NAMING: usize = 6;
 /// What it is of the ops that were there before this was counted, by line: none of these numbers may grow.
 const NAMING_BEFORE: &str = include_str!("naming.txt");
 
-/// Shared files that name an op, where they are more than [`MOST_NAMING`] or [`NAMING_BEFORE`] allows. A file is shared unless
-/// it is an op's own (`<op>.rs`, or anywhere below `<op>/`), generated, a test, a document or data of the tuner; `mod <op>;` names
-/// nothing, since the language asks for it in each crate.
-fn naming(root: &Path, files: &[String], ops: &[String]) -> Vec<String> {
-    let shared: Vec<(&String, String)> = files
-        .iter()
-        .filter(|path| is_shared(path, ops))
-        .filter_map(|path| Some((path, fs::read_to_string(root.join(path)).ok()?)))
-        .collect();
+/// Every op: one has a folder of templates with a list of its variants.
+pub fn ops(files: &[String]) -> Vec<String> {
+    let of_folder =
+        |path: &String| Some(path.strip_prefix(TEMPLATE_ROOT)?.strip_suffix("/variants.toml")?[1..].to_owned());
+    files.iter().filter_map(of_folder).collect()
+}
+
+/// What [`naming`] will say of an op once some files have these texts.
+pub fn naming_with(root: &Path, texts: &BTreeMap<String, String>, op: &str) -> anyhow::Result<Vec<String>> {
+    let mut files = tracked(root)?;
+    files.extend(texts.keys().filter(|path| !root.join(path).exists()).cloned());
+    let ops = ops(&files);
+    let text = |path: &String| match texts.get(path) {
+        Some(text) => text.clone(),
+        None => fs::read_to_string(root.join(path)).unwrap_or_default(),
+    };
+    let shared: Vec<(String, String)> =
+        files.iter().filter(|path| is_shared(path, &ops)).map(|path| (path.clone(), text(path))).collect();
+    Ok(naming(&shared, &[op.to_owned()]))
+}
+
+/// Of the files that all ops share, each a path with its text, those that name an op, where they are more than [`MOST_NAMING`] or
+/// [`NAMING_BEFORE`] allows. A file is shared unless it is an op's own (`<op>.rs`, or anywhere below `<op>/`), generated, a test,
+/// a document or data of the tuner; `mod <op>;` names nothing, since the language asks for it in each crate.
+fn naming(shared: &[(String, String)], ops: &[String]) -> Vec<String> {
     let mut violations = Vec::new();
     for op in ops {
         let found: Vec<&str> =
@@ -264,7 +284,7 @@ fn packages(root: &Path) -> anyhow::Result<Vec<Package>> {
 }
 
 /// Files that git tracks, and those that it would if they were added.
-fn tracked(root: &Path) -> anyhow::Result<Vec<String>> {
+pub fn tracked(root: &Path) -> anyhow::Result<Vec<String>> {
     let text = output(root, "git", &["ls-files", "-z", "--cached", "--others", "--exclude-standard"])?;
     Ok(text.split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect())
 }

@@ -5,9 +5,10 @@ mod force_scatter;
 mod fused_message;
 mod vector_norm;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::render::{Header, OpContext, Templates};
+use crate::sources::from_toml;
 use crate::{CodegenError, GENERATED_FOLDERS, GeneratedFile, Sources, TEMPLATE_ROOT};
 
 /// Everything that is rendered of an op.
@@ -32,6 +33,18 @@ fn registry<V: Serialize>(
     let folder = format!("{TEMPLATE_ROOT}/{op}");
     let header = Header::new(sources, &format!("{folder}/mod.rs.tera"), &[&format!("{folder}/variants.toml")]);
     Ok(GeneratedFile { path: format!("{kernels}/{op}.rs"), text: templates.render(&header, &OpContext { variants })? })
+}
+
+/// What is rendered of an op whose `variants.toml` lists ids, and whose registry has nothing besides.
+pub fn by_id(sources: &Sources, templates: &Templates, op: &str) -> Result<Vec<GeneratedFile>, CodegenError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        variant: Vec<String>,
+    }
+    let path = format!("{TEMPLATE_ROOT}/{op}/variants.toml");
+    let File { variant } = from_toml(&path, sources.text(&path, "the ids to render")?)?;
+    Ok(vec![registry(sources, templates, op, variant)?])
 }
 
 #[cfg(test)]
