@@ -53,18 +53,25 @@ fn call<'a, T: HostElement + Element>(vectors: &'a FlexTensor, plan: &NormPlan) 
     Call { n_atoms, features, vectors: vectors.storage::<T>(), epsilon: ff_spec::Scalar::from_f64(epsilon) }
 }
 
-/// Room for [n_atoms, F] and for [n_atoms, 3, F], with these shapes.
-fn room<T: HostElement>(plan: &NormPlan) -> ([Vec<T>; 2], ([usize; 2], [usize; 3])) {
-    let NormPlan { n_atoms, features, .. } = *plan;
-    let norms = n_atoms * features;
-    ([norms, 3 * norms].map(|len| vec![T::default(); len]), ([n_atoms, features], [n_atoms, 3, features]))
+/// The norms, [n_atoms, F].
+fn norms(plan: &NormPlan) -> [usize; 2] {
+    [plan.n_atoms, plan.features]
+}
+
+/// The vectors, [n_atoms, 3, F].
+fn axes(plan: &NormPlan) -> [usize; 3] {
+    [plan.n_atoms, 3, plan.features]
+}
+
+/// Room for what a kernel writes.
+fn room<T: HostElement>(shape: &[usize]) -> Vec<T> {
+    vec![T::default(); shape.iter().product()]
 }
 
 fn forward<T: HostElement + Element>(vectors: &FlexTensor, plan: &NormPlan) -> Result<FlexTensor, LaunchError> {
-    let ([norm, _], (shape, _)) = room::<T>(plan);
-    let mut out = Outputs { norm };
+    let mut out = Outputs { norm: room(&norms(plan)) };
     T::forward(&call(vectors, plan), &host_config(plan.config(0))?, &mut out);
-    Ok(tensor(out.norm, &shape))
+    Ok(tensor(out.norm, &norms(plan)))
 }
 
 fn backward<T: HostElement + Element>(
@@ -72,10 +79,9 @@ fn backward<T: HostElement + Element>(
     grad: &FlexTensor,
     plan: &NormPlan,
 ) -> Result<FlexTensor, LaunchError> {
-    let ([_, gradient], (_, shape)) = room::<T>(plan);
-    let mut out = Gradients { vectors: gradient };
+    let mut out = Gradients { vectors: room(&axes(plan)) };
     T::backward(&call(vectors, plan), grad.storage::<T>(), &host_config(plan.config(1))?, &mut out);
-    Ok(tensor(out.vectors, &shape))
+    Ok(tensor(out.vectors, &axes(plan)))
 }
 
 fn double_backward<T: HostElement + Element>(
@@ -84,9 +90,8 @@ fn double_backward<T: HostElement + Element>(
     tangent: &FlexTensor,
     plan: &NormPlan,
 ) -> Result<[FlexTensor; 2], LaunchError> {
-    let ([of_grad, of_vectors], (norms, axes)) = room::<T>(plan);
-    let mut out = DoubleGradients { grad: of_grad, vectors: of_vectors };
+    let mut out = DoubleGradients { grad: room(&norms(plan)), vectors: room(&axes(plan)) };
     let (call, config) = (call(vectors, plan), host_config(plan.config(2))?);
     T::double_backward(&call, grad.storage::<T>(), tangent.storage::<T>(), &config, &mut out);
-    Ok([tensor(out.grad, &norms), tensor(out.vectors, &axes)])
+    Ok([tensor(out.grad, &norms(plan)), tensor(out.vectors, &axes(plan))])
 }

@@ -130,7 +130,7 @@ pub fn random_tangent(inputs: &Inputs<f64>, seed: u64) -> Vec<f64> {
 fn tangent(spec: &NormSpec, inputs: &Inputs<f64>, seed: u64) -> Vec<f64> {
     let mut tangent = random_tangent(inputs, seed);
     if spec.kind == Kind::Along {
-        for (at, t) in tangent.iter_mut().enumerate().filter(|(at, _)| at / (3 * spec.features) % 2 == 0) {
+        for (at, t) in tangent.iter_mut().enumerate().filter(|(at, _)| (at / (3 * spec.features)).is_multiple_of(2)) {
             *t = 2.0 * inputs.vectors[at] + 1e-6 * *t;
         }
     }

@@ -28,13 +28,16 @@ pub fn rotated(vectors: &[f64], features: usize, rotation: &[[f64; 3]; 3]) -> Ve
     (0..vectors.len()).map(turned).collect()
 }
 
+/// A kernel: what it computes of inputs, or what it says.
+pub type Kernel<'a, I, O> = dyn Fn(&I) -> Result<O, String> + 'a;
+
 /// Compares what a kernel computes of vectors and of the same vectors rotated.
 ///
 /// # Errors
 /// What a kernel says, and what differs by more than both may be off.
 pub fn check_rotations(
-    norm_of: &dyn Fn(&Inputs<f64>) -> Result<Outputs<f64>, String>,
-    gradients_of: &dyn Fn(&BackwardInputs<f64>) -> Result<Gradients<f64>, String>,
+    norm_of: &Kernel<'_, Inputs<f64>, Outputs<f64>>,
+    gradients_of: &Kernel<'_, BackwardInputs<f64>, Gradients<f64>>,
     inputs: &Inputs<f64>,
     dtype: Dtype,
     seed: u64,

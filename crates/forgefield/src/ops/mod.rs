@@ -344,13 +344,10 @@ mod tests {
                 assert!(!op.text(id).is_empty(), "{id} has a text");
                 for order in op.orders().iter() {
                     assert!(!order.cases(id, CaseSet::Quick).is_empty(), "{id} has cases in order {}", order.order());
-                    let described =
-                        |space: &&ff_tune::Space| space.part == order.part(id) && space.orders.contains(&order.order());
-                    assert!(
-                        spaces.iter().any(|space| described(&space)),
-                        "{id} has a space in order {}",
-                        order.order()
-                    );
+                    for target in [Target::Host, Target::Cube] {
+                        let space = spaces.get(target, order.part(id), order.order());
+                        assert!(space.is_ok(), "{id} has a space on {target} in order {}", order.order());
+                    }
                 }
             }
             for name in op.tuned_by_default() {
@@ -374,8 +371,8 @@ mod tests {
             };
             let calls: Vec<(&str, Problem)> = op.tried().into_iter().map(call).collect();
             let spaces = op.spaces().unwrap_or_else(|e| panic!("{}", e.message));
-            for (space, order) in spaces.iter().flat_map(|space| space.orders.iter().map(move |order| (space, *order)))
-            {
+            let in_order = spaces.iter().flat_map(|space| space.orders.iter().map(move |order| (space, *order)));
+            for (space, order) in in_order {
                 let of_space = |id: &str| op.expect_order(order).is_ok_and(|of| of.part(id) == space.part);
                 let mut same = 0;
                 for device in devices.iter().filter(|device| Target::of(device.runtime) == space.target) {
@@ -407,8 +404,8 @@ mod tests {
             for config in &configs {
                 assert_eq!(takes(dtype, config), Ok(()), "{config} {on} in {dtype}");
             }
-            // What a second backward sums does not fit a cube in f64: the kernel takes fewer edges than its default has, which a space
-            // cannot say.
+            // What a second backward sums does not fit a cube in f64. The kernel then takes fewer edges than its default has, which a
+            // space cannot say.
             let is_beyond = (space.part.name(), order, dtype) == ("edge_atomic", 2, Dtype::F64);
             let default = default(dtype);
             assert!(is_beyond || configs.contains(&default), "{default} {on} in {dtype} is no point of the space");
