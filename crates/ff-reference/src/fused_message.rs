@@ -205,23 +205,36 @@ fn activate(activation: Activation, x: f64) -> [f64; 4] {
 /// the segment of d starts, and the weights of its 2·order samples.
 ///
 /// t is the place in the segment and h its width; slopes are weighted by h and curvatures by h². The cubic (order 2)
-/// and quintic (order 3) polynomials are in factored form, which is accurate at both ends.
+/// and quintic (order 3) polynomials are in factored form, which is accurate at both ends. The two that values are weighted by sum to
+/// 1, and the one that is small is computed: the slopes of both go to 0 at both ends, where those of the other are differences
+/// of numbers of about 1/h.
 fn hermite(d: f64, r_c: f64, order: usize, n_nodes: usize) -> (usize, Vec<Jet>) {
     let h = r_c / (n_nodes - 1) as f64;
     let segment = ((d / h).floor() as usize).min(n_nodes - 2);
     let c = Jet::constant;
     let t = Jet::variable(d) / c(h) - c(segment as f64);
     let s = c(1.0) - t;
+    let smaller = |x: Jet| match order {
+        2 => x * x * (c(3.0) - c(2.0) * x),
+        _ => x * x * x * (c(10.0) - c(15.0) * x + c(6.0) * x * x),
+    };
+    let (before, after) = if d / h - (segment as f64) < 0.5 {
+        let after = smaller(t);
+        (c(1.0) - after, after)
+    } else {
+        let before = smaller(s);
+        (before, c(1.0) - before)
+    };
     let h = c(h);
     let weights = if order == 2 {
-        vec![s * s * (c(1.0) + c(2.0) * t), h * t * s * s, t * t * (c(3.0) - c(2.0) * t), -h * t * t * s]
+        vec![before, h * t * s * s, after, -h * t * t * s]
     } else {
         let (t3, s3) = (t * t * t, s * s * s);
         vec![
-            s3 * (c(1.0) + c(3.0) * t + c(6.0) * t * t),
+            before,
             h * t * s3 * (c(1.0) + c(3.0) * t),
             c(0.5) * h * h * t * t * s3,
-            t3 * (c(1.0) + c(3.0) * s + c(6.0) * s * s),
+            after,
             -h * t3 * s * (c(1.0) + c(3.0) * s),
             c(0.5) * h * h * t3 * s * s,
         ]
@@ -377,6 +390,24 @@ mod tests {
             }
         }
         Inputs { filter: Filter::Tabulated { order, n_nodes, values }, ..inputs.clone() }
+    }
+
+    /// What is divided by a small d must be right to its own last bits, not to those of 1/h.
+    #[test]
+    fn slopes_of_a_table_are_accurate_at_both_ends_of_a_segment() {
+        let (r_c, n_nodes) = (1.0, 17);
+        let per_h = 16.0;
+        for (order, slope) in
+            [(2, (|t: f64, s: f64| 6.0 * t * s) as fn(f64, f64) -> f64), (3, |t, s| 30.0 * (t * s).powi(2))]
+        {
+            for t in [1e-6, 0.25, 0.75, 1.0 - 1.0 / 1048576.0] {
+                let (_, weights) = hermite(t / per_h, r_c, order, n_nodes);
+                let [before, after] = [0, order].map(|n| weights[n].derivatives()[1]);
+                let expected = slope(t, 1.0 - t) * per_h;
+                assert!((after / expected - 1.0).abs() < 1e-14, "order {order}, t = {t}: {after} is not {expected}");
+                assert_eq!(before, -after, "order {order}, t = {t}");
+            }
+        }
     }
 
     #[test]
