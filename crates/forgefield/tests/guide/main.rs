@@ -156,9 +156,13 @@ fn run(script: &str, exit: i32, folder: &Path, slow: bool) -> String {
     command.args(["-e", "-c", &format!("exec 2>&1\n{script}")]).current_dir(folder);
     command.env("PATH", format!("{}:{path}", binary.parent().expect("a folder").display())).env("NO_COLOR", "1");
     command.env_remove("XDG_RUNTIME_DIR").env_remove("RUSTC_BOOTSTRAP");
-    // Where the registry's crates are built already; of the copy's own crates there are builds of their own.
+    // Where the registry's crates are built already. What a chapter changes of the code is built apart from all others: to cargo two
+    // copies are one package, and the later build is newer than what the other one changed.
     let target = binary.ancestors().nth(2).expect("target/release/forgefield");
-    command.env("CARGO_TARGET_DIR", if slow { target.join("guide") } else { target.to_owned() });
+    command.env(
+        "CARGO_TARGET_DIR",
+        if slow { target.join("guide").join(folder.file_name().expect("a chapter")) } else { target.to_owned() },
+    );
     let done = command.output().expect("sh");
     let output = String::from_utf8_lossy(&done.stdout).into_owned();
     assert_eq!(done.status.code(), Some(exit), "{script}\nsaid: {output}");
