@@ -95,9 +95,7 @@ pub fn run(root: &Path) -> anyhow::Result<bool> {
     let readmes: Vec<(String, String)> =
         ops.iter().map(|op| read(&format!("{TEMPLATE_ROOT}/{op}/README.md"))).collect();
     rules.push(("radial function table", base_table(&sources, &readmes)));
-    let [built, tested] = [&["--package", BINARY, "--edges", "normal,build"][..], &["--workspace"]].map(|selected| {
-        output(root, &cargo(), &[&["tree", "--prefix", "none", "--format", "{p}: {f}"], selected].concat())
-    });
+    let [built, tested] = [&["build"][..], &["test", "--workspace", "--no-run"]].map(|build| units(root, build));
     rules.push(("features", apart(&built?, &tested?)));
 
     let broken: usize = rules.iter().map(|(_, violations)| violations.len()).sum();
@@ -233,20 +231,50 @@ fn names(text: &str, op: &str) -> bool {
     lines.into_iter().any(|line| line.contains(op) || line.contains(&kind))
 }
 
-/// Packages that `cargo build` compiles with other features than the tests do, so that they and all above them would be compiled
-/// twice: lines of `built`, each a package with its features, that `tested` does not have.
-fn apart(built: &str, tested: &str) -> Vec<String> {
-    let lines = |text: &str| -> BTreeSet<String> {
-        text.lines().map(|line| line.trim_end_matches(" (*)").trim_end().to_owned()).collect()
+/// What this reads of a unit of cargo's graph.
+#[derive(Debug, Deserialize)]
+struct Unit {
+    pkg_id: String,
+    features: Vec<String>,
+    profile: UnitProfile,
+}
+
+#[derive(Debug, Deserialize)]
+struct UnitProfile {
+    opt_level: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Units {
+    units: Vec<Unit>,
+}
+
+/// What a release build compiles: `name@version: features, opt-level`. What is compiled for the build itself, as macros are, has
+/// features of its own, which `cargo tree` does not tell apart.
+fn units(root: &Path, build: &[&str]) -> anyhow::Result<BTreeSet<String>> {
+    let arguments = [build, &["--release", "--unit-graph", "-Z", "unstable-options"]].concat();
+    let command = Command::new(cargo()).args(&arguments).env("RUSTC_BOOTSTRAP", "1").current_dir(root).output();
+    let text = said(&arguments.join(" "), command)?;
+    let units = serde_json::from_str::<Units>(&text).context("cannot read cargo's graph of units")?.units;
+    let line = |Unit { pkg_id, features, profile }: Unit| {
+        let package = pkg_id.rsplit(['/', '#']).next().unwrap_or_default();
+        format!("{package}: {}, opt-level {}", features.join(" "), profile.opt_level)
     };
-    let (built, tested) = (lines(built), lines(tested));
-    let wanted = |package: &str| tested.iter().filter(|line| line.starts_with(package)).cloned().collect::<Vec<_>>();
+    Ok(units.into_iter().map(line).collect())
+}
+
+/// Packages that `cargo build` compiles with other features than the tests do, so that they and all above them would be compiled
+/// twice: lines of `built` that `tested` does not have.
+fn apart(built: &BTreeSet<String>, tested: &BTreeSet<String>) -> Vec<String> {
+    let like = |line: &str| {
+        let package = line.split_once(' ').map_or(line, |(package, _)| package);
+        let found: Vec<&str> = tested.iter().map(String::as_str).filter(|line| line.starts_with(package)).collect();
+        found.join("` or `")
+    };
     built
-        .difference(&tested)
+        .difference(tested)
         .map(|line| {
-            let package = line.split_once(':').map_or(line.as_str(), |(package, _)| package);
-            let expected = wanted(package).join(" or ");
-            format!("`cargo build` has `{line}`, expected what tests have, `{expected}`: {BINARY} can turn that on")
+            format!("`cargo build` has `{line}`, expected what tests have, `{}`: {BINARY} can turn that on", like(line))
         })
         .collect()
 }
@@ -290,15 +318,19 @@ pub fn tracked(root: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 fn output(root: &Path, program: &str, arguments: &[&str]) -> anyhow::Result<String> {
-    let output = Command::new(program)
-        .args(arguments)
-        .current_dir(root)
-        .output()
-        .with_context(|| format!("cannot run `{program} {}`", arguments.join(" ")))?;
+    said(
+        &format!("{program} {}", arguments.join(" ")),
+        Command::new(program).args(arguments).current_dir(root).output(),
+    )
+}
+
+/// What a command printed, where it ended well.
+fn said(command: &str, output: std::io::Result<std::process::Output>) -> anyhow::Result<String> {
+    let output = output.with_context(|| format!("cannot run `{command}`"))?;
     if !output.status.success() {
-        bail!("`{program} {}` failed: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        bail!("`{command}` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
-    String::from_utf8(output.stdout).with_context(|| format!("`{program}` printed something that is not UTF-8"))
+    String::from_utf8(output.stdout).with_context(|| format!("`{command}` printed something that is not UTF-8"))
 }
 
 fn dependencies(packages: &[Package]) -> Vec<String> {
@@ -472,10 +504,16 @@ mod tests {
 
     #[test]
     fn features_that_tests_alone_turn_on_are_found() {
-        let tested = "bytes v1.0.0: default,std\nserde v1.0.0: std (*)\nproptest v1.0.0: std\n";
-        assert_eq!(apart("bytes v1.0.0: default,std (*)\nserde v1.0.0: std\n", tested), Vec::<String>::new());
-        let found = apart("bytes v1.0.0: std\nserde v1.0.0: std\n", tested);
-        let expected = "`cargo build` has `bytes v1.0.0: std`, expected what tests have, `bytes v1.0.0: default,std`: ";
+        let lines = |lines: &[&str]| -> BTreeSet<String> { lines.iter().map(|line| (*line).to_owned()).collect() };
+        let tested = lines(&[
+            "bytes@1.0.0: default std, opt-level 3",
+            "memchr@2.0.0: std, opt-level 0",
+            "rand@1.0.0: , opt-level 3",
+        ]);
+        let same = lines(&["bytes@1.0.0: default std, opt-level 3", "memchr@2.0.0: std, opt-level 0"]);
+        assert_eq!(apart(&same, &tested), Vec::<String>::new());
+        let found = apart(&lines(&["bytes@1.0.0: default std, opt-level 3", "memchr@2.0.0: , opt-level 0"]), &tested);
+        let expected = "`cargo build` has `memchr@2.0.0: , opt-level 0`, expected what tests have, `memchr@2.0.0: std, opt-level 0`: ";
         assert!(found.len() == 1 && found[0].starts_with(expected), "{found:?}");
     }
 
