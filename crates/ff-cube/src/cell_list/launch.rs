@@ -122,7 +122,7 @@ impl<R: Runtime, T: Element> CubeLaunch<R, T> {
     /// Uploads tensors, and the grids that are made for them, after checking them. Outputs start poisoned.
     ///
     /// # Errors
-    /// [`LaunchError::CellList`] for inputs without a list, [`LaunchError::Constraint`] for a configuration that the device or
+    /// [`LaunchError::Input`] for inputs without a list, [`LaunchError::Constraint`] for a configuration that the device or
     /// the index type does not hold.
     pub fn new(
         client: &ComputeClient<R>,
@@ -210,7 +210,7 @@ impl<R: Runtime, T: Element> CubeLaunch<R, T> {
     /// Makes room for so many edges, poisoned; what was written is lost. A run that finds more makes more.
     ///
     /// # Errors
-    /// [`LaunchError::CellList`] for more than the index type holds, [`LaunchError::Unsupported`] for more than one buffer of
+    /// [`LaunchError::Input`] for more than the index type holds, [`LaunchError::Unsupported`] for more than one buffer of
     /// the device does.
     pub fn set_capacity(&mut self, edges: usize) -> Result<(), LaunchError> {
         let limit = Self::most_edges();

@@ -170,7 +170,7 @@ impl<R: Runtime, T: Element> CubeSkinList<R, T> {
     /// positions has been built then.
     ///
     /// # Errors
-    /// [`LaunchError::CellList`] for a position that is not finite and for more edges than the index type holds, else what
+    /// [`LaunchError::Input`] for a position that is not finite and for more edges than the index type holds, else what
     /// the device met.
     pub fn finish(&mut self) -> Result<Option<Repair>, LaunchError> {
         let report = self.launch.read::<u32>(&self.launch.rows.report, REPORT)?;

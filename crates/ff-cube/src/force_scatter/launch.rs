@@ -56,7 +56,7 @@ impl<R: Runtime, T: Element, I: OrderInputs<T>> CubeLaunch<R, T, I> {
     /// Uploads tensors after checking them, with the list by sender. Outputs start poisoned.
     ///
     /// # Errors
-    /// [`LaunchError::ForceScatter`] and [`LaunchError::Constraint`].
+    /// [`LaunchError::Input`] and [`LaunchError::Constraint`].
     pub fn new(
         client: &ComputeClient<R>,
         device: &DeviceId,
