@@ -16,6 +16,7 @@ pub mod fused_message;
 #[allow(clippy::too_many_arguments, reason = "a radial function has as many arguments as its file declares parameters")]
 pub mod generated;
 mod lane;
+pub mod layers;
 pub mod maths;
 pub mod peak;
 pub mod vector_norm;

@@ -15,7 +15,7 @@ pub use runtime::{OpenError, available, compiled, open};
 
 /// What every host kernel is made of, and the runtime that launches them.
 pub mod host {
-    pub use ff_host::{Aligned, Element, Lane, MAX_LANES, maths, peak};
+    pub use ff_host::{Aligned, Element, Lane, MAX_LANES, layers, maths, peak};
 
     pub use crate::runtime::HostRuntime;
 }

@@ -1,0 +1,20 @@
+//! SchNet and PaiNN: from their files to energies, forces and stress, without a tape.
+//!
+//! [`Model::load`] reads and checks a file; [`HostModel`] packs its weights for the host's kernels and predicts.
+
+pub mod config;
+mod error;
+pub mod file;
+pub mod host;
+mod model;
+mod prediction;
+pub mod stress;
+pub mod units;
+pub mod weights;
+
+pub use config::{Config, ConfigError};
+pub use error::ModelError;
+pub use file::{FileError, ModelFile};
+pub use host::HostModel;
+pub use model::Model;
+pub use prediction::{Prediction, Wanted};
