@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ff_structure::{FrameReader, neighbors, read_frames, read_structures};
+use ff_structure::{FrameReader, FrameWriter, neighbors, read_frames, read_structures};
 
 /// The extxyz files of a folder in `shared`, where there is one.
 fn files(folder: &str) -> Vec<PathBuf> {
@@ -30,13 +30,29 @@ fn every_frame_is_read() {
 }
 
 #[test]
-fn frames_one_by_one_are_those_of_the_whole() {
+fn frames_one_by_one_are_those_of_the_whole_and_can_be_written() {
     for file in ["data", "data/train", "yardsticks"].into_iter().flat_map(files) {
         let whole = read_frames(&file).unwrap_or_else(|error| panic!("{error}"));
         let mut reader = FrameReader::open(&file).unwrap_or_else(|error| panic!("{error}"));
         let frames: Vec<_> = reader.by_ref().map(|frame| frame.unwrap_or_else(|error| panic!("{error}"))).collect();
         assert!(frames.iter().map(|frame| &frame.structure).eq(&whole.structures), "{}", file.display());
         assert_eq!(reader.warnings(), whole.warnings, "{}", file.display());
+
+        // Under the same name, so that frames without names are called alike.
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let copy = dir.path().join(file.file_name().expect("a name"));
+        let mut writer = FrameWriter::new(std::fs::File::create(&copy).expect("a new file"));
+        for frame in &frames {
+            writer.write(frame).unwrap_or_else(|error| panic!("{error}"));
+        }
+        writer.finish().expect("a written file");
+        let again = FrameReader::open(&copy).unwrap_or_else(|error| panic!("{error}"));
+        let again: Vec<_> = again.map(|frame| frame.unwrap_or_else(|error| panic!("{error}"))).collect();
+        assert!(again == frames, "{}", file.display());
+        for (frame, again) in frames.iter().zip(&again) {
+            let labels = frame.labels().unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(again.labels().unwrap_or_else(|error| panic!("{error}")), labels, "{}", frame.structure.name);
+        }
     }
 }
 

@@ -108,10 +108,10 @@ impl Frame {
     }
 }
 
-/// What labels are called, in the comment line (the first two) and as columns.
-const LABELS: [&str; 4] = ["energy", "stress", "forces", "energies"];
+/// What labels and results are called, in the comment line (the first two) and as columns.
+pub(super) const LABELS: [&str; 4] = ["energy", "stress", "forces", "energies"];
 
-/// Energies and their derivatives that belong to a frame.
+/// Energies and their derivatives that belong to a frame: labels to train on, or results to write.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Labels {
     /// Energy of the system in eV.

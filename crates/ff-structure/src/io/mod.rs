@@ -1,4 +1,4 @@
-//! Structure files: extended XYZ (and plain XYZ) and PDB.
+//! Structure files: extended XYZ (and plain XYZ), read and written, and PDB, read.
 //!
 //! The parsers are our own. Of the published crates, `extxyz` 0.2 says neither frame nor line where a file is broken, and
 //! `pdbtbx` 0.12 regroups atoms by chain and residue number (which merges residues once numbers wrap, as in any large
@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Structure;
 
+pub use extxyz::{FrameWriter, WriteError};
 pub use frame::{Column, ColumnKind, Frame, Labels};
 pub use reader::FrameReader;
 

@@ -5,8 +5,10 @@
 
 mod header;
 mod read;
+mod write;
 
 pub(super) use read::{BYTE_ORDER_MARK, Reader};
+pub use write::{FrameWriter, WriteError};
 
 #[cfg(test)]
 mod tests;
