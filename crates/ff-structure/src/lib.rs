@@ -10,7 +10,9 @@ pub mod problems;
 mod structure;
 
 pub use features::{Edges, FeatureError, MessageSpec, edges, message_inputs, random_linear, random_mlp};
-pub use io::{Frames, StructureError, StructureWarning, read_frames, read_structures};
+pub use io::{
+    Frame, FrameReader, FrameWriter, Frames, Labels, StructureError, StructureWarning, read_frames, read_structures,
+};
 pub use neighbors::{NeighborError, batch, neighbors};
 pub use problems::{BuiltIn, BuiltInError, builtin};
 pub use structure::Structure;

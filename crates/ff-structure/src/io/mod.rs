@@ -1,18 +1,24 @@
-//! Structure files: extended XYZ (and plain XYZ) and PDB.
+//! Structure files: extended XYZ (and plain XYZ), read and written, and PDB, read.
 //!
 //! The parsers are our own. Of the published crates, `extxyz` 0.2 says neither frame nor line where a file is broken, and
 //! `pdbtbx` 0.12 regroups atoms by chain and residue number (which merges residues once numbers wrap, as in any large
 //! water box) instead of keeping the order of the file, on which forces and results depend.
 
 mod extxyz;
+mod frame;
 mod pdb;
+mod reader;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::Structure;
 
-/// File name endings that [`read_frames`] knows.
+pub use extxyz::{FrameWriter, WriteError};
+pub use frame::{Column, ColumnKind, Frame, Labels};
+pub use reader::FrameReader;
+
+/// File name endings that [`FrameReader`] and [`read_frames`] know.
 pub const EXTENSIONS: &[&str] = &["extxyz", "xyz", "pdb", "ent"];
 
 /// Why a structure file could not be read. Frames and lines are counted from 1.
@@ -107,7 +113,8 @@ pub fn read_structures(path: impl AsRef<Path>) -> Result<Vec<Structure>, Structu
     read_frames(path).map(|frames| frames.structures)
 }
 
-/// Reads every frame of a structure file; the format follows from the extension (see [`EXTENSIONS`]).
+/// Reads every frame of a structure file at once; the format follows from the extension (see [`EXTENSIONS`]). [`FrameReader`]
+/// reads them one by one, with all that they say.
 ///
 /// Units: Å. Atoms keep the order of the file. From extended XYZ come species, positions, `Lattice`, `pbc` and `name`; other
 /// keys and columns are skipped. From PDB come `ATOM` and `HETATM` (of alternate locations the first of each residue)
@@ -117,29 +124,9 @@ pub fn read_structures(path: impl AsRef<Path>) -> Result<Vec<Structure>, Structu
 /// # Errors
 /// [`StructureError`], naming file, frame and line, what was expected and what was found.
 pub fn read_frames(path: impl AsRef<Path>) -> Result<Frames, StructureError> {
-    let path = path.as_ref();
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    let parse: fn(&str, &Path) -> Result<Frames, StructureError> = match extension.as_str() {
-        "extxyz" | "xyz" => extxyz::parse,
-        "pdb" | "ent" => |text, path| Ok(Frames { structures: pdb::parse(text, path)?, warnings: Vec::new() }),
-        _ => {
-            return Err(StructureError::Extension {
-                path: path.to_owned(),
-                expected: EXTENSIONS.join(", "),
-                found: extension,
-            });
-        }
-    };
-    let bytes = std::fs::read(path).map_err(|source| StructureError::Read { path: path.to_owned(), source })?;
-    // Comments in old files are often Latin-1; only the fields that are read have to be ASCII.
-    let text = String::from_utf8_lossy(&bytes);
-    let text = text.trim_start_matches('\u{feff}');
-    let frames = parse(text, path)?;
-    if frames.structures.is_empty() {
-        let found = if text.trim().is_empty() { "an empty file" } else { "no atoms" };
-        return Err(StructureError::Empty { path: path.to_owned(), found });
-    }
-    Ok(frames)
+    let mut reader = FrameReader::open(path)?;
+    let structures = reader.by_ref().map(|frame| Ok(frame?.structure)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Frames { structures, warnings: reader.warnings().to_vec() })
 }
 
 /// A position in a file, for error messages.
