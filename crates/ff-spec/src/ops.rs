@@ -17,6 +17,14 @@ macro_rules! ops {
             None
         }
 
+        /// [`Op::AXES`] of an op; none where there is no such op.
+        pub fn axes(op: &str) -> &'static [&'static str] {
+            $(if op == crate::$module::OP {
+                return crate::$module::AXES;
+            })*
+            &[]
+        }
+
         /// A device that kernels of every family can be prepared on.
         pub trait Runtime: $($(Prepare<$op> +)+)* {}
 

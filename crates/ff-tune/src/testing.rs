@@ -32,7 +32,7 @@ pub(crate) fn device(runtime: RuntimeKind) -> DeviceId {
 
 pub(crate) fn problem(n_atoms: u64, features: u32) -> Problem {
     let name = format!("water-{n_atoms}");
-    Problem { name, n_atoms, n_systems: 0, n_edges: n_atoms * 50, max_degree: 60, features, n_basis: 20, hidden: 0 }
+    Problem { name, n_atoms, n_edges: n_atoms * 50, max_degree: 60, features, n_basis: 20, ..Problem::default() }
 }
 
 /// A record of a wrong result at so many edges per task.

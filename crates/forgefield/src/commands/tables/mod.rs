@@ -214,9 +214,11 @@ fn selected(args: &SelectArgs, screen: &Screen) -> Result<()> {
         screen.line(format!("entry   {entry}"))?;
         // Axes that the op does not see are left out.
         let seen = [true, key.n_systems > 0, true, key.features > 0, key.features > 0];
-        let axes = distance.iter().zip(["atoms", "systems", "degree", "F", "K"]).zip(seen);
+        let own = key.axes.keys().map(|axis| (axis.as_str(), true));
+        let shared = ["atoms", "systems", "degree", "F", "K"].into_iter().zip(seen);
+        let axes = distance.iter().zip(shared.chain(own));
         let axes: Vec<String> =
-            axes.filter(|(_, seen)| *seen).map(|((octaves, axis), _)| format!("{octaves:.2} {axis}")).collect();
+            axes.filter(|(_, (_, seen))| *seen).map(|(octaves, (axis, _))| format!("{octaves:.2} {axis}")).collect();
         screen.line(format!("octaves {}", axes.join(", ")))?;
     }
     screen.line(format!("config  {used}"))?;
