@@ -5,9 +5,9 @@ use std::time::Duration;
 use ff_reference::Oracle;
 use ff_spec::{Dtype, Launch, LaunchConfig, LaunchError, Op, Prepare, Problem, RuntimeKind};
 use ff_sweep::{Refused, Timed, Verdict};
-use ff_testkit::gate::{self, check_launch};
+use ff_testkit::gate::{Failure, check_launch};
 use ff_testkit::tensors::ByTensors;
-use ff_tune::{GateVerifier, Refusal, Tuned, Verifier};
+use ff_tune::{GateVerifier, Tuned, Verifier};
 
 use crate::commands::bench::peak_of;
 
@@ -26,6 +26,14 @@ pub fn configured<O: Op>(
 
 /// What a row times, or why it cannot be.
 pub type Subjected = std::result::Result<Box<dyn Timed>, Refused>;
+
+/// What the gate says, as a row of a sweep has it.
+fn judged(gate: std::result::Result<(f64, f64), Failure>) -> std::result::Result<f64, Refused> {
+    gate.map(|(rel_error, _)| rel_error).map_err(|failure| match failure {
+        Failure::Wrong { reason, .. } => Refused::new(Verdict::Correctness, reason),
+        Failure::Fault(error) => error.into(),
+    })
+}
 
 /// A kernel with the gate of a search, which compares some rows where the oracle of all would take long.
 ///
@@ -55,11 +63,7 @@ struct GatedLaunch<O: Tuned> {
 
 impl<O: Tuned> Timed for GatedLaunch<O> {
     fn gate(&mut self) -> std::result::Result<f64, Refused> {
-        let found = self.verifier.recheck(self.launch.as_mut());
-        found.map(|evidence| evidence.rel_error).map_err(|refusal| match refusal {
-            Refusal::Wrong { reason, .. } => Refused::new(Verdict::Correctness, reason),
-            Refusal::Fault(error) => error.into(),
-        })
+        judged(self.verifier.judge(self.launch.as_mut()))
     }
 
     fn time(&mut self) -> std::result::Result<Duration, Refused> {
@@ -92,12 +96,7 @@ impl<O: ByTensors, M: Fn(&mut O::Outputs)> Timed for CheckedLaunch<O, M> {
     fn gate(&mut self) -> std::result::Result<f64, Refused> {
         let Self { launch, variant, dtype, oracle, known, .. } = self;
         let mut masked = Masked { launch: launch.as_mut(), known };
-        match check_launch::<O>(&mut masked, variant, *dtype, oracle) {
-            gate::Verdict::Passed { rel_error, .. } => Ok(rel_error),
-            gate::Verdict::Failed { reason, .. } => Err(Refused::new(Verdict::Correctness, reason)),
-            gate::Verdict::Unsupported { reason } => Err(Refused::new(Verdict::Unsupported, reason)),
-            gate::Verdict::Skipped { reason } => Err(Refused::new(Verdict::Constraint, reason)),
-        }
+        judged(check_launch::<O>(&mut masked, variant, *dtype, oracle).into_result())
     }
 
     fn time(&mut self) -> std::result::Result<Duration, Refused> {
