@@ -32,6 +32,9 @@ macro_rules! ops {
     };
 }
 
+/// The op that is meant where one is needed and none is named.
+pub const USUAL_OP: &str = crate::fused_message::OP;
+
 ops! {
     cell_list: CellList;
     force_scatter: ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward;

@@ -1,6 +1,7 @@
 //! `cell_list`: neighbour lists of batches, in any cell.
 
 mod bench;
+pub mod neighbors;
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -21,7 +22,6 @@ use crate::commands::bench::Case;
 use crate::commands::bench::instructions::{CountedJob, CountedLaunch, prepare};
 use crate::commands::eval::FileCall;
 use crate::commands::eval::args::EvalArgs;
-use crate::commands::neighbors;
 use crate::commands::tables::args::SelectArgs;
 use crate::failure::{Failure, Result};
 use crate::options::Sizes;

@@ -17,6 +17,7 @@ use ff_tables::Loaded;
 use ff_tune::Spaces;
 use serde::Serialize;
 
+pub use cell_list::neighbors;
 pub use names::{Chosen, chosen, find, ids, meant, of_variant, tensors, usual};
 pub use order::{AnyCall, AnyOrder, Counted, Orders, Plan, Selected, Tasks, UsedOrder};
 
@@ -35,9 +36,6 @@ use crate::workload::{self, Workload};
 /// messages, which have more to try.
 pub const ALL: [&dyn AnyOp; 4] =
     [&cell_list::Lists, &force_scatter::Scatters, &vector_norm::Norms, &fused_message::Messages];
-
-/// The op that is meant where a command needs one and none is named.
-pub const USUAL_OP: &str = ff_spec::fused_message::OP;
 
 /// A basis or a cutoff function that variants read distances through.
 #[derive(Clone, Debug, PartialEq, Serialize)]
