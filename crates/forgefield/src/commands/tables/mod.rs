@@ -94,8 +94,9 @@ fn row(entry: &Entry) -> Vec<String> {
     // What an op does not see is 0.
     let seen = |size: u64| if size == 0 { "–".to_owned() } else { size.to_string() };
     let key = &entry.key;
+    let own = key.axes.iter().map(|(axis, size)| format!(" {axis}={size}"));
     vec![
-        kernel_name(&key.family, key.order),
+        kernel_name(&key.family, key.order) + &own.collect::<String>(),
         key.dtype.to_string(),
         key.n_atoms.to_string(),
         seen(key.n_systems),
