@@ -4,13 +4,13 @@ use std::ops::ControlFlow;
 use ff_spec::fused_message::{Activation, FilterKind, Message, Reduction, Variant};
 use ff_spec::{
     CellList, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, FusedMessage,
-    FusedMessageBackward, FusedMessageDoubleBackward, Prepare, Runtime, RuntimeKind, VectorNorm, VectorNormBackward,
-    VectorNormDoubleBackward,
+    FusedMessageBackward, FusedMessageDoubleBackward, LaunchError, Prepare, Runtime, RuntimeKind, VectorNorm,
+    VectorNormBackward, VectorNormDoubleBackward,
 };
 use ff_testkit::catalogue::{CaseSet, OracleCache};
 use ff_testkit::degrees::Degrees;
 use ff_testkit::fused_message::{CaseSpec, Distances};
-use ff_testkit::gate::{GatePlan, Gated, Verdict, check_launch, run_gate};
+use ff_testkit::gate::{Failure, GatePlan, Gated, Verdict, check_launch, run_gate};
 
 /// The quick catalogue of an op on some runtimes: what `forgefield verify` runs by default.
 fn passes_on<O: Gated>(runtimes: &[Box<dyn Runtime>], variants: &[O::Variant])
@@ -147,7 +147,7 @@ where
             Err(error) => error.into(),
         };
         match &verdict {
-            Verdict::Skipped { reason } if runtime.device().software => {
+            Verdict::Failed(Failure::Fault(LaunchError::Constraint(reason))) if runtime.device().software => {
                 assert!(reason.contains("turns"), "{reason}");
                 refused = true;
             }

@@ -18,16 +18,8 @@ pub(crate) fn records() -> Vec<Record> {
         f64: true,
     };
     let name = "water-64".to_owned();
-    let problem = Problem {
-        name,
-        n_atoms: 64,
-        n_systems: 0,
-        n_edges: 3200,
-        max_degree: 60,
-        features: 128,
-        n_basis: 20,
-        hidden: 0,
-    };
+    let problem =
+        Problem { name, n_atoms: 64, n_edges: 3200, max_degree: 60, features: 128, n_basis: 20, ..Problem::default() };
     let record = |edges: u32, unroll: u32, stage, samples_ns: Vec<u64>, verdict, reason: Option<&str>| Record {
         schema: SCHEMA_VERSION,
         op: "fused_message".to_owned(),

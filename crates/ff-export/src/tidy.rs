@@ -41,13 +41,14 @@ fn columns(records: &[Record]) -> Vec<Column> {
     add("kernel_hash", text(&|r| r.kernel_hash.clone()));
     add("dtype", text(&|r| r.dtype.to_string()));
     add("problem", text(&|r| r.problem.name.clone()));
-    add("n_atoms", count(&|r| r.problem.n_atoms));
-    add("n_systems", count(&|r| r.problem.n_systems));
-    add("n_edges", count(&|r| r.problem.n_edges));
-    add("max_degree", count(&|r| r.problem.max_degree));
-    add("features", count(&|r| r.problem.features.into()));
-    add("n_basis", count(&|r| r.problem.n_basis.into()));
-    add("hidden", count(&|r| r.problem.hidden.into()));
+    // The shared ones even of no records.
+    let shared = Problem::default();
+    let mut axes: Vec<&str> = shared.sizes().map(|(axis, _)| axis).collect();
+    let own: BTreeSet<&String> = records.iter().flat_map(|r| r.problem.axes.keys()).collect();
+    axes.extend(own.into_iter().map(String::as_str));
+    for axis in axes {
+        add(axis, Cells::Count(rows.iter().map(|r| r.record.problem.get(axis)).collect()));
+    }
     add("runtime", text(&|r| r.device.runtime.to_string()));
     add("device", text(&|r| r.device.slug.clone()));
     add("driver", text(&|r| r.device.driver.clone()));

@@ -355,10 +355,7 @@ fn call<B: FusedMessageBackend>(
         n_systems: n_systems as u64,
         n_edges: n_edges as u64,
         // Configurations do not depend on the rest, and no table is keyed by it.
-        max_degree: 0,
-        features: 0,
-        n_basis: 0,
-        hidden: 0,
+        ..Problem::default()
     };
     let (row_ptr, sender) = (graph.row_ptr().clone().into_primitive(), graph.sender().clone().into_primitive());
     let by_sender = match (device.runtime, variant.reduction) {

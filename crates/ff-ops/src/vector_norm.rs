@@ -119,16 +119,8 @@ fn plan<B: VectorNormBackend>(
     }
     let device = B::device_id(&context.device);
     check_support(&device, dtype, false)?;
-    let problem = Problem {
-        name: String::new(),
-        n_atoms: n_atoms as u64,
-        n_systems: 0,
-        n_edges: 0,
-        max_degree: 0,
-        features: features as u32,
-        n_basis: 0,
-        hidden: 0,
-    };
+    let problem =
+        Problem { name: String::new(), n_atoms: n_atoms as u64, features: features as u32, ..Problem::default() };
     let variant = Variant { strategy: Strategy::Channelwise };
     let configs = [0, 1, 2].map(|order| {
         let default = || default_config(&device, &variant, dtype, &problem);

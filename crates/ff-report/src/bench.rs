@@ -1,6 +1,6 @@
 //! Results of `forgefield bench`, as far as a report shows them.
 
-use ff_spec::{DeviceId, Dtype, LaunchConfig, OPS, Problem, SCHEMA_VERSION, family, fused_message};
+use ff_spec::{DeviceId, Dtype, LaunchConfig, OPS, Problem, SCHEMA_VERSION, USUAL_OP, family};
 use ff_tune::Timing;
 use serde::Deserialize;
 
@@ -37,7 +37,7 @@ impl Row {
     /// The op whose variant this is; rows do not say.
     pub(crate) fn op(&self) -> &'static str {
         let knows = |op: &&&str| family(op, &self.variant).is_some();
-        OPS.iter().find(knows).copied().unwrap_or(fused_message::OP)
+        OPS.iter().find(knows).copied().unwrap_or(USUAL_OP)
     }
 }
 

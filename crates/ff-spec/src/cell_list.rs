@@ -31,6 +31,9 @@ pub use variant::{List, MalformedVariant, Strategy, Variant};
 /// The name of this family of kernels.
 pub const OP: &str = "cell_list";
 
+/// The sizes of its calls, edges as they are estimated before there is a list.
+pub const AXES: &[&str] = &["n_atoms", "n_systems", "n_edges", "mean_degree"];
+
 crate::op::declare! {
     /// Neighbour lists: [`cell_list`](crate::cell_list).
     impl Op for CellList: 0, Inputs -> NeighborList, id;

@@ -30,6 +30,9 @@ pub use order::OrderInputs;
 /// The name of this family of kernels.
 pub const OP: &str = "force_scatter";
 
+/// The sizes of its calls.
+pub const AXES: &[&str] = &["n_atoms", "n_systems", "n_edges", "mean_degree"];
+
 crate::op::declare! {
     /// Edge gradients to forces and strain derivatives: [`force_scatter`](crate::force_scatter).
     impl Op for ForceScatter: 0, Inputs -> Outputs, id;
@@ -256,9 +259,7 @@ impl<T> Inputs<T> {
             n_systems: self.n_systems() as u64,
             n_edges: self.n_edges() as u64,
             max_degree: self.row_ptr.windows(2).map(|w| u64::from(w[1] - w[0])).max().unwrap_or(0),
-            features: 0,
-            n_basis: 0,
-            hidden: 0,
+            ..Problem::default()
         }
     }
 }

@@ -28,6 +28,9 @@ pub use variant::{FilterKind, MalformedVariant, Message, Reduction, Variant};
 /// The name of this family of kernels.
 pub const OP: &str = "fused_message";
 
+/// The sizes of its calls.
+pub const AXES: &[&str] = &["n_atoms", "n_edges", "mean_degree", "features", "n_basis", "hidden"];
+
 crate::op::declare! {
     /// Radial basis, filter, message and scatter: [`fused_message`](crate::fused_message).
     impl Op for FusedMessage: 0, Inputs -> Outputs, family;

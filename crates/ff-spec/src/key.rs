@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -5,7 +6,11 @@ use serde::{Deserialize, Serialize};
 use crate::{Dtype, Op};
 
 /// The sizes of one call: what a tuning table is keyed by and what constraints may name.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+///
+/// The axes that the ops so far share are fields; a size that an op does not have is 0, so of a new problem only those are
+/// named that it has. Sizes of one op alone are [`Problem::axes`], written beside the others. Which sizes an op has at all, its
+/// [`Op::AXES`] say.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Problem {
     /// The id of the problem in the catalogue or the file it came from.
     pub name: String,
@@ -24,12 +29,34 @@ pub struct Problem {
     pub n_basis: u32,
     /// Width of the hidden layer of an `mlp` filter, else 0.
     pub hidden: u32,
+    /// Sizes that no other op has, by the names under which its [`Op::AXES`] list them. Tables are keyed by every one.
+    #[serde(flatten)]
+    pub axes: BTreeMap<String, u64>,
 }
 
 impl Problem {
     /// Edges per atom; 0 for no atoms.
     pub fn mean_degree(&self) -> f64 {
         if self.n_atoms == 0 { 0.0 } else { self.n_edges as f64 / self.n_atoms as f64 }
+    }
+
+    /// All sizes by name, in the order in which files have them.
+    pub fn sizes(&self) -> impl Iterator<Item = (&str, u64)> {
+        let shared = [
+            ("n_atoms", self.n_atoms),
+            ("n_systems", self.n_systems),
+            ("n_edges", self.n_edges),
+            ("max_degree", self.max_degree),
+            ("features", self.features.into()),
+            ("n_basis", self.n_basis.into()),
+            ("hidden", self.hidden.into()),
+        ];
+        shared.into_iter().chain(self.axes.iter().map(|(name, size)| (name.as_str(), *size)))
+    }
+
+    /// The size of an axis, where the problem has that.
+    pub fn get(&self, axis: &str) -> Option<u64> {
+        self.sizes().find(|(name, _)| *name == axis).map(|(_, size)| size)
     }
 }
 
@@ -66,6 +93,9 @@ pub struct TuneKey {
     pub features: u32,
     /// Radial basis functions K.
     pub n_basis: u32,
+    /// As of the problem, [`Problem::axes`].
+    #[serde(flatten)]
+    pub axes: BTreeMap<String, u64>,
 }
 
 impl TuneKey {
@@ -85,23 +115,30 @@ impl TuneKey {
             mean_degree: problem.mean_degree(),
             features: problem.features,
             n_basis: problem.n_basis,
+            axes: problem.axes.clone(),
         }
     }
 
-    /// Per-axis distance in octaves (n_atoms, n_systems, mean degree, F, K), or `None` where family, order or
-    /// dtype differ.
-    pub fn distance(&self, other: &Self) -> Option<[f64; 5]> {
+    /// What the key consists of beside family, order and dtype: each axis by name, with its size.
+    pub fn axes(&self) -> impl Iterator<Item = (&str, f64)> {
+        let shared = [
+            ("n_atoms", self.n_atoms as f64),
+            ("n_systems", self.n_systems as f64),
+            ("mean_degree", self.mean_degree),
+            ("features", self.features.into()),
+            ("n_basis", self.n_basis.into()),
+        ];
+        shared.into_iter().chain(self.axes.iter().map(|(name, size)| (name.as_str(), *size as f64)))
+    }
+
+    /// Distance in octaves along each of [`TuneKey::axes`], or `None` where family, order, dtype or the names of axes differ.
+    pub fn distance(&self, other: &Self) -> Option<Vec<f64>> {
         let octaves = |a: f64, b: f64| ((a + 1.0) / (b + 1.0)).log2().abs();
-        let alike = self.family == other.family && self.order == other.order && self.dtype == other.dtype;
-        alike.then(|| {
-            [
-                octaves(self.n_atoms as f64, other.n_atoms as f64),
-                octaves(self.n_systems as f64, other.n_systems as f64),
-                octaves(self.mean_degree, other.mean_degree),
-                octaves(f64::from(self.features), f64::from(other.features)),
-                octaves(f64::from(self.n_basis), f64::from(other.n_basis)),
-            ]
-        })
+        let alike = self.family == other.family
+            && self.order == other.order
+            && self.dtype == other.dtype
+            && self.axes.keys().eq(other.axes.keys());
+        alike.then(|| self.axes().zip(other.axes()).map(|((_, ours), (_, theirs))| octaves(ours, theirs)).collect())
     }
 }
 
@@ -117,6 +154,37 @@ impl fmt::Display for TuneKey {
         }
         write!(f, " degree={:.1}", self.mean_degree)?;
         // Lists have no features.
-        if self.features > 0 { write!(f, " F={} K={}", self.features, self.n_basis) } else { Ok(()) }
+        if self.features > 0 {
+            write!(f, " F={} K={}", self.features, self.n_basis)?;
+        }
+        self.axes.iter().try_for_each(|(name, size)| write!(f, " {name}={size}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A product of matrices: rows of atoms, and two widths of which only the first is one that other ops have.
+    fn dense(out_features: u64) -> Problem {
+        let axes = BTreeMap::from([("out_features".to_owned(), out_features)]);
+        Problem { name: "water-64".to_owned(), n_atoms: 192, features: 128, axes, ..Problem::default() }
+    }
+
+    #[test]
+    fn a_dense_op_has_axes_of_its_own() {
+        let problem = dense(384);
+        let found = ["out_features", "features", "n_edges", "out_feature"].map(|axis| problem.get(axis));
+        assert_eq!(found, [Some(384), Some(128), Some(0), None]);
+        let [near, far] = [384, 3072].map(|out| TuneKey::new("dense", 0, Dtype::F32, &dense(out)));
+        let distance = near.distance(&far).expect("of one family");
+        assert_eq!(distance[..5], [0.0; 5]);
+        assert_eq!(distance.len(), 6);
+        assert!((distance[5] - (3073.0_f64 / 385.0).log2()).abs() < 1e-12, "{distance:?}");
+        assert_eq!(near.axes().last(), Some(("out_features", 384.0)));
+        assert!(near.to_string().ends_with("F=128 K=0 out_features=384"), "{near}");
+        // Nothing is known of how far apart they are.
+        let without = TuneKey { axes: BTreeMap::new(), ..near.clone() };
+        assert_eq!(near.distance(&without), None);
     }
 }

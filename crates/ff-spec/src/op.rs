@@ -7,6 +7,9 @@ pub trait Op: 'static {
     const NAME: &'static str;
     /// The derivative order: 0 for the op itself, 1 for its vector-Jacobian product, 2 for that of order 1.
     const ORDER: u8;
+    /// The sizes of its calls, by their names in [`Problem`](crate::Problem): what constraints of its spaces may name. Any but
+    /// the shared ones are its own, and tables are keyed by them.
+    const AXES: &'static [&'static str];
     /// What changes the generated code; prints as its id and is read from it.
     type Variant: Clone + Ord + fmt::Debug + fmt::Display + FromStr;
     /// All inputs of one call, in f64.
@@ -18,7 +21,7 @@ pub trait Op: 'static {
     fn family(variant: &Self::Variant) -> String;
 }
 
-/// Declares the orders of an op in its module, whose `OP`, `Variant` and `InputError` these have: of each the derivative
+/// Declares the orders of an op in its module, whose `OP`, `AXES`, `Variant` and `InputError` these have: of each the derivative
 /// order, what it reads and computes, and the method of the variant that is [`Op::family`].
 macro_rules! declare {
     ($(
@@ -33,6 +36,7 @@ macro_rules! declare {
             impl $crate::Op for $op {
                 const NAME: &'static str = OP;
                 const ORDER: u8 = $order;
+                const AXES: &'static [&'static str] = AXES;
                 type Variant = Variant;
                 type Inputs = $inputs<f64>;
                 type Outputs = $outputs<f64>;

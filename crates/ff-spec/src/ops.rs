@@ -17,12 +17,23 @@ macro_rules! ops {
             None
         }
 
+        /// [`Op::AXES`] of an op; none where there is no such op.
+        pub fn axes(op: &str) -> &'static [&'static str] {
+            $(if op == crate::$module::OP {
+                return crate::$module::AXES;
+            })*
+            &[]
+        }
+
         /// A device that kernels of every family can be prepared on.
         pub trait Runtime: $($(Prepare<$op> +)+)* {}
 
         impl<R> Runtime for R where R: $($(Prepare<$op> +)+)* {}
     };
 }
+
+/// The op that is meant where one is needed and none is named.
+pub const USUAL_OP: &str = crate::fused_message::OP;
 
 ops! {
     cell_list: CellList;

@@ -30,6 +30,9 @@ pub use order::OrderInputs;
 /// The name of this family of kernels.
 pub const OP: &str = "vector_norm";
 
+/// The sizes of its calls.
+pub const AXES: &[&str] = &["n_atoms", "features"];
+
 crate::op::declare! {
     /// Norms of vector features over their axes: [`vector_norm`](crate::vector_norm).
     impl Op for VectorNorm: 0, Inputs -> Outputs, id;
@@ -179,12 +182,8 @@ impl<T> Inputs<T> {
         Problem {
             name: name.to_owned(),
             n_atoms: self.n_atoms as u64,
-            n_systems: 0,
-            n_edges: 0,
-            max_degree: 0,
             features: u32::try_from(self.features).unwrap_or(u32::MAX),
-            n_basis: 0,
-            hidden: 0,
+            ..Problem::default()
         }
     }
 

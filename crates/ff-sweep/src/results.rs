@@ -209,15 +209,9 @@ pub fn columns(results: &[Measured]) -> Vec<Column> {
     add("dtype".to_owned(), text(&|r| r.dtype.to_string()));
     add("config".to_owned(), text(&|r| r.config.to_string()));
     add("problem".to_owned(), text(&|r| r.problem.name.clone()));
-    for (name, get) in [
-        ("n_atoms", (|p: &Problem| p.n_atoms) as fn(&Problem) -> u64),
-        ("n_edges", |p| p.n_edges),
-        ("max_degree", |p| p.max_degree),
-        ("features", |p| p.features.into()),
-        ("n_basis", |p| p.n_basis.into()),
-        ("hidden", |p| p.hidden.into()),
-    ] {
-        add(name.to_owned(), count(&|r| get(&r.problem)));
+    let own: BTreeSet<&str> = results.iter().flat_map(|r| r.problem.axes.keys().map(String::as_str)).collect();
+    for axis in ["n_atoms", "n_edges", "max_degree", "features", "n_basis", "hidden"].into_iter().chain(own) {
+        add(axis.to_owned(), Cells::Count(rows.iter().map(|(r, _)| r.problem.get(axis)).collect()));
     }
     add("runtime".to_owned(), text(&|r| r.device.runtime.to_string()));
     add("device".to_owned(), text(&|r| r.device.slug.clone()));

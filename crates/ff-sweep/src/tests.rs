@@ -314,12 +314,11 @@ impl Bench for FakeBench {
         let problem = Problem {
             name: "p".to_owned(),
             n_atoms: 3,
-            n_systems: 0,
             n_edges: 6,
             max_degree: 2,
             features: 8,
             n_basis: 4,
-            hidden: 0,
+            ..Problem::default()
         };
         let origin = Origin {
             op: "fused_message".to_owned(),

@@ -1,6 +1,6 @@
 use std::ops::Deref;
 
-use ff_spec::{Clock, LaunchConfig, OPS, Problem, TuneKey, family};
+use ff_spec::{Clock, LaunchConfig, OPS, Problem, TuneKey, axes, family};
 use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
@@ -69,6 +69,14 @@ pub enum EntryError {
         variant: String,
         /// Family of its key.
         family: String,
+    },
+    /// A size that calls of the op do not have.
+    #[error("problem has a size `{found}`, expected those of `{op}`: {}", axes(op).join(", "))]
+    Axis {
+        /// Name of the size.
+        found: String,
+        /// Op of the variant.
+        op: &'static str,
     },
     /// The pass is for another dtype.
     #[error("the recorded pass is for {found}, expected {expected}")]
@@ -144,9 +152,14 @@ impl Entry {
             return Err(EntryError::Key { found: fields.key.to_string(), expected: expected.to_string() });
         }
         // An id that no op knows may be of a later version; it is never selected, since no variant asks for its family.
-        let mut families = OPS.iter().filter_map(|op| family(op, &fields.variant));
-        if families.next().is_some_and(|family| family != fields.key.family) {
-            return Err(EntryError::Family { variant: fields.variant, family: fields.key.family });
+        let mut families = OPS.iter().filter_map(|op| Some((*op, family(op, &fields.variant)?)));
+        if let Some((op, family)) = families.next() {
+            if family != fields.key.family {
+                return Err(EntryError::Family { variant: fields.variant, family: fields.key.family });
+            }
+            if let Some(found) = fields.problem.axes.keys().find(|name| !axes(op).contains(&name.as_str())) {
+                return Err(EntryError::Axis { found: found.clone(), op });
+            }
         }
         if fields.pass.dtype() != fields.key.dtype {
             return Err(EntryError::Dtype { found: fields.pass.dtype(), expected: fields.key.dtype });

@@ -59,7 +59,7 @@ pub struct Selection {
     /// How it was found.
     pub step: Step,
     /// Distance of the entry from the call in octaves, as of [`TuneKey::distance`].
-    pub distance: Option<[f64; 5]>,
+    pub distance: Option<Vec<f64>>,
     /// The key of the entry.
     pub key: Option<TuneKey>,
     /// Why this one, and what was passed over, in one line.
@@ -82,7 +82,7 @@ pub fn select<'t>(
 }
 
 /// An entry of a table, or what is refused there, with its distance in octaves: all together and along each axis.
-type Candidate<'t> = (f64, [f64; 5], &'t Table, Result<&'t Entry, &'t Refused>);
+type Candidate<'t> = (f64, Vec<f64>, &'t Table, Result<&'t Entry, &'t Refused>);
 
 /// [`select`], with the entry and the table that it stands in.
 pub(crate) fn select_entry<'t>(
@@ -139,7 +139,7 @@ pub(crate) fn select_entry<'t>(
                 Err(Refused { key, reason }) => {
                     let slug = &table.device.slug;
                     let reason = format!("default: {step} {slug}, `{key}` at {sum:.2} octaves, is refused: {reason}");
-                    let (distance, key) = (Some(*distance), Some(key.clone()));
+                    let (distance, key) = (Some(distance.clone()), Some(key.clone()));
                     let reason = join(reason, &passed_over);
                     return (Selection { config: None, step: Step::Default, distance, key, reason }, None);
                 }
@@ -160,7 +160,7 @@ pub(crate) fn select_entry<'t>(
                 let selection = Selection {
                     config: None,
                     step: Step::Default,
-                    distance: Some(*distance),
+                    distance: Some(distance.clone()),
                     key: Some(entry.key.clone()),
                     reason: join(reason, &passed_over),
                 };
@@ -169,7 +169,7 @@ pub(crate) fn select_entry<'t>(
             let selection = Selection {
                 config: Some(entry.config.clone()),
                 step,
-                distance: Some(*distance),
+                distance: Some(distance.clone()),
                 key: Some(entry.key.clone()),
                 reason: join(reason, &passed_over),
             };

@@ -245,6 +245,7 @@ impl Table {
     }
 }
 
-fn order(key: &TuneKey) -> (&str, u8, ff_spec::Dtype, u32, u32, u64, u64, f64) {
-    (&key.family, key.order, key.dtype, key.features, key.n_basis, key.n_atoms, key.n_systems, key.mean_degree)
+fn order(key: &TuneKey) -> impl PartialOrd {
+    let TuneKey { family, order, dtype, n_atoms, n_systems, mean_degree, features, n_basis, axes } = key;
+    (family, order, dtype, features, n_basis, n_atoms, n_systems, mean_degree, axes)
 }

@@ -14,12 +14,11 @@ fn entry(n_atoms: u64, median_ns: f64, rel_error: f64, value: u32, ties: usize) 
     let problem = Problem {
         name: "water \\ \"ice\"".to_owned(),
         n_atoms,
-        n_systems: 0,
         n_edges: n_atoms * 50 + 1,
         max_degree: 60,
         features: 128,
         n_basis: 20,
-        hidden: 0,
+        ..Problem::default()
     };
     let config = LaunchConfig::from([("edges_per_tile", value), ("unroll", 2)]);
     let evidence = Evidence { rel_error, max_abs_error: 1e-6, cases: 12, seeds: vec![0, 1, 2, 7] };

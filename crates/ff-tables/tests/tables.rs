@@ -1,5 +1,6 @@
 //! Tables as files and as answers.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -28,7 +29,8 @@ fn device(slug: &str, arch: &str, software: bool) -> DeviceId {
 
 fn problem(n_atoms: u64, features: u32) -> Problem {
     let name = format!("water-{n_atoms}");
-    Problem { name, n_atoms, n_systems: 0, n_edges: n_atoms * 50 + 1, max_degree: 60, features, n_basis: 20, hidden: 0 }
+    let n_edges = n_atoms * 50 + 1;
+    Problem { name, n_atoms, n_edges, max_degree: 60, features, n_basis: 20, ..Problem::default() }
 }
 
 fn pass(device: &str, order: u8, rel_error: f64, config: &LaunchConfig) -> Pass {
@@ -97,6 +99,12 @@ fn entries_are_consistent_or_refused() {
     assert!(matches!(wrong(|f| f.median_ns = f64::NAN), EntryError::Time { field: "median_ns", .. }));
     assert!(matches!(wrong(|f| f.ties[0].spread_ns = -1.0), EntryError::Time { field: "spread_ns", .. }));
     assert!(matches!(wrong(|f| f.samples = 0), EntryError::NoSamples));
+    let error = wrong(|f| {
+        f.problem.axes.insert("out_features".to_owned(), 384);
+        f.key = TuneKey::new(&f.key.family, 0, Dtype::F32, &f.problem);
+    });
+    assert_eq!(error, EntryError::Axis { found: "out_features".to_owned(), op: "fused_message" });
+    assert!(error.to_string().ends_with("mean_degree, features, n_basis, hidden"), "{error}");
     assert!(matches!(wrong(|f| f.median_ns = 1501.0), EntryError::SlowerThanDefault { .. }));
     assert_eq!(entry(64, 128, 1).speedup(), Some(1.5));
     let error = table(device("gpu", "a", false), []).insert(moved(entry(64, 128, 1), "other")).expect_err("moved");
@@ -116,6 +124,57 @@ fn a_table_survives_its_file() {
 
     let misplaced = table.check(Some(Path::new("tables/other/fused_message.json")));
     assert!(matches!(misplaced[..], [Finding::Place { .. }]));
+}
+
+/// A product of matrices, of which one width is a size that no other op has.
+fn dense(out_features: u64) -> Problem {
+    let axes = BTreeMap::from([("out_features".to_owned(), out_features)]);
+    Problem { name: "water-64".to_owned(), n_atoms: 192, features: 128, axes, ..Problem::default() }
+}
+
+#[test]
+fn sizes_of_one_op_stand_beside_the_shared_ones() {
+    let shared =
+        r#"{"name":"water-64","n_atoms":192,"n_systems":0,"n_edges":0,"max_degree":0,"features":128,"n_basis":0,"#;
+    let without = Problem { axes: BTreeMap::new(), ..dense(0) };
+    for (text, problem) in [(r#""hidden":0}"#, without), (r#""hidden":0,"out_features":384}"#, dense(384))] {
+        let text = format!("{shared}{text}");
+        assert_eq!(serde_json::to_string(&problem).expect("plain data"), text);
+        assert_eq!(serde_json::from_str::<Problem>(&text).expect("readable"), problem);
+    }
+    let error = serde_json::from_str::<Problem>(&format!(r#"{shared}"hiden":0}}"#)).expect_err("one is missing");
+    assert!(error.to_string().contains("`hidden`"), "{error}");
+}
+
+#[test]
+fn a_table_is_keyed_by_the_axes_of_its_op() {
+    let root = tempfile::tempdir().expect("temp dir");
+    let here = device("gpu", "gen-9", false);
+    let key = |out_features| TuneKey::new("dense", 0, Dtype::F32, &dense(out_features));
+    let entry = |out_features: u32| {
+        let (variant, problem) = ("dense".to_owned(), dense(out_features.into()));
+        let fields = EntryFields { key: key(out_features.into()), variant, problem, ..fields(192, 128, out_features) };
+        Entry::new(fields).expect("consistent")
+    };
+    let mut table = Table::new("dense", here.clone(), table(here.clone(), []).versions, "hash");
+    [384, 128].into_iter().for_each(|out| table.insert(entry(out)).expect("of this device"));
+    let path = Table::path(root.path(), "gpu", "dense");
+    table.save(&path).expect("writable");
+    let table = Table::load(&path).expect("valid");
+    assert_eq!(table.entries().iter().map(|e| e.key.axes["out_features"]).collect::<Vec<_>>(), [128, 384]);
+    let rows = |out_features| {
+        let (key, device) = (key(out_features), &here);
+        let found = select([&table], Query { op: "dense", device, template_hash: "hash", key: &key }, |_| true);
+        (found.config.and_then(|config| config.get("rows_per_cube")), found.distance.and_then(|d| d.last().copied()))
+    };
+    assert_eq!([rows(128), rows(384)], [(Some(128), Some(0.0)), (Some(384), Some(0.0))]);
+    assert_eq!((rows(150).0, rows(300).0, rows(8 * 400)), (Some(128), Some(384), (None, None)));
+    // The axis is of what was measured, as everything else is.
+    let text = fs::read_to_string(&path).expect("there");
+    let edited = text.replace("\"out_features\": 384", "\"out_features\": 385");
+    assert_eq!(text.matches("\"out_features\": 384").count(), 2, "of the key and of the problem");
+    let error = Table::parse(&edited, &path).expect_err("edited").to_string();
+    assert!(error.contains("out_features=385") && error.contains("changed after it was measured"), "{error}");
 }
 
 #[test]

@@ -11,17 +11,17 @@ use serde::{Deserialize, Serialize};
 use crate::case::CaseSet;
 use crate::catalogue::OracleCache;
 use crate::gated::Evaluated;
-pub use crate::gated::{Gated, Verdict};
+pub use crate::gated::{Failure, Gated, Verdict};
 use crate::tensors::{ByTensors, compare_near};
 
 /// Fewer seeds than this prove nothing about buffers that survive a launch.
 pub const MIN_SEEDS: usize = 3;
 
 /// Poisons, checks that this took, and runs.
-fn run_poisoned<O: Gated>(launch: &mut dyn Launch<O>) -> Result<O::Outputs, Verdict> {
+fn run_poisoned<O: Gated>(launch: &mut dyn Launch<O>) -> Result<O::Outputs, Failure> {
     launch.poison()?;
     if let Some(survivor) = O::survivor(&launch.outputs()?) {
-        return Err(Verdict::failed(format!("{survivor} after `poison`, a missing write would not show")));
+        return Err(Failure::wrong(format!("{survivor} after `poison`, a missing write would not show")));
     }
     launch.run()?;
     Ok(launch.outputs()?)
@@ -38,7 +38,7 @@ pub fn check_launch<O: Gated>(
 ) -> Verdict {
     match O::discriminates(oracle, dtype) {
         Ok(()) => check_runs(launch, variant, &|outputs| O::compare(outputs, oracle, dtype)),
-        Err(reason) => Verdict::failed(reason),
+        Err(reason) => Failure::wrong(reason).into(),
     }
 }
 
@@ -53,7 +53,7 @@ pub fn check_near<O: ByTensors>(
 }
 
 /// The largest relative and absolute error of outputs, or what is wrong with them.
-type Compared = Result<(f64, f64), Verdict>;
+type Compared = Result<(f64, f64), Failure>;
 
 /// Two runs, each from poison.
 fn check_runs<O: Gated>(
@@ -61,24 +61,27 @@ fn check_runs<O: Gated>(
     variant: &O::Variant,
     compare: &dyn Fn(&O::Outputs) -> Compared,
 ) -> Verdict {
-    let mut checked = || -> Result<Verdict, Verdict> {
+    let mut checked = || -> Compared {
         let digest = launch.input_digest()?;
         let first = run_poisoned(launch)?;
         let (rel_1, abs_1) = compare(&first)?;
         if launch.input_digest()? != digest {
-            return Err(Verdict::failed("the kernel changed its inputs"));
+            return Err(Failure::wrong("the kernel changed its inputs"));
         }
         let second = run_poisoned(launch)?;
         let (rel_2, abs_2) = compare(&second)?;
         if launch.input_digest()? != digest {
-            return Err(Verdict::failed("the kernel changed its inputs in its second run"));
+            return Err(Failure::wrong("the kernel changed its inputs in its second run"));
         }
         if let Some(broken) = O::broken_promise(variant, &first, &second) {
-            return Err(Verdict::failed(broken));
+            return Err(Failure::wrong(broken));
         }
-        Ok(Verdict::Passed { rel_error: rel_1.max(rel_2), max_abs_error: abs_1.max(abs_2) })
+        Ok((rel_1.max(rel_2), abs_1.max(abs_2)))
     };
-    checked().unwrap_or_else(|verdict| verdict)
+    match checked() {
+        Ok((rel_error, max_abs_error)) => Verdict::Passed { rel_error, max_abs_error },
+        Err(failure) => failure.into(),
+    }
 }
 
 /// The gate for one variant, dtype, configuration and set of inputs, which must be rounded to `dtype`.
@@ -239,7 +242,7 @@ pub fn run_gate<O: Gated, R: Prepare<O> + ?Sized>(
                             let earlier = first_launches.remove(&(index, variant));
                             gate_one(runtime, variant, dtype, case.id, evaluated, earlier)
                         }
-                        Err(error) => (Verdict::failed(format!("oracle: {error}")), None),
+                        Err(error) => (Failure::wrong(format!("oracle: {error}")).into(), None),
                     };
                     if verdict.passed() {
                         *telling.entry((index, variant, dtype)).or_default() |= !case.degenerate;
@@ -257,7 +260,7 @@ pub fn run_gate<O: Gated, R: Prepare<O> + ?Sized>(
                         case: case.id.to_owned(),
                         seed,
                         verdict: verdict.name().to_owned(),
-                        reason: verdict.reason().map(str::to_owned),
+                        reason: verdict.reason(),
                         rel_error,
                         max_abs_error,
                     };
@@ -300,7 +303,7 @@ fn gate_one<O: Gated, R: Prepare<O> + ?Sized>(
     let mut launch = match runtime.prepare(variant, dtype, &evaluated.inputs, &config) {
         Ok(launch) => launch,
         Err(error @ LaunchError::Constraint(_)) => {
-            return (Verdict::failed(format!("the default configuration [{config}]: {error}")), None);
+            return (Failure::wrong(format!("the default configuration [{config}]: {error}")).into(), None);
         }
         Err(error) => return (error.into(), None),
     };
@@ -310,8 +313,8 @@ fn gate_one<O: Gated, R: Prepare<O> + ?Sized>(
         && let Err(disturbed) =
             run_poisoned(earlier.as_mut()).and_then(|out| O::compare(&out, &evaluated.oracle, dtype))
     {
-        let reason = disturbed.reason().unwrap_or_default();
-        verdict = Verdict::failed(format!("an earlier launch of the same shape is wrong after this one ran: {reason}"));
+        let reason = format!("an earlier launch of the same shape is wrong after this one ran: {disturbed}");
+        verdict = Failure::wrong(reason).into();
     }
     let launch = verdict.passed().then_some(launch);
     (verdict, launch)

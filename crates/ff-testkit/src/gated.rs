@@ -3,7 +3,6 @@
 use std::fmt;
 
 use ff_spec::{Dtype, LaunchError, Op, Problem};
-use serde::{Deserialize, Serialize};
 
 use crate::case::{Case, CaseSet};
 
@@ -51,8 +50,8 @@ pub trait Gated: Op + Sized {
     /// Compares outputs with the oracle, to (‖out − ref‖/‖ref‖, max |out − ref|).
     ///
     /// # Errors
-    /// [`Verdict::Failed`] with the reason.
-    fn compare(outputs: &Self::Outputs, oracle: &Self::Oracle, dtype: Dtype) -> Result<(f64, f64), Verdict>;
+    /// [`Failure::Wrong`] with the reason.
+    fn compare(outputs: &Self::Outputs, oracle: &Self::Oracle, dtype: Dtype) -> Result<(f64, f64), Failure>;
 
     /// How the outputs of two runs differ although the variant promises the same bits.
     fn broken_promise(variant: &Self::Variant, first: &Self::Outputs, second: &Self::Outputs) -> Option<String>;
@@ -73,8 +72,7 @@ impl<O: Gated> fmt::Debug for Evaluated<O> {
 }
 
 /// What the gate says of one launch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "verdict", rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// Right, in all the ways that are checked.
     Passed {
@@ -83,25 +81,31 @@ pub enum Verdict {
         /// max |out − ref|.
         max_abs_error: f64,
     },
+    /// No pass.
+    Failed(Failure),
+}
+
+/// Why a launch is no pass. Whoever gates kernels fails with this; what comes of it in a file or on a screen is for them to say.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Failure {
     /// Wrong in some way.
-    Failed {
+    #[error("{reason}")]
+    Wrong {
         /// Which.
         reason: String,
-        /// As of a pass, where outputs could be compared.
-        rel_error: Option<f64>,
-        /// As of a pass, where outputs could be compared.
-        max_abs_error: Option<f64>,
+        /// (‖out − ref‖/‖ref‖, max |out − ref|), where outputs could be compared.
+        errors: Option<(f64, f64)>,
     },
-    /// The device lacks a type or an atomic that the variant needs.
-    Unsupported {
-        /// Which.
-        reason: String,
-    },
-    /// Not executed: the launch configuration breaks a constraint.
-    Skipped {
-        /// Which.
-        reason: String,
-    },
+    /// It could not be prepared, run or read.
+    #[error(transparent)]
+    Fault(#[from] LaunchError),
+}
+
+impl Failure {
+    /// Wrong, before outputs could be compared.
+    pub fn wrong(reason: impl Into<String>) -> Self {
+        Self::Wrong { reason: reason.into(), errors: None }
+    }
 }
 
 impl Verdict {
@@ -110,48 +114,59 @@ impl Verdict {
         matches!(self, Verdict::Passed { .. })
     }
 
-    /// `passed`, `failed`, `unsupported` or `skipped`.
+    /// `passed`, `failed`; `unsupported` where the device lacks a type or an atomic that the variant needs; `skipped` where the
+    /// launch configuration breaks a constraint.
     pub fn name(&self) -> &'static str {
         match self {
             Verdict::Passed { .. } => "passed",
-            Verdict::Failed { .. } => "failed",
-            Verdict::Unsupported { .. } => "unsupported",
-            Verdict::Skipped { .. } => "skipped",
+            Verdict::Failed(Failure::Fault(LaunchError::Unsupported(_))) => "unsupported",
+            Verdict::Failed(Failure::Fault(LaunchError::Constraint(_))) => "skipped",
+            Verdict::Failed(_) => "failed",
         }
     }
 
     /// Why it is no pass.
-    pub fn reason(&self) -> Option<&str> {
+    pub fn reason(&self) -> Option<String> {
         match self {
             Verdict::Passed { .. } => None,
-            Verdict::Failed { reason, .. } | Verdict::Unsupported { reason } | Verdict::Skipped { reason } => {
-                Some(reason)
-            }
+            // Its name says the rest.
+            Verdict::Failed(Failure::Fault(LaunchError::Unsupported(lacking))) => Some(lacking.clone()),
+            Verdict::Failed(failure) => Some(failure.to_string()),
         }
     }
 
     /// (‖out − ref‖/‖ref‖, max |out − ref|), where outputs were compared and are finite.
     pub fn errors(&self) -> (Option<f64>, Option<f64>) {
-        let (rel, abs) = match self {
-            Verdict::Passed { rel_error, max_abs_error } => (Some(*rel_error), Some(*max_abs_error)),
-            Verdict::Failed { rel_error, max_abs_error, .. } => (*rel_error, *max_abs_error),
-            _ => (None, None),
+        let errors = match self {
+            Verdict::Passed { rel_error, max_abs_error } => Some((*rel_error, *max_abs_error)),
+            Verdict::Failed(Failure::Wrong { errors, .. }) => *errors,
+            Verdict::Failed(Failure::Fault(_)) => None,
         };
+        let (rel, abs) = errors.unzip();
         // JSON has no NaN, and a missing error is one that could not be computed.
         (rel.filter(|x| x.is_finite()), abs.filter(|x| x.is_finite()))
     }
 
-    pub(crate) fn failed(reason: impl Into<String>) -> Self {
-        Verdict::Failed { reason: reason.into(), rel_error: None, max_abs_error: None }
+    /// As a result.
+    ///
+    /// # Errors
+    /// [`Failure`] of what is no pass.
+    pub fn into_result(self) -> Result<(f64, f64), Failure> {
+        match self {
+            Verdict::Passed { rel_error, max_abs_error } => Ok((rel_error, max_abs_error)),
+            Verdict::Failed(failure) => Err(failure),
+        }
+    }
+}
+
+impl From<Failure> for Verdict {
+    fn from(failure: Failure) -> Self {
+        Verdict::Failed(failure)
     }
 }
 
 impl From<LaunchError> for Verdict {
     fn from(error: LaunchError) -> Self {
-        match error {
-            LaunchError::Unsupported(reason) => Verdict::Unsupported { reason },
-            LaunchError::Constraint(_) => Verdict::Skipped { reason: error.to_string() },
-            other => Verdict::failed(other.to_string()),
-        }
+        Verdict::Failed(error.into())
     }
 }

@@ -3,30 +3,30 @@
 //! The type of a registration says how far it has come, and only a complete one is [`Registered`]:
 //!
 //! ```
-//! use ff_spec::{FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward};
+//! use ff_spec::{VectorNorm, VectorNormBackward, VectorNormDoubleBackward};
 //! use ff_testkit::registry::{Registered, op};
 //!
-//! let complete = op::<FusedMessage>().first::<FusedMessageBackward>().second::<FusedMessageDoubleBackward>();
+//! let complete = op::<VectorNorm>().first::<VectorNormBackward>().second::<VectorNormDoubleBackward>();
 //! assert_eq!(complete.orders(), [0, 1, 2]);
 //! ```
 //!
 //! Without the cases of its gradients an op is no [`Registered`]:
 //!
 //! ```compile_fail
-//! use ff_spec::{FusedMessage, FusedMessageBackward};
+//! use ff_spec::{VectorNorm, VectorNormBackward};
 //! use ff_testkit::registry::{Registered, op};
 //!
-//! let forward_only = op::<FusedMessage>().first::<FusedMessageBackward>();
+//! let forward_only = op::<VectorNorm>().first::<VectorNormBackward>();
 //! forward_only.orders();
 //! ```
 //!
 //! and an order cannot be judged by another op's cases:
 //!
 //! ```compile_fail
-//! use ff_spec::{CellList, FusedMessage};
+//! use ff_spec::{ForceScatterBackward, VectorNorm};
 //! use ff_testkit::registry::op;
 //!
-//! op::<FusedMessage>().first::<CellList>();
+//! op::<VectorNorm>().first::<ForceScatterBackward>();
 //! ```
 
 use std::marker::PhantomData;

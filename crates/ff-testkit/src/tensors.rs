@@ -6,7 +6,7 @@ use ff_reference::Oracle;
 use ff_spec::{Dtype, Op, Problem};
 
 use crate::case::{Case, CaseSet};
-use crate::gated::{Evaluated, Gated, Verdict};
+use crate::gated::{Evaluated, Failure, Gated};
 use crate::tolerance::{Order, compare, compare_rounded, norm};
 
 /// Tensors by name.
@@ -165,12 +165,12 @@ pub fn is_degenerate<O: ByTensors>(oracle: &Oracle<O::Outputs>) -> bool {
 /// Among random inputs are those of one feature on an edge of 10⁻⁶ Å, where all that counts is one W near zero.
 ///
 /// # Errors
-/// [`Verdict::Failed`] with the reason.
+/// [`Failure::Wrong`] with the reason.
 pub fn compare_near<O: ByTensors>(
     outputs: &O::Outputs,
     oracle: &Oracle<O::Outputs>,
     dtype: Dtype,
-) -> Result<(f64, f64), Verdict> {
+) -> Result<(f64, f64), Failure> {
     // Roundings of a sum that no implementation can avoid.
     let epsilon = 8.0 * if dtype == Dtype::F32 { f64::from(f32::EPSILON) } else { f64::EPSILON };
     compare_tensors::<O>(outputs, oracle, dtype, &|magnitude| epsilon * norm(magnitude.iter().copied()))
@@ -182,22 +182,19 @@ fn compare_tensors<O: ByTensors>(
     oracle: &Oracle<O::Outputs>,
     dtype: Dtype,
     rounding: &dyn Fn(&[f64]) -> f64,
-) -> Result<(f64, f64), Verdict> {
+) -> Result<(f64, f64), Failure> {
     let (out, reference) = (O::tensors(outputs), O::tensors(&oracle.outputs));
     let names = |tensors: &Tensors| tensors.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     if names(&out) != names(&reference) {
-        return Err(Verdict::failed(format!("outputs are [{}], expected [{}]", names(&out), names(&reference))));
+        return Err(Failure::wrong(format!("outputs are [{}], expected [{}]", names(&out), names(&reference))));
     }
     let (mut rel_error, mut max_abs_error): (f64, f64) = (0.0, 0.0);
     let magnitude = O::tensors(&oracle.magnitude);
     for (((tensor, out), (_, reference)), (_, magnitude)) in out.into_iter().zip(reference).zip(magnitude) {
         let found = compare_rounded(dtype, O::TOLERANCE, out, reference, magnitude, rounding(magnitude));
         if let Some(reason) = found.reason {
-            return Err(Verdict::Failed {
-                reason: format!("`{tensor}`: {reason}"),
-                rel_error: Some(found.rel_error),
-                max_abs_error: Some(found.max_abs_error),
-            });
+            let errors = Some((found.rel_error, found.max_abs_error));
+            return Err(Failure::Wrong { reason: format!("`{tensor}`: {reason}"), errors });
         }
         rel_error = rel_error.max(found.rel_error);
         max_abs_error = max_abs_error.max(found.max_abs_error);
@@ -267,7 +264,7 @@ impl<O: ByTensors> Gated for O {
         values.find(|x| !x.is_nan()).map(|x| format!("outputs are not all NaN but also {x:e}"))
     }
 
-    fn compare(outputs: &O::Outputs, oracle: &Oracle<O::Outputs>, dtype: Dtype) -> Result<(f64, f64), Verdict> {
+    fn compare(outputs: &O::Outputs, oracle: &Oracle<O::Outputs>, dtype: Dtype) -> Result<(f64, f64), Failure> {
         compare_tensors::<O>(outputs, oracle, dtype, &|_| 0.0)
     }
 

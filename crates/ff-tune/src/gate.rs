@@ -6,10 +6,12 @@ use std::time::Duration;
 use ff_spec::{Dtype, Launch, LaunchConfig, LaunchError, Prepare};
 use ff_tables::Evidence;
 use ff_testkit::catalogue::{CaseSet, OracleCache};
-use ff_testkit::gate::{MIN_SEEDS, Verdict, check_launch};
+use ff_testkit::gate::{self, MIN_SEEDS, check_launch};
 
 use crate::op::{Rows, Tuned};
-use crate::verify::{Refusal, Verifier};
+use crate::records::Verdict;
+use crate::verify::Verifier;
+use crate::workbench::Failure;
 
 /// Multiplications that the oracle may spend on one problem: about a tenth of a second. A larger problem is compared on
 /// some of its rows, spread over all of them.
@@ -44,6 +46,33 @@ impl<O: Tuned> GateVerifier<O> {
     pub fn new(set: CaseSet) -> Self {
         Self { set, cache: OracleCache::default(), work: ORACLE_WORK, problem: None }
     }
+
+    /// The gate of a prepared launch on the problem that was announced last: ‖out − ref‖/‖ref‖ and max |out − ref|.
+    ///
+    /// # Errors
+    /// [`gate::Failure`].
+    pub fn judge(&mut self, launch: &mut dyn Launch<O>) -> Result<(f64, f64), gate::Failure> {
+        let Some(reference) = &mut self.problem else {
+            return Err(gate::Failure::wrong("no problem was announced"));
+        };
+        let (variant, dtype, oracle) = (&reference.variant, reference.dtype, &reference.oracle);
+        let Some(rows) = &reference.rows else {
+            return check_launch(launch, variant, dtype, oracle).into_result();
+        };
+        let mut sampled = Sampled { launch, rows, trace: None };
+        let errors = check_launch(&mut sampled, variant, dtype, oracle).into_result();
+        let errors = errors.map_err(|failure| match failure {
+            gate::Failure::Wrong { reason, errors } => {
+                gate::Failure::Wrong { reason: format!("in sampled rows: {reason}"), errors }
+            }
+            fault => fault,
+        })?;
+        match (sampled.trace, &reference.trace) {
+            (Some(found), Some(expected)) => O::alike(&found, expected, dtype).map_err(gate::Failure::wrong)?,
+            (found, _) => reference.trace = found,
+        }
+        Ok(errors)
+    }
 }
 
 impl<O: Tuned> Default for GateVerifier<O> {
@@ -67,7 +96,7 @@ impl<O: Tuned> Verifier<O> for GateVerifier<O> {
         variant: &O::Variant,
         dtype: Dtype,
         config: &LaunchConfig,
-    ) -> Result<Evidence, Refusal> {
+    ) -> Result<Evidence, Failure> {
         let mut evidence = Evidence::default();
         let mut telling = BTreeSet::new();
         let mut refused = String::new();
@@ -75,6 +104,7 @@ impl<O: Tuned> Verifier<O> for GateVerifier<O> {
             for seed in 0..MIN_SEEDS as u64 {
                 let evaluated =
                     self.cache.get(&case, variant, dtype, seed).map_err(|e| wrong(format!("oracle: {e}")))?;
+                let place = format!("case `{}`, seed {seed}: ", case.id);
                 let verdict = match runtime.prepare(variant, dtype, &evaluated.inputs, config) {
                     Ok(mut launch) => check_launch(launch.as_mut(), variant, dtype, &evaluated.oracle),
                     // Not every configuration fits every odd width of the catalogue.
@@ -84,11 +114,15 @@ impl<O: Tuned> Verifier<O> for GateVerifier<O> {
                     }
                     Err(error) => return Err(error.into()),
                 };
-                let found = judge(verdict, vec![seed], &format!("case `{}`, seed {seed}: ", case.id))?;
+                let (rel_error, max_abs_error) = verdict.into_result().map_err(|failure| {
+                    let failure = Failure::from(failure).placed(&place);
+                    let evidence = failure.evidence.map(|evidence| Evidence { seeds: vec![seed], ..evidence });
+                    Failure { evidence, ..failure }
+                })?;
                 if !case.degenerate {
                     telling.insert(seed);
                 }
-                evidence = evidence.and(&found);
+                evidence = evidence.and(&Evidence { rel_error, max_abs_error, cases: 1, seeds: vec![seed] });
             }
         }
         if telling.len() < MIN_SEEDS {
@@ -97,40 +131,14 @@ impl<O: Tuned> Verifier<O> for GateVerifier<O> {
         Ok(evidence)
     }
 
-    fn recheck(&mut self, launch: &mut dyn Launch<O>) -> Result<Evidence, Refusal> {
-        let Some(reference) = &mut self.problem else {
-            return Err(wrong("no problem was announced".to_owned()));
-        };
-        let (variant, dtype, oracle) = (&reference.variant, reference.dtype, &reference.oracle);
-        let Some(rows) = &reference.rows else {
-            return judge(check_launch(launch, variant, dtype, oracle), Vec::new(), "");
-        };
-        let mut sampled = Sampled { launch, rows, trace: None };
-        let evidence = judge(check_launch(&mut sampled, variant, dtype, oracle), Vec::new(), "in sampled rows: ")?;
-        match (sampled.trace, &reference.trace) {
-            (Some(found), Some(expected)) => O::alike(&found, expected, dtype).map_err(wrong)?,
-            (found, _) => reference.trace = found,
-        }
-        Ok(evidence)
+    fn recheck(&mut self, launch: &mut dyn Launch<O>) -> Result<Evidence, Failure> {
+        let (rel_error, max_abs_error) = self.judge(launch)?;
+        Ok(Evidence { rel_error, max_abs_error, cases: 1, seeds: Vec::new() })
     }
 }
 
-fn wrong(reason: String) -> Refusal {
-    Refusal::Wrong { reason, evidence: None }
-}
-
-fn judge(verdict: Verdict, seeds: Vec<u64>, place: &str) -> Result<Evidence, Refusal> {
-    match verdict {
-        Verdict::Passed { rel_error, max_abs_error } => Ok(Evidence { rel_error, max_abs_error, cases: 1, seeds }),
-        Verdict::Failed { reason, rel_error, max_abs_error } => {
-            let evidence = rel_error.zip(max_abs_error);
-            let evidence =
-                evidence.map(|(rel_error, max_abs_error)| Evidence { rel_error, max_abs_error, cases: 1, seeds });
-            Err(Refusal::Wrong { reason: format!("{place}{reason}"), evidence })
-        }
-        Verdict::Unsupported { reason } => Err(LaunchError::Unsupported(reason).into()),
-        Verdict::Skipped { reason } => Err(LaunchError::Constraint(reason).into()),
-    }
+fn wrong(reason: String) -> Failure {
+    Failure::new(Verdict::Correctness, reason)
 }
 
 /// A launch of which only some rows are looked at closely; of the others a trace is kept.
@@ -250,7 +258,11 @@ mod tests {
                 assert!(launch(right).expect("right").rel_error <= gate_tolerance(dtype, O::ORDER));
             }
             let found = launch(wrong);
-            assert!(matches!(found, Err(Refusal::Wrong { .. })), "order {} in {dtype}: {found:?}", O::ORDER);
+            assert!(
+                matches!(found, Err(Failure { verdict: Verdict::Correctness, .. })),
+                "order {} in {dtype}: {found:?}",
+                O::ORDER
+            );
             if work < ORACLE_WORK {
                 return;
             }
@@ -301,7 +313,10 @@ mod tests {
             let mut verifier = GateVerifier::<FusedMessage>::default();
             let runtime = MutantRuntime::new(Some(mutation));
             let found = verifier.check(&runtime, &variant, Dtype::F32, &LaunchConfig::default());
-            assert!(matches!(found, Err(Refusal::Wrong { .. })), "{mutation:?} passed: {found:?}");
+            assert!(
+                matches!(found, Err(Failure { verdict: Verdict::Correctness, .. })),
+                "{mutation:?} passed: {found:?}"
+            );
         }
     }
 
@@ -366,7 +381,10 @@ mod tests {
             for mutation in lists::Mutation::ALL.into_iter().filter(|m| m.concerns(variant.list)) {
                 let runtime = lists::mutate(Box::new(ScalarLists::default()), mutation);
                 let found = verifier.check(runtime.as_ref(), &variant, Dtype::F32, &LaunchConfig::default());
-                assert!(matches!(found, Err(Refusal::Wrong { .. })), "{mutation:?} of {id} passed: {found:?}");
+                assert!(
+                    matches!(found, Err(Failure { verdict: Verdict::Correctness, .. })),
+                    "{mutation:?} of {id} passed: {found:?}"
+                );
             }
         }
     }

@@ -56,6 +56,6 @@ pub use space::{Explanation, Part, Space, SpaceError, Spaces, Target};
 pub use strategy::{Strategy, StrategyKind};
 pub use times::Times;
 pub use tune::tune;
-pub use verify::{Refusal, Verifier, guarded};
+pub use verify::{Verifier, guarded};
 pub use workbench::{Failure, InProcess, Lost, Opened, Round, Timed, Workbench};
 pub use worker::{Watch, serve};

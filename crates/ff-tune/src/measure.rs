@@ -2,14 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use ff_spec::{Launch, LaunchError, Op};
+use ff_spec::{Launch, Op};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::compare::{block_medians, decided};
+use crate::records::Verdict;
 use crate::verify::guarded;
+use crate::workbench::Failure;
 
 /// How much is measured. One policy holds for a whole run.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,19 +114,6 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
     }
 }
 
-/// What became of a contender.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Fate {
-    /// Measured to the end.
-    Standing,
-    /// Too slow to win.
-    Eliminated(String),
-    /// One run took longer than [`Policy::timeout`].
-    TimedOut(String),
-    /// It failed while running.
-    Failed(LaunchError),
-}
-
 /// A prepared launch that is being timed.
 pub struct Contender<'a, O: Op> {
     /// The launch.
@@ -139,15 +128,15 @@ pub struct Contender<'a, O: Op> {
     pub warm: bool,
     /// What warm-up and samples took on the clock.
     pub took: Duration,
-    /// What became of it.
-    pub fate: Fate,
+    /// Why it is measured no further; `None` of one that stands.
+    pub failure: Option<Failure>,
 }
 
 impl<'a, O: Op> Contender<'a, O> {
     /// A contender without samples.
     pub fn new(launch: &'a mut dyn Launch<O>, anchor: bool) -> Self {
         let (samples_ns, blocks) = (Vec::new(), Vec::new());
-        Self { launch, anchor, samples_ns, blocks, warm: false, took: Duration::ZERO, fate: Fate::Standing }
+        Self { launch, anchor, samples_ns, blocks, warm: false, took: Duration::ZERO, failure: None }
     }
 
     /// Takes a block of samples.
@@ -169,12 +158,13 @@ impl<'a, O: Op> Contender<'a, O> {
                     // A device clock may be coarse; a time of 0 would make ratios meaningless.
                     self.samples_ns.push(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1));
                     if time > policy.timeout && !self.anchor {
-                        self.fate = Fate::TimedOut(format!("one run took {time:.1?}, allowed {:.1?}", policy.timeout));
+                        let reason = format!("one run took {time:.1?}, allowed {:.1?}", policy.timeout);
+                        self.failure = Some(Failure::new(Verdict::Timeout, reason));
                         return;
                     }
                 }
                 Err(error) => {
-                    self.fate = Fate::Failed(error);
+                    self.failure = Some(error.into());
                     return;
                 }
             }
@@ -207,13 +197,13 @@ pub struct Mark {
 
 /// Times contenders in turns, [`Policy::screen_rounds`] times round; the slow are eliminated.
 ///
-/// Fates and samples are left in the contenders. Returns how many rounds were completed.
+/// Failures and samples are left in the contenders. Returns how many rounds were completed.
 pub fn screen<O: Op>(contenders: &mut [Contender<'_, O>], mark: &Mark, policy: &Policy, limits: &Limits<'_>) -> u32 {
     let rounds = interleave(contenders, policy.screen_rounds, policy, limits, &mut |contenders, round| {
         let look = if round < policy.min_rounds { Look::Early } else { Look::Middle };
         eliminate(contenders, look, mark, policy);
         let mut rivals = contenders.iter().filter(|c| !c.anchor).peekable();
-        rivals.peek().is_some() && rivals.all(|c| c.fate != Fate::Standing)
+        rivals.peek().is_some() && rivals.all(|c| c.failure.is_some())
     });
     if rounds >= policy.min_rounds {
         eliminate(contenders, Look::Last, mark, policy);
@@ -223,7 +213,7 @@ pub fn screen<O: Op>(contenders: &mut [Contender<'_, O>], mark: &Mark, policy: &
 
 /// Times contenders in turns until the fastest is told apart from all others ([`crate::compare`]), or the rounds end.
 ///
-/// Fates and samples are left in the contenders. Returns how many rounds were completed.
+/// Failures and samples are left in the contenders. Returns how many rounds were completed.
 pub fn finals<O: Op>(contenders: &mut [Contender<'_, O>], policy: &Policy, limits: &Limits<'_>) -> u32 {
     interleave(
         contenders,
@@ -231,7 +221,7 @@ pub fn finals<O: Op>(contenders: &mut [Contender<'_, O>], policy: &Policy, limit
         policy,
         limits,
         &mut |contenders, round| {
-            let standing = || contenders.iter().filter(|c| c.fate == Fate::Standing);
+            let standing = || contenders.iter().filter(|c| c.failure.is_none());
             let anchored = standing().next().is_some_and(|c| c.anchor);
             let blocks: Vec<Vec<f64>> = standing().map(|c| block_medians(&c.samples_ns, &c.blocks)).collect();
             decided(&blocks, anchored, round, policy)
@@ -254,7 +244,7 @@ fn interleave<O: Op>(
                 return 0;
             }
             if let Err(error) = guarded(|| contender.launch.run()) {
-                contender.fate = Fate::Failed(error);
+                contender.failure = Some(error.into());
                 break;
             }
         }
@@ -268,7 +258,7 @@ fn interleave<O: Op>(
         order.shuffle(&mut rng);
         for turn in &order {
             let contender = &mut contenders[*turn];
-            if contender.fate == Fate::Standing {
+            if contender.failure.is_none() {
                 contender.block(policy, limits.stop);
             }
             if (limits.stop)() {
@@ -306,7 +296,7 @@ fn eliminate<O: Op>(contenders: &mut [Contender<'_, O>], look: Look, mark: &Mark
     // If the machine is slower now than when the best was measured, so is the best.
     let anchor = contenders.iter().find(|c| c.anchor).and_then(|c| Timing::of(&c.samples_ns));
     let drift = anchor.zip(mark.anchor_ns).map_or(1.0, |(now, then)| now.median_ns / then).max(1.0);
-    let standing = || contenders.iter().filter(|c| c.fate == Fate::Standing);
+    let standing = || contenders.iter().filter(|c| c.failure.is_none());
     let median = |c: &Contender<'_, O>| Timing::of(&c.samples_ns).map(|t| t.median_ns);
     let best_ns = standing().filter_map(median).fold(mark.best_ns.unwrap_or(f64::INFINITY) * drift, f64::min);
     let mut leaders: Vec<f64> = mark.leaders_ns.iter().map(|ns| ns * drift).collect();
@@ -314,14 +304,13 @@ fn eliminate<O: Op>(contenders: &mut [Contender<'_, O>], look: Look, mark: &Mark
     leaders.sort_by(f64::total_cmp);
     let last = policy.finalists.checked_sub(1).and_then(|last| leaders.get(last)).copied();
     let last = last.map(|last| if look == Look::Early { EARLY * last } else { last });
-    for contender in contenders.iter_mut().filter(|c| !c.anchor && c.fate == Fate::Standing) {
+    for contender in contenders.iter_mut().filter(|c| !c.anchor && c.failure.is_none()) {
         let Some(timing) = Timing::of(&contender.samples_ns) else { continue };
         let fastest = contender.samples_ns.iter().min().map_or(timing.median_ns, |ns| *ns as f64);
         let (ratio, samples) = (fastest / best_ns, timing.samples);
         if ratio > factor {
-            contender.fate = Fate::Eliminated(format!(
-                "best of {samples} samples is {ratio:.2} times the best median, allowed {factor}"
-            ));
+            let reason = format!("best of {samples} samples is {ratio:.2} times the best median, allowed {factor}");
+            contender.failure = Some(Failure::new(Verdict::Eliminated, reason));
             continue;
         }
         let (what, found) = match look {
@@ -330,9 +319,10 @@ fn eliminate<O: Op>(contenders: &mut [Contender<'_, O>], look: Look, mark: &Mark
         };
         if let Some(last) = last.filter(|last| found > *last) {
             let (ratio, finalists) = (found / last, policy.finalists);
-            contender.fate = Fate::Eliminated(format!(
+            let reason = format!(
                 "{what} of {samples} samples is {ratio:.3} times what the last of {finalists} finalists may take"
-            ));
+            );
+            contender.failure = Some(Failure::new(Verdict::Eliminated, reason));
         }
     }
 }
@@ -341,6 +331,11 @@ fn eliminate<O: Op>(contenders: &mut [Contender<'_, O>], look: Look, mark: &Mark
 mod tests {
     use super::*;
     use crate::testing::FakeLaunch;
+
+    /// What came of a contender that is measured no further.
+    fn verdict<O: Op>(contender: &Contender<'_, O>) -> Option<Verdict> {
+        contender.failure.as_ref().map(|failure| failure.verdict)
+    }
 
     const NEVER: Limits<'static> = Limits { stop: &|| false, deadline: None };
 
@@ -377,8 +372,8 @@ mod tests {
         assert_eq!(screen(&mut contenders, &mark, &policy, &NEVER), 4);
         let counts: Vec<usize> = contenders.iter().map(|c| c.samples_ns.len()).collect();
         assert_eq!(counts, [8, 8, 4, 2], "1.6 × falls after two rounds, 4 × after one");
-        assert_eq!((&contenders[0].fate, &contenders[1].fate), (&Fate::Standing, &Fate::Standing));
-        assert!(matches!(contenders[2].fate, Fate::Eliminated(_)));
+        assert_eq!((verdict(&contenders[0]), verdict(&contenders[1])), (None, None));
+        assert_eq!(verdict(&contenders[2]), Some(Verdict::Eliminated));
     }
 
     #[test]
@@ -391,8 +386,8 @@ mod tests {
         screen(&mut contenders, &Mark::default(), &policy, &NEVER);
         assert_eq!((contenders[0].samples_ns.len(), contenders[1].samples_ns.len()), (12, 1));
         assert_eq!((&contenders[0].blocks, &contenders[1].blocks), (&vec![3; 4], &vec![1]));
-        assert!(matches!(contenders[1].fate, Fate::TimedOut(_)));
-        assert!(matches!(contenders[2].fate, Fate::Failed(_)));
+        assert_eq!(verdict(&contenders[1]), Some(Verdict::Timeout));
+        assert_eq!(verdict(&contenders[2]), Some(Verdict::Runtime));
     }
 
     #[test]
@@ -413,11 +408,11 @@ mod tests {
         let mut contenders = [Contender::new(&mut anchor, true), Contender::new(&mut rival, false)];
         let mark = Mark { best_ns: Some(700.0), anchor_ns: Some(1000.0), ..Mark::default() };
         screen(&mut contenders, &mark, &Policy::default(), &NEVER);
-        assert_eq!(contenders[1].fate, Fate::Standing);
+        assert_eq!(verdict(&contenders[1]), None);
         let (mut anchor, mut rival) = (FakeLaunch::timed(2000), FakeLaunch::timed(1600));
         let mut contenders = [Contender::new(&mut anchor, true), Contender::new(&mut rival, false)];
         screen(&mut contenders, &Mark { anchor_ns: None, ..mark }, &Policy::default(), &NEVER);
-        assert!(matches!(contenders[1].fate, Fate::Eliminated(_)), "which is what would happen otherwise");
+        assert_eq!(verdict(&contenders[1]), Some(Verdict::Eliminated), "which is what would happen otherwise");
     }
 
     #[test]
@@ -428,7 +423,7 @@ mod tests {
             let mut contenders: Vec<_> =
                 launches.iter_mut().map(|l| Contender::new(l as &mut dyn Launch, false)).collect();
             screen(&mut contenders, mark, policy, &NEVER);
-            contenders.iter().map(|c| c.fate == Fate::Standing).collect::<Vec<bool>>()
+            contenders.iter().map(|c| verdict(c).is_none()).collect::<Vec<bool>>()
         };
         assert_eq!(run(&mut launches, &Mark::default(), &policy), [true, true, false, false]);
         // Those of earlier batches count.

@@ -135,13 +135,13 @@ pub(crate) fn identity(
     compiler: &str,
 ) -> String {
     let DeviceId { runtime, slug, driver, threads, .. } = device;
-    let Problem { name, n_atoms, n_systems, n_edges, max_degree, features, n_basis, hidden } = problem;
+    let sizes: Vec<String> = problem.sizes().map(|(_, size)| size.to_string()).collect();
     // A unit separator, which none of these texts holds.
     [
         kernel_hash.to_owned(),
         format!("{variant} {order}"),
         config.to_string(),
-        format!("{name} {n_atoms} {n_systems} {n_edges} {max_degree} {features} {n_basis} {hidden} {dtype}"),
+        format!("{} {} {dtype}", problem.name, sizes.join(" ")),
         format!("{runtime} {slug} {threads}"),
         driver.clone(),
         compiler.to_owned(),

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ff_spec::{DeviceId, Dtype, LaunchConfig, OPS, Problem, RuntimeKind};
+use ff_spec::{DeviceId, Dtype, LaunchConfig, OPS, Problem, RuntimeKind, axes};
 use ff_tables::nearest;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
@@ -16,20 +16,8 @@ use crate::ops::{ALL, BuiltIn};
 use crate::points::Points;
 use crate::product::Product;
 
-/// What a constraint may name besides the parameters of its space.
-const VARIABLES: [&str; 11] = [
-    "features",
-    "n_basis",
-    "hidden",
-    "n_atoms",
-    "n_systems",
-    "n_edges",
-    "mean_degree",
-    "dtype_size",
-    "max_units_per_cube",
-    "shared_memory",
-    "plane_size",
-];
+/// What a constraint may name besides the parameters of its space and the axes of its op.
+const VARIABLES: [&str; 4] = ["dtype_size", "max_units_per_cube", "shared_memory", "plane_size"];
 
 /// Which of the two sources rendered from a template a space is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
@@ -256,6 +244,7 @@ pub struct Space {
     /// Derivative orders.
     pub orders: Vec<u8>,
     file: String,
+    axes: &'static [&'static str],
     parameters: Vec<(String, Vec<u32>)>,
     defaults: LaunchConfig,
     constraints: Vec<Constraint>,
@@ -315,7 +304,7 @@ impl Spaces {
             if spaces.iter().any(described) {
                 return Err(inconsistent("described twice, expected once".to_owned()));
             }
-            spaces.push(Space::new(space, part, file).map_err(inconsistent)?);
+            spaces.push(Space::new(space, part, axes(of.op), file).map_err(inconsistent)?);
         }
         Ok(Self { op: raw.op, file: file.to_owned(), spaces })
     }
@@ -348,14 +337,15 @@ impl Spaces {
 }
 
 impl Space {
-    fn new(raw: RawSpace, part: Part, file: &str) -> Result<Self, String> {
+    fn new(raw: RawSpace, part: Part, axes: &'static [&'static str], file: &str) -> Result<Self, String> {
+        let is_variable = |name: &str| VARIABLES.contains(&name) || axes.contains(&name);
         for (name, values) in &raw.parameters {
             let identifier = name.starts_with(|c: char| c.is_ascii_lowercase())
                 && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
             if !identifier {
                 return Err(format!("parameter `{name}` is no name, expected [a-z][a-z0-9_]*"));
             }
-            if VARIABLES.contains(&name.as_str()) {
+            if is_variable(name) {
                 return Err(format!("parameter `{name}` has the name of a device or problem variable"));
             }
             if values.is_empty() {
@@ -383,8 +373,8 @@ impl Space {
         for text in &raw.constraints {
             let constraint = Constraint::parse(text)?;
             for name in constraint.names() {
-                if !raw.parameters.contains_key(name) && !VARIABLES.contains(&name.as_str()) {
-                    let near = did_you_mean(name, known().chain(VARIABLES));
+                if !raw.parameters.contains_key(name) && !is_variable(name) {
+                    let near = did_you_mean(name, known().chain(VARIABLES).chain(axes.iter().copied()));
                     return Err(format!("constraint `{text}` names unknown `{name}`{near}"));
                 }
             }
@@ -402,6 +392,7 @@ impl Space {
             part,
             orders,
             file: file.to_owned(),
+            axes,
             parameters,
             defaults: LaunchConfig(defaults),
             constraints,
@@ -448,7 +439,7 @@ impl Space {
         dtype: Dtype,
     ) -> Result<(Points, Explanation), SpaceError> {
         let undecided = |reason| self.undecided(reason, device, problem, dtype);
-        let variables = variables(device, problem, dtype);
+        let variables = self.variables(device, problem, dtype);
         let product = Product::new(&self.parameters, &self.constraints, &variables).map_err(undecided)?;
         let grid = Points::grid(self.parameters.iter().cloned());
         let mut points = grid.ok_or_else(|| undecided("the space has 2⁶⁴ points or more".to_owned()))?;
@@ -463,7 +454,7 @@ impl Space {
     /// # Errors
     /// As [`Space::open`].
     pub fn alone(&self, device: &DeviceId, problem: &Problem, dtype: Dtype) -> Result<Vec<(String, u64)>, SpaceError> {
-        let variables = variables(device, problem, dtype);
+        let variables = self.variables(device, problem, dtype);
         let product = Product::new(&self.parameters, &self.constraints, &variables);
         let alone = product.and_then(|product| product.alone());
         let alone = alone.map_err(|reason| self.undecided(reason, device, problem, dtype))?;
@@ -475,7 +466,7 @@ impl Space {
     /// # Errors
     /// As [`Space::open`].
     pub fn empty(&self, device: &DeviceId, problem: &Problem, dtype: Dtype) -> Result<SpaceError, SpaceError> {
-        let variables = variables(device, problem, dtype);
+        let variables = self.variables(device, problem, dtype);
         let product = Product::new(&self.parameters, &self.constraints, &variables);
         let product = product.map_err(|reason| self.undecided(reason, device, problem, dtype))?;
         let conflict = product.conflict().into_iter().map(|c| self.constraints[c].text().to_owned()).collect();
@@ -497,37 +488,34 @@ impl Space {
         }
     }
 
+    /// What constraints may name here, with its value.
+    fn variables(&self, device: &DeviceId, problem: &Problem, dtype: Dtype) -> Vec<(&'static str, f64)> {
+        let limits = &device.limits;
+        let of_device = [limits.max_units_per_cube, limits.shared_memory, limits.plane_size].map(f64::from);
+        let values = [dtype.size() as f64].into_iter().chain(of_device);
+        let size = |axis: &'static str| match axis {
+            "mean_degree" => problem.mean_degree(),
+            _ => problem.get(axis).unwrap_or(0) as f64,
+        };
+        let sizes = self.axes.iter().map(|axis| (*axis, size(axis)));
+        VARIABLES.into_iter().zip(values).chain(sizes).collect()
+    }
+
     /// The first constraint that a configuration breaks, or the parameter that it lacks; `None` where it is feasible.
     pub fn refuses(&self, config: &LaunchConfig, device: &DeviceId, problem: &Problem, dtype: Dtype) -> Option<String> {
         if let Some((name, _)) = self.parameters.iter().find(|(n, _)| config.get(n).is_none()) {
             return Some(format!("parameter `{name}` is not set"));
         }
-        let variables = variables(device, problem, dtype).map(|(name, value)| (name.to_owned(), value));
+        let variables =
+            self.variables(device, problem, dtype).into_iter().map(|(name, value)| (name.to_owned(), value));
         let parameters = config.0.iter().map(|(n, v)| (n.clone(), f64::from(*v)));
-        let values: BTreeMap<String, f64> = variables.into_iter().chain(parameters).collect();
+        let values: BTreeMap<String, f64> = variables.chain(parameters).collect();
         self.constraints.iter().find_map(|c| match c.holds(&values) {
             Ok(true) => None,
             Ok(false) => Some(format!("constraint `{}` does not hold", c.text())),
             Err(reason) => Some(reason),
         })
     }
-}
-
-fn variables(device: &DeviceId, problem: &Problem, dtype: Dtype) -> [(&'static str, f64); VARIABLES.len()] {
-    let values = [
-        f64::from(problem.features),
-        f64::from(problem.n_basis),
-        f64::from(problem.hidden),
-        problem.n_atoms as f64,
-        problem.n_systems as f64,
-        problem.n_edges as f64,
-        problem.mean_degree(),
-        dtype.size() as f64,
-        f64::from(device.limits.max_units_per_cube),
-        f64::from(device.limits.shared_memory),
-        f64::from(device.limits.plane_size),
-    ];
-    std::array::from_fn(|i| (VARIABLES[i], values[i]))
 }
 
 fn did_you_mean<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> String {

@@ -135,6 +135,30 @@ fn synthetic(parameters: &[(String, Vec<u32>)], constraints: &[String]) -> Space
     spaces.get(Target::Host, RECEIVER, 0).expect("described").clone()
 }
 
+#[test]
+fn constraints_name_the_axes_of_their_op() {
+    // A list has no features, so nothing can depend on them; a message sees no systems.
+    let lists = include_str!("../../../autotune/spaces/cell_list.toml");
+    for (text, from, to) in [
+        (lists, "bins_across <= 8 && bins_along <= 8", "bins_across <= features"),
+        (FUSED_MESSAGE, "unroll <= edges_per_tile", "unroll <= n_systems"),
+    ] {
+        let error = Spaces::parse(&text.replacen(from, to, 1), "x.toml").expect_err("another op's").to_string();
+        assert!(error.contains(&format!("constraint `{to}` names unknown")), "{error}");
+    }
+    // An axis of one op alone, as a dense op would have.
+    let raw = "target = \"host\"\nreduction = \"receiver\"\nconstraints = [\"tile <= out_features\"]\n\
+               parameters.tile = [16, 64, 256]\ndefaults.tile = 16\n";
+    let raw: RawSpace = toml::from_str(raw).expect("of this shape");
+    let space = Space::new(raw, RECEIVER, &["n_atoms", "out_features"], "x.toml").expect("sound");
+    let kept = |out_features: u64| {
+        let axes = BTreeMap::from([("out_features".to_owned(), out_features)]);
+        let problem = Problem { axes, ..problem(64, 128) };
+        space.enumerate(&device(RuntimeKind::Host), &problem, Dtype::F32).expect("not empty").len()
+    };
+    assert_eq!([16, 100, 256].map(kept), [1, 2, 3]);
+}
+
 fn six_of_ten() -> Vec<(String, Vec<u32>)> {
     ["a", "b", "c", "d", "e", "f"].map(|name| (name.to_owned(), (1..=10).collect())).to_vec()
 }

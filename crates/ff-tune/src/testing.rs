@@ -12,7 +12,8 @@ use ff_spec::{
 use ff_tables::Evidence;
 
 use crate::records::{Record, Stage, Verdict};
-use crate::verify::{Refusal, Verifier};
+use crate::verify::Verifier;
+use crate::workbench::Failure;
 
 pub(crate) fn device(runtime: RuntimeKind) -> DeviceId {
     let max_units_per_cube = if runtime == RuntimeKind::Host { 8 } else { 1024 };
@@ -32,7 +33,7 @@ pub(crate) fn device(runtime: RuntimeKind) -> DeviceId {
 
 pub(crate) fn problem(n_atoms: u64, features: u32) -> Problem {
     let name = format!("water-{n_atoms}");
-    Problem { name, n_atoms, n_systems: 0, n_edges: n_atoms * 50, max_degree: 60, features, n_basis: 20, hidden: 0 }
+    Problem { name, n_atoms, n_edges: n_atoms * 50, max_degree: 60, features, n_basis: 20, ..Problem::default() }
 }
 
 /// A record of a wrong result at so many edges per task.
@@ -248,19 +249,19 @@ impl Verifier<FusedMessage> for FakeVerifier {
         Ok(())
     }
 
-    fn check(&mut self, _: &dyn Prepare, _: &Variant, _: Dtype, _: &LaunchConfig) -> Result<Evidence, Refusal> {
+    fn check(&mut self, _: &dyn Prepare, _: &Variant, _: Dtype, _: &LaunchConfig) -> Result<Evidence, Failure> {
         self.checks += 1;
         Ok(self.evidence())
     }
 
-    fn recheck(&mut self, launch: &mut dyn Launch) -> Result<Evidence, Refusal> {
-        launch.poison().map_err(Refusal::Fault)?;
-        launch.run().map_err(Refusal::Fault)?;
-        let found = launch.outputs().map_err(Refusal::Fault)?.nodes[0];
+    fn recheck(&mut self, launch: &mut dyn Launch) -> Result<Evidence, Failure> {
+        launch.poison()?;
+        launch.run()?;
+        let found = launch.outputs()?.nodes[0];
         if found == 1.0 {
             return Ok(self.evidence());
         }
         let evidence = Some(Evidence { rel_error: (found - 1.0).abs(), ..self.evidence() });
-        Err(Refusal::Wrong { reason: format!("found {found}, expected 1"), evidence })
+        Err(Failure { evidence, ..Failure::new(Verdict::Correctness, format!("found {found}, expected 1")) })
     }
 }

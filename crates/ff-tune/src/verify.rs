@@ -5,25 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use ff_spec::{Dtype, Launch, LaunchConfig, LaunchError, Op, Prepare};
 use ff_tables::Evidence;
 
-/// Why a configuration did not pass.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Refusal {
-    /// It ran and the result is wrong.
-    Wrong {
-        /// What was expected and found, in one line.
-        reason: String,
-        /// The errors, where they could be measured.
-        evidence: Option<Evidence>,
-    },
-    /// It could not be prepared or run.
-    Fault(LaunchError),
-}
-
-impl From<LaunchError> for Refusal {
-    fn from(error: LaunchError) -> Self {
-        Refusal::Fault(error)
-    }
-}
+use crate::workbench::Failure;
 
 /// The numerical gate. What passes here has its errors judged again by [`ff_tables::Pass::record`].
 pub trait Verifier<O: Op> {
@@ -36,21 +18,21 @@ pub trait Verifier<O: Op> {
     /// Gates a configuration on the catalogue's cases, with at least three seeds.
     ///
     /// # Errors
-    /// [`Refusal`].
+    /// [`Failure`].
     fn check(
         &mut self,
         runtime: &dyn Prepare<O>,
         variant: &O::Variant,
         dtype: Dtype,
         config: &LaunchConfig,
-    ) -> Result<Evidence, Refusal>;
+    ) -> Result<Evidence, Failure>;
 
     /// Gates a prepared launch on the problem itself: poisons the outputs, runs, compares, and makes sure that the inputs
     /// are what they were. It is asked before and after timing.
     ///
     /// # Errors
-    /// [`Refusal`].
-    fn recheck(&mut self, launch: &mut dyn Launch<O>) -> Result<Evidence, Refusal>;
+    /// [`Failure`].
+    fn recheck(&mut self, launch: &mut dyn Launch<O>) -> Result<Evidence, Failure>;
 }
 
 /// Runs something of a kernel; a panic of the driver's bindings is a fault of that kernel and not the end of the run.

@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use ff_spec::{Clock, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Op, Prepare, Problem, RuntimeKind};
 use ff_tables::Evidence;
+use ff_testkit::gate;
 use serde::{Deserialize, Serialize};
 
-use crate::measure::{self, Contender, Fate, Limits, Mark, Policy};
+use crate::measure::{self, Contender, Limits, Mark, Policy};
 use crate::op::Tuned;
 use crate::records::{Stage, Verdict};
 use crate::request::{Baseline, BaselineFn, Task};
 use crate::times::{Times, ns};
-use crate::verify::{Refusal, Verifier, guarded};
+use crate::verify::{Verifier, guarded};
 
 /// A configuration that cannot be timed further, with its verdict.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +34,11 @@ impl Failure {
     pub(crate) fn new(verdict: Verdict, reason: impl Into<String>) -> Self {
         Self { verdict, reason: reason.into(), evidence: None, hopeless: false }
     }
+
+    /// With where it happened before the reason.
+    pub(crate) fn placed(self, place: &str) -> Self {
+        Self { reason: format!("{place}{}", self.reason), ..self }
+    }
 }
 
 impl From<LaunchError> for Failure {
@@ -48,12 +54,15 @@ impl From<LaunchError> for Failure {
     }
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Fault(error) => error.into(),
-            Refusal::Wrong { reason, evidence } => {
-                Self { verdict: Verdict::Correctness, reason, evidence, hopeless: false }
+impl From<gate::Failure> for Failure {
+    /// Of one case; the evidence is without seeds.
+    fn from(failure: gate::Failure) -> Self {
+        match failure {
+            gate::Failure::Fault(error) => error.into(),
+            gate::Failure::Wrong { reason, errors } => {
+                let evidence =
+                    |(rel_error, max_abs_error)| Evidence { rel_error, max_abs_error, cases: 1, ..Evidence::default() };
+                Self { evidence: errors.map(evidence), ..Self::new(Verdict::Correctness, reason) }
             }
         }
     }
@@ -101,13 +110,7 @@ pub struct Timed {
 
 impl Timed {
     fn of<O: Op>(contender: Contender<'_, O>) -> Self {
-        let Contender { fate, samples_ns, blocks, took, .. } = contender;
-        let failure = match fate {
-            Fate::Standing => None,
-            Fate::Eliminated(reason) => Some(Failure::new(Verdict::Eliminated, reason)),
-            Fate::TimedOut(reason) => Some(Failure::new(Verdict::Timeout, reason)),
-            Fate::Failed(error) => Some(error.into()),
-        };
+        let Contender { failure, samples_ns, blocks, took, .. } = contender;
         Self { failure, samples_ns, blocks, took_ns: ns(took) }
     }
 }
@@ -257,10 +260,8 @@ impl<'a, O: Tuned> InProcess<'a, O> {
         let (task, _) = self.opened()?;
         let held = self.held.get_mut(config);
         let held = held.ok_or_else(|| Failure::new(Verdict::Runtime, "it was not prepared"))?;
-        let again = guarded(|| self.verifier.recheck(held.launch.as_mut())).map_err(|refusal| {
-            let failure = Failure::from(refusal);
-            Failure { reason: format!("after timing: {}", failure.reason), ..failure }
-        })?;
+        let again = guarded(|| self.verifier.recheck(held.launch.as_mut()));
+        let again = again.map_err(|failure| failure.placed("after timing: "))?;
         let problem = held.evidence.and(&again);
         let key = (task.variant.clone(), task.dtype, config.clone());
         let catalogue = match self.gated.get(&key) {
@@ -302,10 +303,10 @@ impl<O: Tuned> Workbench for InProcess<'_, O> {
         let (task, verifier) = (&self.tasks[*index], &mut self.verifier);
         let announced = guarded(|| {
             let announced = verifier.begin(&task.variant, task.dtype, inputs);
-            announced.map_err(|reason| Refusal::Wrong { reason, evidence: None })
+            announced.map_err(|reason| Failure::new(Verdict::Correctness, reason))
         });
         self.spent.gate_ns += ns(begin.elapsed());
-        Ok(announced.map_err(Failure::from))
+        Ok(announced)
     }
 
     fn prepare(&mut self, config: &LaunchConfig) -> Result<Result<Evidence, Failure>, Lost> {

@@ -27,7 +27,7 @@ pub enum Part {
 const PLACES: [(&str, Option<Part>); 7] = [
     ("ff-host/src/generated/*", Some(Part::Named)),
     // Updates of a list: `verify` builds lists, so no pass is of these.
-    ("ff-host/src/cell_list/skin.rs", None),
+    ("ff-host/src/{op}/skin.rs", None),
     ("ff-host/src/{op}/**", Some(Part::Op)),
     ("ff-host/src/peak.rs", None),
     // A list of modules: an op that comes takes no pass from those that are there.
@@ -262,7 +262,7 @@ mod tests {
             ("ff-host/src/generated/bessel.rs", Some((None, Part::Named))),
             ("ff-host/src/generated/mod.rs", None),
             ("ff-host/src/cell_list/rows.rs", Some((Some("cell_list"), Part::Op))),
-            ("ff-host/src/cell_list/skin.rs", None),
+            ("ff-host/src/{op}/skin.rs", None),
             ("ff-spec/src/cell_list/grid.rs", Some((Some("cell_list"), Part::Op))),
             ("ff-spec/src/lib.rs", None),
             ("ff-cube/src/cell_list/scan.rs", None),

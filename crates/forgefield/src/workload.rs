@@ -80,9 +80,7 @@ pub fn systems_of(problem: &str, sizes: &Sizes) -> Result<Problem> {
         n_systems: structures.len() as u64,
         n_edges: edges.sender.len() as u64,
         max_degree: edges.max_degree() as u64,
-        features: 0,
-        n_basis: 0,
-        hidden: 0,
+        ..Problem::default()
     })
 }
 

@@ -217,7 +217,7 @@ fn is_shared(path: &str, ops: &[String]) -> bool {
     let own = |part: &str| ops.iter().any(|op| part.strip_suffix(".rs").unwrap_or(part) == op);
     // Data, documents, and what is generated from them.
     let apart = ["autotune/", "docs/", "experiments/", "notebooks-export/", "tests/", "kernel-templates/", ".git"];
-    let is_test = |part: &str| part == "tests" || part == "tests.rs" || part.ends_with("_tests.rs");
+    let is_test = |part: &str| ["tests", "tests.rs", "testing.rs"].contains(&part) || part.ends_with("_tests.rs");
     code && !apart.iter().any(|start| path.starts_with(start))
         && !path.split('/').any(|part| own(part) || is_test(part) || part == "generated")
 }

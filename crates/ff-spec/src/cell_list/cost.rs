@@ -23,16 +23,8 @@ mod tests {
 
     #[test]
     fn lists_by_hand() {
-        let problem = Problem {
-            name: String::new(),
-            n_atoms: 3,
-            n_systems: 2,
-            n_edges: 4,
-            max_degree: 2,
-            features: 0,
-            n_basis: 0,
-            hidden: 0,
-        };
+        let problem =
+            Problem { name: String::new(), n_atoms: 3, n_systems: 2, n_edges: 4, max_degree: 2, ..Problem::default() };
         // Positions, 3 offsets, 2 cells with their directions, the cutoff; 4 offsets, 4 edges of 20 + 12 bytes.
         let full = compulsory_bytes(List::Full, &problem, Dtype::F32);
         assert_eq!(full, 36 + 12 + 2 * (36 + 3) + 4 + 16 + 4 * 32);

@@ -14,9 +14,7 @@ impl<T: Scalar> Inputs<T> {
             n_systems: self.n_systems() as u64,
             n_edges: u64::from(row_ptr.last().copied().unwrap_or(0)),
             max_degree: row_ptr.windows(2).map(|w| u64::from(w[1] - w[0])).max().unwrap_or(0),
-            features: 0,
-            n_basis: 0,
-            hidden: 0,
+            ..Problem::default()
         }
     }
 

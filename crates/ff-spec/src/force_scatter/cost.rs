@@ -32,16 +32,8 @@ mod tests {
     #[test]
     fn orders_by_hand() {
         // 3 atoms and 4 edges in 2 systems.
-        let problem = Problem {
-            name: String::new(),
-            n_atoms: 3,
-            n_systems: 2,
-            n_edges: 4,
-            max_degree: 2,
-            features: 0,
-            n_basis: 0,
-            hidden: 0,
-        };
+        let problem =
+            Problem { name: String::new(), n_atoms: 3, n_systems: 2, n_edges: 4, max_degree: 2, ..Problem::default() };
         let [forward, first, second] = [0, 1, 2].map(|order| cost(order, &problem, Dtype::F64));
         assert_eq!([forward.flops, first.flops, second.flops], [4 * 24, 4 * 36, 4 * 72]);
         let indices = (4 + 4 + 3) * 4;

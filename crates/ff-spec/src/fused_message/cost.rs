@@ -15,9 +15,7 @@ pub const TABLE_NODES: u64 = 257;
 /// ```
 /// use ff_spec::fused_message::cost;
 /// use ff_spec::{Dtype, Problem};
-/// # let problem = Problem {
-/// #     name: String::new(), n_atoms: 2, n_systems: 0, n_edges: 2, max_degree: 1, features: 1, n_basis: 1, hidden: 0,
-/// # };
+/// let problem = Problem { n_atoms: 2, n_edges: 2, max_degree: 1, features: 1, n_basis: 1, ..Problem::default() };
 /// let variant = "cfconv_linear_gaussian_cosine_receiver".parse()?;
 /// assert_eq!(cost(&variant, &problem, Dtype::F32).message_flops, 2 * 2);
 /// # Ok::<(), ff_spec::fused_message::MalformedVariant>(())
@@ -177,12 +175,12 @@ mod tests {
         Problem {
             name: String::new(),
             n_atoms: 3,
-            n_systems: 0,
             n_edges: 4,
             max_degree: 2,
             features: 2,
             n_basis,
             hidden,
+            ..Problem::default()
         }
     }
 

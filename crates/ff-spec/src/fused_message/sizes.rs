@@ -106,12 +106,11 @@ impl Sizes {
         Problem {
             name: name.to_owned(),
             n_atoms: self.n_atoms as u64,
-            n_systems: 0,
             n_edges: self.n_edges as u64,
-            max_degree: 0,
             features: self.features as u32,
             n_basis: n_basis as u32,
             hidden: self.filter.hidden() as u32,
+            ..Problem::default()
         }
     }
 

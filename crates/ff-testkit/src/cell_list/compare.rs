@@ -4,7 +4,7 @@ use ff_reference::cell_list::Oracle;
 use ff_spec::Dtype;
 use ff_spec::cell_list::{List, NeighborList};
 
-use crate::gated::Verdict;
+use crate::gated::Failure;
 use crate::tolerance::{Order, compare_rounded};
 
 /// Compares a list with the oracle, to (‖out − ref‖/‖ref‖, max |out − ref|) of its vectors.
@@ -14,14 +14,14 @@ use crate::tolerance::{Order, compare_rounded};
 /// tolerance of the dtype, their reverse being the exact negative.
 ///
 /// # Errors
-/// [`Verdict::Failed`] with a reason that names the edge.
-pub fn compare(out: &NeighborList<f64>, oracle: &Oracle, dtype: Dtype) -> Result<(f64, f64), Verdict> {
-    let receiver = receivers(out, oracle.edges.n_atoms()).map_err(Verdict::failed)?;
-    let matched = matched(out, &receiver, oracle).map_err(Verdict::failed)?;
+/// [`Failure::Wrong`] with a reason that names the edge.
+pub fn compare(out: &NeighborList<f64>, oracle: &Oracle, dtype: Dtype) -> Result<(f64, f64), Failure> {
+    let receiver = receivers(out, oracle.edges.n_atoms()).map_err(Failure::wrong)?;
+    let matched = matched(out, &receiver, oracle).map_err(Failure::wrong)?;
     if oracle.list == List::Full {
-        reversed(out, &receiver).map_err(Verdict::failed)?;
+        reversed(out, &receiver).map_err(Failure::wrong)?;
     }
-    transposed(out, &receiver).map_err(Verdict::failed)?;
+    transposed(out, &receiver).map_err(Failure::wrong)?;
     let found: Vec<[f64; 3]> = matched.iter().map(|(e, _)| out.edge_vec[*e]).collect();
     let reference: Vec<[f64; 3]> = matched.iter().map(|(_, e)| oracle.edges.edge_vec[*e]).collect();
     let magnitude: Vec<[f64; 3]> = matched.iter().map(|(_, e)| oracle.magnitude[*e]).collect();
@@ -32,10 +32,9 @@ pub fn compare(out: &NeighborList<f64>, oracle: &Oracle, dtype: Dtype) -> Result
         None => Ok((compared.rel_error, compared.max_abs_error)),
         Some(reason) => {
             let place = compared.worst_index.map(|at| format!(" of {}", name(out, &receiver, matched[at / 3].0)));
-            Err(Verdict::Failed {
+            Err(Failure::Wrong {
                 reason: format!("`edge_vec`{}: {reason}", place.unwrap_or_default()),
-                rel_error: Some(compared.rel_error),
-                max_abs_error: Some(compared.max_abs_error),
+                errors: Some((compared.rel_error, compared.max_abs_error)),
             })
         }
     }

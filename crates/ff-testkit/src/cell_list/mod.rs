@@ -7,7 +7,7 @@ use ff_spec::cell_list::{InputError, NeighborList, Strategy, Variant};
 use ff_spec::{CellList, Dtype, Problem};
 
 use crate::case::{Case, CaseSet};
-use crate::gated::{Evaluated, Gated, Verdict};
+use crate::gated::{Evaluated, Failure, Gated};
 use systems::{Arrangement, BatchSpec, CellSpec, SystemSpec, random_batch, rounded_batch};
 
 mod compare;
@@ -174,7 +174,7 @@ impl Gated for CellList {
         })
     }
 
-    fn compare(outputs: &NeighborList<f64>, oracle: &Oracle, dtype: Dtype) -> Result<(f64, f64), Verdict> {
+    fn compare(outputs: &NeighborList<f64>, oracle: &Oracle, dtype: Dtype) -> Result<(f64, f64), Failure> {
         compare(outputs, oracle, dtype)
     }
 

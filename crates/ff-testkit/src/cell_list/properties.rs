@@ -243,10 +243,7 @@ pub fn symmetry(make: &MakeList<'_>, inputs: &Inputs<f64>, list: List, _: Dtype,
 /// As [`Property`].
 pub fn oracle(make: &MakeList<'_>, inputs: &Inputs<f64>, list: List, dtype: Dtype, _: u64) -> Result<(), String> {
     let expected = search(inputs, list, dtype).map_err(|e| format!("oracle: {e}"))?;
-    match compare(&make(inputs, list)?, &expected, dtype) {
-        Ok(_) => Ok(()),
-        Err(verdict) => Err(verdict.reason().unwrap_or_default().to_owned()),
-    }
+    compare(&make(inputs, list)?, &expected, dtype).map(|_| ()).map_err(|failure| failure.to_string())
 }
 
 /// The edges of a full list, or of a half list and its reverse.

@@ -186,7 +186,7 @@ proptest! {
             let verdict =
                 check(&MutantRuntime::new(None), &variant, dtype, &LaunchConfig::default(), &inputs, &oracle);
             let excused = verdict.reason().is_some_and(|r| r.contains("proves nothing"));
-            let lacking = matches!(verdict, Verdict::Unsupported { .. });
+            let lacking = verdict.name() == "unsupported";
             prop_assert!(verdict.passed() || excused || lacking, "{verdict:?}");
         }
     }

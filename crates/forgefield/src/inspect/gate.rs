@@ -197,8 +197,17 @@ const SIZES: Sizes = Sizes { cutoff: 5.0, features: 128, n_basis: 20, hidden: 12
 fn problem(subject: &Subject) -> Problem {
     let [features, n_basis, hidden] = subject.op.widths(subject.id, &SIZES);
     let n_systems = if features > 0 { 0 } else { 1 };
-    let name = "gate".to_owned();
-    Problem { name, n_atoms: 4096, n_systems, n_edges: 131_072, max_degree: 64, features, n_basis, hidden }
+    Problem {
+        name: "gate".to_owned(),
+        n_atoms: 4096,
+        n_systems,
+        n_edges: 131_072,
+        max_degree: 64,
+        features,
+        n_basis,
+        hidden,
+        ..Problem::default()
+    }
 }
 
 /// Each parameter at its least and greatest, then all of them, without what the default is already.

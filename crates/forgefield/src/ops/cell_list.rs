@@ -1,23 +1,20 @@
 //! `cell_list`: neighbour lists of batches, in any cell.
 
 mod bench;
+pub mod neighbors;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
 
 use ff_kernels::cell_list::{default_config, registered};
 use ff_record::{Kernel, Recorder};
 use ff_reference::cell_list::search;
 use ff_spec::cell_list::{Inputs, List, OP, Strategy, Variant, compulsory_bytes};
-use ff_spec::{CellList, DeviceId, Dtype, Launch, LaunchConfig, LaunchError, Prepare, Problem, Runtime, RuntimeKind};
+use ff_spec::{CellList, DeviceId, Dtype, LaunchConfig, LaunchError, Prepare, Problem, Runtime};
 use ff_structure::batch;
-use ff_sweep::{Refused, Row, Subject, Timed, Verdict};
 use ff_tables::Loaded;
 use ff_testkit::cell_list::systems::rounded_batch;
 use ff_testkit::registry::{Discrete, Registration, op};
-use ff_tune::{GateVerifier, Refusal, Verifier};
 
 use super::AnyOp;
 use super::order::{Counted, Maker, Orders, Selected, UsedOrder, key_of};
@@ -25,9 +22,6 @@ use crate::commands::bench::Case;
 use crate::commands::bench::instructions::{CountedJob, CountedLaunch, prepare};
 use crate::commands::eval::FileCall;
 use crate::commands::eval::args::EvalArgs;
-use crate::commands::neighbors;
-use crate::commands::sweep::kernels::{Asked, Geometry, Kernels, PreparedRow};
-use crate::commands::sweep::launched::{configured, peak};
 use crate::commands::tables::args::SelectArgs;
 use crate::failure::{Failure, Result};
 use crate::options::Sizes;
@@ -160,29 +154,6 @@ impl AnyOp for Lists {
         &["features", "n_basis", "hidden", "seed"]
     }
 
-    fn sweep(&self, kernels: &mut Kernels, row: &Row, asked: &Asked) -> Result<PreparedRow> {
-        let Geometry::Problem(problem) = &asked.geometry else {
-            return Err(Failure::input("a list of a random graph, expected a `problem`"));
-        };
-        let (variant, dtype) = (of(asked.id), asked.dtype);
-        let workload = kernels.workload(problem, &asked.sizes)?;
-        let inputs = self::inputs(&workload, &asked.sizes)?;
-        let inputs = rounded_batch(&inputs, dtype);
-        let problem = inputs.estimate(problem);
-        let runtime = CellList::on(kernels.runtime(row)?);
-        let config = configured(runtime, &variant, dtype, &problem, &asked.config);
-        let on_host = runtime.device().runtime == RuntimeKind::Host;
-        let launch = runtime.prepare(&variant, dtype, &inputs, &config).map_err(Refused::from);
-        let subject = launch.and_then(|launch| {
-            let mut verifier = GateVerifier::<CellList>::default();
-            verifier
-                .begin(&variant, dtype, &inputs)
-                .map_err(|e| Refused::new(Verdict::Correctness, format!("no reference: {e}")))?;
-            Ok(Subject::Timed(Box::new(Listed { launch, verifier, on_host }), BTreeMap::new()))
-        });
-        Ok(PreparedRow { problem, config, subject })
-    }
-
     #[cfg(test)]
     fn host_takes(&self, config: &LaunchConfig) -> std::result::Result<(), LaunchError> {
         ff_kernels::cell_list::host_config(config).map(|_| ())
@@ -240,30 +211,5 @@ impl UsedOrder for CellList {
 
     fn counted(variant: &Variant, problem: &Problem, dtype: Dtype) -> Counted {
         Counted { cost: None, compulsory_bytes: compulsory_bytes(variant.list, problem, dtype) }
-    }
-}
-
-/// A list with the tuner's gate, which compares sampled rows of a large one.
-struct Listed {
-    launch: Box<dyn Launch<CellList>>,
-    verifier: GateVerifier<CellList>,
-    on_host: bool,
-}
-
-impl Timed for Listed {
-    fn gate(&mut self) -> std::result::Result<f64, Refused> {
-        let found = self.verifier.recheck(self.launch.as_mut());
-        found.map(|evidence| evidence.rel_error).map_err(|refusal| match refusal {
-            Refusal::Wrong { reason, .. } => Refused::new(Verdict::Correctness, reason),
-            Refusal::Fault(error) => error.into(),
-        })
-    }
-
-    fn time(&mut self) -> std::result::Result<Duration, Refused> {
-        Ok(self.launch.time()?)
-    }
-
-    fn peak_bytes(&mut self) -> std::result::Result<Option<u64>, Refused> {
-        if self.on_host { peak(|| self.launch.run()) } else { Ok(None) }
     }
 }

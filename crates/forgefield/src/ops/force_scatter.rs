@@ -2,33 +2,22 @@
 
 mod bench;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use ff_kernels::force_scatter::{default_config, registered};
 use ff_spec::force_scatter::{BackwardInputs, DoubleBackwardInputs, Inputs, OP, Reduction, Variant, cost};
-use ff_spec::{
-    DeviceId, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, LaunchConfig, Problem, Runtime,
-};
-use ff_sweep::{Row, Subject};
-use ff_tables::Loaded;
+use ff_spec::{DeviceId, Dtype, ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward, LaunchConfig, Problem};
 use ff_testkit::degrees::Degrees;
 use ff_testkit::force_scatter::{ScatterSpec, random_cotangents, random_tangent};
 use ff_testkit::registry::{Registration, Twice, op};
 
 use super::AnyOp;
-use super::order::{Counted, Maker, Orders, Selected, UsedOrder, on_tensors};
+use super::order::{Counted, Maker, Orders, UsedOrder, on_tensors};
 use crate::commands::bench::Case;
 use crate::commands::bench::instructions::CountedJob;
-use crate::commands::eval::args::EvalArgs;
-use crate::commands::eval::{FileCall, not_from_files};
-use crate::commands::sweep::kernels::{Asked, Geometry, Kernels, PreparedRow};
-use crate::commands::sweep::launched::{configured, whole};
-use crate::commands::tables::args::SelectArgs;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::options::Sizes;
-use crate::screen::Screen;
 use crate::workload::{Edges, Workload};
 
 const REGISTRATION: Registration<Twice<ForceScatter, ForceScatterBackward, ForceScatterDoubleBackward>> =
@@ -101,52 +90,13 @@ impl AnyOp for Scatters {
         jobs
     }
 
-    fn read_call(&self, args: &EvalArgs, _screen: &Screen) -> Result<Box<dyn FileCall>> {
-        Err(not_from_files(args))
-    }
-
     /// Without a variant by `gather`, which every device has.
     fn usual(&self) -> Option<&'static str> {
         Some(Reduction::Gather.name())
     }
 
-    fn selected(
-        &self,
-        args: &SelectArgs,
-        workload: &Workload,
-        runtime: &(dyn Runtime + 'static),
-        tables: &Loaded,
-    ) -> Result<Selected> {
-        let id = self.one(args.variant.as_deref().unwrap_or(Reduction::Gather.name()))?;
-        self.expect_order(args.order)?.select(runtime, tables, id, args.dtype, (workload, &args.sizes))
-    }
-
     fn unused_axes(&self, _id: &str) -> &'static [&'static str] {
         &["features", "n_basis", "hidden"]
-    }
-
-    fn sweep(&self, kernels: &mut Kernels, row: &Row, asked: &Asked) -> Result<PreparedRow> {
-        let Geometry::Problem(problem) = &asked.geometry else {
-            return Err(Failure::input("a force scatter of a random graph, expected a `problem`"));
-        };
-        let (variant, dtype, seed) = (of(asked.id), asked.dtype, asked.sizes.seed);
-        let workload = kernels.workload(problem, &asked.sizes)?;
-        let inputs = self::inputs(&workload, &asked.sizes)?;
-        let problem = inputs.problem(problem);
-        let runtime = kernels.runtime(row)?;
-        let config = configured(ForceScatter::on(runtime), &variant, dtype, &problem, &asked.config);
-        let subject = match asked.order {
-            0 => whole::<ForceScatter>(ForceScatter::on(runtime), &variant, dtype, &inputs, &config),
-            1 => {
-                let runtime = ForceScatterBackward::on(runtime);
-                whole::<ForceScatterBackward>(runtime, &variant, dtype, &first(inputs, seed), &config)
-            }
-            _ => {
-                let runtime = ForceScatterDoubleBackward::on(runtime);
-                whole::<ForceScatterDoubleBackward>(runtime, &variant, dtype, &second(inputs, seed), &config)
-            }
-        };
-        Ok(PreparedRow { problem, config, subject: subject.map(|timed| Subject::Timed(timed, BTreeMap::new())) })
     }
 
     #[cfg(test)]

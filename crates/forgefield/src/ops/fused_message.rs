@@ -17,25 +17,20 @@ use std::rc::Rc;
 use ff_kernels::fused_message::{Registered, default_backward_config, default_config, find, registered};
 use ff_reference::radial::{self, RadialKind};
 use ff_spec::fused_message::{FilterKind, OP, Reduction, Variant};
-use ff_spec::{
-    DeviceId, Dtype, FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward, LaunchConfig, Problem, Runtime,
-};
+use ff_spec::{DeviceId, Dtype, FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward, LaunchConfig, Problem};
 use ff_sweep::Row;
-use ff_tables::Loaded;
 use ff_testkit::registry::{Registration, Twice, op};
 
-use super::order::{Orders, Selected};
+use super::order::Orders;
 use super::{AnyOp, RadialFunction, RadialParameter, meant};
 use crate::commands::bench::Case;
 use crate::commands::bench::instructions::CountedJob;
 use crate::commands::eval::FileCall;
 use crate::commands::eval::args::EvalArgs;
 use crate::commands::sweep::kernels::{Asked, Kernels, PreparedRow};
-use crate::commands::tables::args::SelectArgs;
 use crate::failure::{Failure, Result};
 use crate::options::Sizes;
 use crate::screen::Screen;
-use crate::workload::Workload;
 
 const REGISTRATION: Registration<Twice<FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward>> =
     op::<FusedMessage>().first::<FusedMessageBackward>().second::<FusedMessageDoubleBackward>();
@@ -262,20 +257,6 @@ impl AnyOp for Messages {
 
     fn read_call(&self, args: &EvalArgs, screen: &Screen) -> Result<Box<dyn FileCall>> {
         eval::read(args, screen)
-    }
-
-    fn selected(
-        &self,
-        args: &SelectArgs,
-        workload: &Workload,
-        runtime: &(dyn Runtime + 'static),
-        tables: &Loaded,
-    ) -> Result<Selected> {
-        let Some(name) = &args.variant else {
-            return Err(Failure::input(format!("no variant of op `{OP}`, expected --variant")));
-        };
-        let id = self.representative(name)?;
-        self.expect_order(args.order)?.select(runtime, tables, id, args.dtype, (workload, &args.sizes))
     }
 
     fn unused_axes(&self, id: &str) -> &'static [&'static str] {

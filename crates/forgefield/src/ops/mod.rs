@@ -17,13 +17,14 @@ use ff_tables::Loaded;
 use ff_tune::Spaces;
 use serde::Serialize;
 
+pub use cell_list::neighbors;
 pub use names::{Chosen, chosen, find, ids, meant, of_variant, tensors, usual};
 pub use order::{AnyCall, AnyOrder, Counted, Orders, Plan, Selected, Tasks, UsedOrder};
 
 use crate::commands::bench::Case;
 use crate::commands::bench::instructions::CountedJob;
-use crate::commands::eval::FileCall;
 use crate::commands::eval::args::EvalArgs;
+use crate::commands::eval::{FileCall, not_from_files};
 use crate::commands::sweep::kernels::{Asked, Kernels, PreparedRow};
 use crate::commands::tables::args::SelectArgs;
 use crate::failure::{Failure, Result};
@@ -35,9 +36,6 @@ use crate::workload::{self, Workload};
 /// messages, which have more to try.
 pub const ALL: [&dyn AnyOp; 4] =
     [&cell_list::Lists, &force_scatter::Scatters, &vector_norm::Norms, &fused_message::Messages];
-
-/// The op that is meant where a command needs one and none is named.
-pub const USUAL_OP: &str = ff_spec::fused_message::OP;
 
 /// A basis or a cutoff function that variants read distances through.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -219,9 +217,11 @@ pub trait AnyOp: Sync {
     ///
     /// # Errors
     /// Tensors that are wrong, and an op whose calls are not read from files.
-    fn read_call(&self, args: &EvalArgs, screen: &Screen) -> Result<Box<dyn FileCall>>;
+    fn read_call(&self, args: &EvalArgs, _screen: &Screen) -> Result<Box<dyn FileCall>> {
+        Err(not_from_files(args))
+    }
 
-    /// What stands for a variant where none is named, in words; `None` where one has to be.
+    /// The variant that is meant where none is named, or what stands for one in words; `None` where one has to be named.
     fn usual(&self) -> Option<&'static str> {
         None
     }
@@ -236,7 +236,13 @@ pub trait AnyOp: Sync {
         workload: &Workload,
         runtime: &(dyn Runtime + 'static),
         tables: &Loaded,
-    ) -> Result<Selected>;
+    ) -> Result<Selected> {
+        let Some(name) = args.variant.as_deref().or(self.usual()) else {
+            return Err(Failure::input(format!("no variant of op `{}`, expected --variant", self.name())));
+        };
+        let id = self.representative(name)?;
+        self.expect_order(args.order)?.select(runtime, tables, id, args.dtype, (workload, &args.sizes))
+    }
 
     /// The axes of a sweep that a variant has no use for.
     fn unused_axes(&self, id: &str) -> &'static [&'static str];
@@ -260,7 +266,9 @@ pub trait AnyOp: Sync {
     ///
     /// # Errors
     /// What is wrong with the row; what the kernel itself refuses is a result.
-    fn sweep(&self, kernels: &mut Kernels, row: &Row, asked: &Asked) -> Result<PreparedRow>;
+    fn sweep(&self, kernels: &mut Kernels, row: &Row, asked: &Asked) -> Result<PreparedRow> {
+        self.expect_order(asked.order)?.sweep(kernels, row, asked)
+    }
 
     /// One of its derivative orders, where it has that.
     fn order(&self, order: u8) -> Option<&'static dyn AnyOrder> {

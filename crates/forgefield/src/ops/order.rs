@@ -1,10 +1,12 @@
 //! A derivative order of an op. What is alike for all of them is written once, over [`UsedOrder`]; commands see [`AnyOrder`].
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::ops::ControlFlow;
 
 use ff_record::{Kernel, Recorder};
 use ff_spec::{Cost, Dtype, LaunchConfig, LaunchError, Op, Prepare, Problem, Runtime, RuntimeKind, TuneKey};
+use ff_sweep::{Row, Subject};
 use ff_tables::{Loaded, Selection};
 use ff_testkit::catalogue::CaseSet;
 use ff_testkit::gate::{GatePlan, GateRow, GateSummary};
@@ -13,9 +15,11 @@ use ff_tune::{Baseline, Part, Spaces, Task, Tuned};
 use serde::Serialize;
 
 use crate::commands::eval::choose;
+use crate::commands::sweep::kernels::{Asked, Geometry, Kernels, PreparedRow};
+use crate::commands::sweep::launched::{configured, gated};
 use crate::commands::tune::queue::{Queue, Searched};
 use crate::estimate::Estimator;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::options::Sizes;
 use crate::provenance;
 use crate::screen::Screen;
@@ -240,6 +244,12 @@ pub trait AnyOrder: Sync {
         dtype: Dtype,
         on: (&Workload, &Sizes),
     ) -> Result<Selected>;
+
+    /// Prepares a row of a sweep on structures, with the gate of a search.
+    ///
+    /// # Errors
+    /// A row without structures, and what is wrong with its sizes; what the kernel itself refuses is a result.
+    fn sweep(&self, kernels: &mut Kernels, row: &Row, asked: &Asked) -> Result<PreparedRow>;
 }
 
 /// A variant with the inputs of one call.
@@ -399,6 +409,20 @@ impl<O: UsedOrder> AnyOrder for Of<O> {
         let problem = O::sizes(&workload.name, &inputs);
         let (selection, config) = choose::<O>(O::on(runtime), tables, &variant, dtype, &inputs, &problem);
         Ok(key_of::<O>(&variant, dtype, (problem, selection, config)))
+    }
+
+    fn sweep(&self, kernels: &mut Kernels, row: &Row, asked: &Asked) -> Result<PreparedRow> {
+        let Geometry::Problem(problem) = &asked.geometry else {
+            return Err(Failure::input(format!("`{}` of a random graph, expected a `problem`", O::NAME)));
+        };
+        let (variant, dtype) = (variant::<O>(asked.id), asked.dtype);
+        let workload = kernels.workload(problem, &asked.sizes)?;
+        let inputs = O::maker(&workload, &variant, &asked.sizes)?();
+        let problem = O::sizes(problem, &inputs);
+        let runtime = O::on(kernels.runtime(row)?);
+        let config = configured(runtime, &variant, dtype, &problem, &asked.config);
+        let subject = gated(runtime, &variant, dtype, &inputs, &config);
+        Ok(PreparedRow { problem, config, subject: subject.map(|timed| Subject::Timed(timed, BTreeMap::new())) })
     }
 }
 

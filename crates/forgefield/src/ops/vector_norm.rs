@@ -2,32 +2,21 @@
 
 mod bench;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use ff_kernels::vector_norm::{default_config, registered};
 use ff_spec::vector_norm::{BackwardInputs, DoubleBackwardInputs, Inputs, OP, Strategy, Variant, cost};
-use ff_spec::{
-    DeviceId, Dtype, LaunchConfig, Problem, Runtime, VectorNorm, VectorNormBackward, VectorNormDoubleBackward,
-};
-use ff_sweep::{Row, Subject};
-use ff_tables::Loaded;
+use ff_spec::{DeviceId, Dtype, LaunchConfig, Problem, VectorNorm, VectorNormBackward, VectorNormDoubleBackward};
 use ff_testkit::registry::{Registration, Twice, op};
 use ff_testkit::vector_norm::{Kind, NormSpec, random_cotangents, random_inputs, random_tangent};
 
 use super::AnyOp;
-use super::order::{Counted, Maker, Orders, Selected, UsedOrder, on_tensors};
+use super::order::{Counted, Maker, Orders, UsedOrder, on_tensors};
 use crate::commands::bench::Case;
 use crate::commands::bench::instructions::CountedJob;
-use crate::commands::eval::args::EvalArgs;
-use crate::commands::eval::{FileCall, not_from_files};
-use crate::commands::sweep::kernels::{Asked, Geometry, Kernels, PreparedRow};
-use crate::commands::sweep::launched::{configured, whole};
-use crate::commands::tables::args::SelectArgs;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::options::Sizes;
-use crate::screen::Screen;
 use crate::workload::{self, Workload};
 
 const REGISTRATION: Registration<Twice<VectorNorm, VectorNormBackward, VectorNormDoubleBackward>> =
@@ -121,51 +110,12 @@ impl AnyOp for Norms {
         jobs
     }
 
-    fn read_call(&self, args: &EvalArgs, _screen: &Screen) -> Result<Box<dyn FileCall>> {
-        Err(not_from_files(args))
-    }
-
     fn usual(&self) -> Option<&'static str> {
         Some(Strategy::Channelwise.name())
     }
 
-    fn selected(
-        &self,
-        args: &SelectArgs,
-        workload: &Workload,
-        runtime: &(dyn Runtime + 'static),
-        tables: &Loaded,
-    ) -> Result<Selected> {
-        let id = self.one(args.variant.as_deref().unwrap_or(Strategy::Channelwise.name()))?;
-        self.expect_order(args.order)?.select(runtime, tables, id, args.dtype, (workload, &args.sizes))
-    }
-
     fn unused_axes(&self, _id: &str) -> &'static [&'static str] {
         &["cutoff", "n_basis", "hidden"]
-    }
-
-    fn sweep(&self, kernels: &mut Kernels, row: &Row, asked: &Asked) -> Result<PreparedRow> {
-        let Geometry::Problem(problem) = &asked.geometry else {
-            return Err(Failure::input("a norm of a random graph, expected a `problem`"));
-        };
-        let (variant, dtype, seed) = (of(asked.id), asked.dtype, asked.sizes.seed);
-        let workload = kernels.workload(problem, &asked.sizes)?;
-        let inputs = self::inputs(&workload, &asked.sizes);
-        let problem = inputs.problem(problem);
-        let runtime = kernels.runtime(row)?;
-        let config = configured(VectorNorm::on(runtime), &variant, dtype, &problem, &asked.config);
-        let subject = match asked.order {
-            0 => whole::<VectorNorm>(VectorNorm::on(runtime), &variant, dtype, &inputs, &config),
-            1 => {
-                let runtime = VectorNormBackward::on(runtime);
-                whole::<VectorNormBackward>(runtime, &variant, dtype, &first(inputs, seed), &config)
-            }
-            _ => {
-                let runtime = VectorNormDoubleBackward::on(runtime);
-                whole::<VectorNormDoubleBackward>(runtime, &variant, dtype, &second(inputs, seed), &config)
-            }
-        };
-        Ok(PreparedRow { problem, config, subject: subject.map(|timed| Subject::Timed(timed, BTreeMap::new())) })
     }
 
     /// Widths that vectors of 4, 2 and 1 channels divide.

@@ -99,7 +99,7 @@ fn what_is_missing_or_proves_nothing_is_named() {
     let unasked = Gradients { filter: None, ..oracle.outputs.clone() };
     let discriminates = <FusedMessageBackward as gate::Gated>::discriminates;
     let missing = <FusedMessageBackward as gate::Gated>::compare(&unasked, &oracle, Dtype::F64).unwrap_err();
-    assert!(missing.reason().unwrap().contains("expected [nodes, vectors, edge_vec, A, b]"), "{missing:?}");
+    assert!(missing.to_string().contains("expected [nodes, vectors, edge_vec, A, b]"), "{missing:?}");
     // The same number everywhere, a tensor of zeros that are sums, a tensor of zeros into which nothing was summed.
     oracle.outputs.edge_vec.fill(0.5);
     let constant = discriminates(&oracle, Dtype::F64).unwrap_err();

@@ -289,13 +289,9 @@ pub fn check<O: Gated>(
 
 /// The relative error of outputs.
 pub fn compare<O: Gated>(outputs: &O::Outputs, oracle: &O::Oracle, dtype: Dtype) -> Result<f64> {
-    match O::compare(outputs, oracle, dtype) {
-        Ok((rel_error, _)) => Ok(rel_error),
-        Err(verdict) => {
-            let reason = verdict.reason().unwrap_or_default();
-            Err(Failure::unmet(format!("not timed, the output is wrong: {reason}")))
-        }
-    }
+    let compared = O::compare(outputs, oracle, dtype);
+    let (rel_error, _) = compared.map_err(|e| Failure::unmet(format!("not timed, the output is wrong: {e}")))?;
+    Ok(rel_error)
 }
 
 /// Bytes that become resident while something runs, at their peak; `None` where the system does not say.

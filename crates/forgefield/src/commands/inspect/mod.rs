@@ -278,12 +278,13 @@ fn resources(
     }
     let Header { subject, dtype, target, problem, config, .. } = &report.header;
     screen.line(format!("{} in {dtype} on {}: {config}", subject.name(), target.name()))?;
-    let Problem { name, n_atoms, n_systems, n_edges, features, n_basis, hidden, .. } = problem;
+    let Problem { name, n_atoms, n_systems, n_edges, features, n_basis, hidden, axes, .. } = problem;
+    let own: String = axes.iter().map(|(axis, size)| format!(", {axis} = {size}")).collect();
     // An op sees either features or systems.
     screen.line(if *features > 0 {
-        format!("problem {name}: {n_atoms} atoms, {n_edges} edges, F = {features}, K = {n_basis}, H = {hidden}")
+        format!("problem {name}: {n_atoms} atoms, {n_edges} edges, F = {features}, K = {n_basis}, H = {hidden}{own}")
     } else {
-        format!("problem {name}: {n_atoms} atoms in {n_systems} systems, {n_edges} edges")
+        format!("problem {name}: {n_atoms} atoms in {n_systems} systems, {n_edges} edges{own}")
     })?;
     if let Some(tool) = &report.nvrtc {
         screen.line(format!("NVRTC {}, {}", tool.version, tool.path))?;

@@ -5,8 +5,9 @@ use std::time::Duration;
 use ff_reference::Oracle;
 use ff_spec::{Dtype, Launch, LaunchConfig, LaunchError, Op, Prepare, Problem, RuntimeKind};
 use ff_sweep::{Refused, Timed, Verdict};
-use ff_testkit::gate::{self, check_launch};
+use ff_testkit::gate::{Failure, check_launch};
 use ff_testkit::tensors::ByTensors;
+use ff_tune::{GateVerifier, Tuned, Verifier};
 
 use crate::commands::bench::peak_of;
 
@@ -26,24 +27,53 @@ pub fn configured<O: Op>(
 /// What a row times, or why it cannot be.
 pub type Subjected = std::result::Result<Box<dyn Timed>, Refused>;
 
-/// A kernel of which the oracle knows every output.
+/// What the gate says, as a row of a sweep has it.
+fn judged(gate: std::result::Result<(f64, f64), Failure>) -> std::result::Result<f64, Refused> {
+    gate.map(|(rel_error, _)| rel_error).map_err(|failure| match failure {
+        Failure::Wrong { reason, .. } => Refused::new(Verdict::Correctness, reason),
+        Failure::Fault(error) => error.into(),
+    })
+}
+
+/// A kernel with the gate of a search, which compares some rows where the oracle of all would take long.
 ///
 /// # Errors
 /// What the launch refuses, and inputs without a reference.
-pub fn whole<O: ByTensors>(
+pub fn gated<O: Tuned>(
     runtime: &dyn Prepare<O>,
     variant: &O::Variant,
     dtype: Dtype,
     inputs: &O::Inputs,
     config: &LaunchConfig,
 ) -> Subjected {
-    let inputs = O::rounded(inputs, dtype);
-    let oracle =
-        O::oracle(variant, &inputs).map_err(|e| Refused::new(Verdict::Correctness, format!("no reference: {e}")))?;
-    let launch = runtime.prepare(variant, dtype, &inputs, config)?;
-    let on_host = runtime.device().runtime == RuntimeKind::Host;
-    let known = |_: &mut O::Outputs| ();
-    Ok(Box::new(CheckedLaunch::<O, _> { launch, variant: variant.clone(), dtype, oracle, known, on_host }))
+    let launch = runtime.prepare(variant, dtype, inputs, config)?;
+    let mut verifier = GateVerifier::<O>::default();
+    let announced = verifier.begin(variant, dtype, inputs);
+    announced.map_err(|e| Refused::new(Verdict::Correctness, format!("no reference: {e}")))?;
+    Ok(Box::new(GatedLaunch { launch, verifier, on_host: runtime.device().runtime == RuntimeKind::Host }))
+}
+
+/// A launch with what judges it.
+struct GatedLaunch<O: Tuned> {
+    launch: Box<dyn Launch<O>>,
+    verifier: GateVerifier<O>,
+    /// Whether its memory is this process's.
+    on_host: bool,
+}
+
+impl<O: Tuned> Timed for GatedLaunch<O> {
+    fn gate(&mut self) -> std::result::Result<f64, Refused> {
+        judged(self.verifier.judge(self.launch.as_mut()))
+    }
+
+    fn time(&mut self) -> std::result::Result<Duration, Refused> {
+        Ok(self.launch.time()?)
+    }
+
+    fn peak_bytes(&mut self) -> std::result::Result<Option<u64>, Refused> {
+        // What a process has resident says nothing of another device's memory.
+        if self.on_host { peak(|| self.launch.run()) } else { Ok(None) }
+    }
 }
 
 /// A launch with what it should give.
@@ -66,12 +96,7 @@ impl<O: ByTensors, M: Fn(&mut O::Outputs)> Timed for CheckedLaunch<O, M> {
     fn gate(&mut self) -> std::result::Result<f64, Refused> {
         let Self { launch, variant, dtype, oracle, known, .. } = self;
         let mut masked = Masked { launch: launch.as_mut(), known };
-        match check_launch::<O>(&mut masked, variant, *dtype, oracle) {
-            gate::Verdict::Passed { rel_error, .. } => Ok(rel_error),
-            gate::Verdict::Failed { reason, .. } => Err(Refused::new(Verdict::Correctness, reason)),
-            gate::Verdict::Unsupported { reason } => Err(Refused::new(Verdict::Unsupported, reason)),
-            gate::Verdict::Skipped { reason } => Err(Refused::new(Verdict::Constraint, reason)),
-        }
+        judged(check_launch::<O>(&mut masked, variant, *dtype, oracle).into_result())
     }
 
     fn time(&mut self) -> std::result::Result<Duration, Refused> {
@@ -79,7 +104,6 @@ impl<O: ByTensors, M: Fn(&mut O::Outputs)> Timed for CheckedLaunch<O, M> {
     }
 
     fn peak_bytes(&mut self) -> std::result::Result<Option<u64>, Refused> {
-        // What a process has resident says nothing of another device's memory.
         if self.on_host { peak(|| self.launch.run()) } else { Ok(None) }
     }
 }

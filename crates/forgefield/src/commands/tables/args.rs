@@ -94,7 +94,7 @@ pub struct CheckArgs {
 #[derive(Debug, Args)]
 pub struct SelectArgs {
     /// The op.
-    #[arg(long, default_value = crate::ops::USUAL_OP)]
+    #[arg(long, default_value = ff_spec::USUAL_OP)]
     pub op: String,
     /// Variant or family.
     #[arg(long, visible_alias = "family", help = format!("Variant or family [default {}]", crate::ops::usual()))]

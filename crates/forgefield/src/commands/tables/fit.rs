@@ -80,12 +80,11 @@ mod tests {
         let problem = Problem {
             name: "water-64".to_owned(),
             n_atoms: 192,
-            n_systems: 0,
             n_edges: 10_000,
             max_degree: 60,
             features: 8,
             n_basis: 20,
-            hidden: 0,
+            ..Problem::default()
         };
         let found = |order: u8, config: &LaunchConfig, tie: &LaunchConfig| {
             let evidence = Evidence { rel_error: 1e-7, max_abs_error: 1e-6, cases: 9, seeds: vec![1, 2, 3] };

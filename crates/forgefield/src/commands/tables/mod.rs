@@ -94,8 +94,9 @@ fn row(entry: &Entry) -> Vec<String> {
     // What an op does not see is 0.
     let seen = |size: u64| if size == 0 { "–".to_owned() } else { size.to_string() };
     let key = &entry.key;
+    let own = key.axes.iter().map(|(axis, size)| format!(" {axis}={size}"));
     vec![
-        kernel_name(&key.family, key.order),
+        kernel_name(&key.family, key.order) + &own.collect::<String>(),
         key.dtype.to_string(),
         key.n_atoms.to_string(),
         seen(key.n_systems),
@@ -214,9 +215,11 @@ fn selected(args: &SelectArgs, screen: &Screen) -> Result<()> {
         screen.line(format!("entry   {entry}"))?;
         // Axes that the op does not see are left out.
         let seen = [true, key.n_systems > 0, true, key.features > 0, key.features > 0];
-        let axes = distance.iter().zip(["atoms", "systems", "degree", "F", "K"]).zip(seen);
+        let own = key.axes.keys().map(|axis| (axis.as_str(), true));
+        let shared = ["atoms", "systems", "degree", "F", "K"].into_iter().zip(seen);
+        let axes = distance.iter().zip(shared.chain(own));
         let axes: Vec<String> =
-            axes.filter(|(_, seen)| *seen).map(|((octaves, axis), _)| format!("{octaves:.2} {axis}")).collect();
+            axes.filter(|(_, (_, seen))| *seen).map(|(octaves, (axis, _))| format!("{octaves:.2} {axis}")).collect();
         screen.line(format!("octaves {}", axes.join(", ")))?;
     }
     screen.line(format!("config  {used}"))?;

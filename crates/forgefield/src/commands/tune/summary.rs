@@ -135,9 +135,7 @@ mod tests {
                 n_systems: 1,
                 n_edges: 6,
                 max_degree: 2,
-                features: 0,
-                n_basis: 0,
-                hidden: 0,
+                ..Problem::default()
             },
             default: None,
             best: None,

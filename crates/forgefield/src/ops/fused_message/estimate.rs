@@ -126,12 +126,11 @@ mod tests {
         Problem {
             name,
             n_atoms,
-            n_systems: 0,
             n_edges: 50 * n_atoms,
             max_degree: 60,
             features: 128,
             n_basis: 20,
-            hidden: 0,
+            ..Problem::default()
         }
     }
 

@@ -129,12 +129,12 @@ fn sizes(asked: &Asked, variant: &Variant) -> Result<Problem> {
         Geometry::Graph { n_atoms, degree, skew } => Ok(Problem {
             name: format!("graph-{n_atoms}-{degree}-{skew}"),
             n_atoms: *n_atoms as u64,
-            n_systems: 0,
             n_edges: (*n_atoms as f64 * degree) as u64,
             max_degree: degree.ceil() as u64,
             features: features as u32,
             n_basis: n_basis as u32,
             hidden: if variant.filter == FilterKind::Mlp { hidden as u32 } else { 0 },
+            ..Problem::default()
         }),
     }
 }
