@@ -99,13 +99,15 @@ fn the_readme_example_is_accepted() {
 #[test]
 fn values_agree_with_exmex() {
     for radial in radial() {
-        // exmex has no sinc and calls π PI; the grid's d = 0 is left out for a formula that then divides by zero.
-        let text = match radial.formula.split_once("sinc(") {
-            Some((before, argument)) => {
-                let argument = argument.strip_suffix(')').unwrap();
-                format!("{before}(sin({argument})/({argument}))")
-            }
-            None => radial.formula.clone(),
+        // exmex has neither sinc nor flat and calls π PI; the grid's d = 0 is left out for a formula that then divides by zero.
+        let spelt_out = |name: &str| {
+            let (before, argument) = radial.formula.split_once(name)?;
+            Some((before, argument.strip_suffix(')').unwrap()))
+        };
+        let text = match (spelt_out("sinc("), spelt_out("flat(")) {
+            (Some((before, argument)), _) => format!("{before}(sin({argument})/({argument}))"),
+            (_, Some((before, argument))) => format!("{before}exp(1 - 1/({argument}))"),
+            _ => radial.formula.clone(),
         };
         let expected = exmex::parse::<f64>(&text.replace("pi", "PI")).unwrap();
         let variables: Vec<&str> = radial.arguments().collect();
@@ -121,6 +123,21 @@ fn values_agree_with_exmex() {
             }
         }
     }
+}
+
+#[test]
+fn flat_is_smooth_where_it_ends() {
+    let until = crate::expr::FLAT_UNTIL;
+    let text = "kind = \"basis\"\nformula = \"flat(d)\"\nsource = \"s\"\ndoc = \"d\"\n";
+    let radial = Radial::load("bases/test.toml", "test", text).unwrap();
+    for (order, function) in radial.functions.iter().enumerate() {
+        let at = |d: f64| function.eval(&|v| if v == "d" { d } else { 1.0 }, &|x| x);
+        assert_eq!([0.0, 1e-300, 0.5 * until, until, -1.0].map(at), [0.0; 5], "derivative {order}");
+        let first = at(until * (1.0 + f64::EPSILON)).abs();
+        // e^(−511) 512⁶: nothing beside 1, and yet what the function is there.
+        assert!(0.0 < first && first < 1e-200, "derivative {order} starts with {first:e}");
+    }
+    assert_eq!(radial.functions[0].eval(&|_| 1.0, &|x| x), 1.0);
 }
 
 /// Rounding every operation to `f32` must not lose more than a few of its units in any derivative: the straight-line form
@@ -192,7 +209,7 @@ fn malformed_files_are_refused_with_what_was_expected() {
         (refusal("basis", "1.2.3*d", ""), "column 1: expected a number, found `1.2.3`"),
         (
             refusal("basis", "sinn(d)", ""),
-            "unknown function `sinn`, expected one of exp, sin, cos, tanh, sqrt, ln, sinc",
+            "unknown function `sinn`, expected one of exp, sin, cos, tanh, sqrt, ln, sinc, flat",
         ),
         (refusal("basis", "sinn(d)", ""), "(nearest: `sin`)"),
         (refusal("basis", "max(d, k)", ""), "unknown function `max`"),
@@ -200,6 +217,7 @@ fn malformed_files_are_refused_with_what_was_expected() {
             refusal("basis", "exp(-bta*d)", beta),
             "unknown variable `bta`, expected one of d, r_c, k, beta, pi (nearest: `beta`)",
         ),
+        (refusal("basis", "flat_inverse(d)", ""), "unknown function `flat_inverse`"),
         (refusal("basis", "n_basis*d", ""), "unknown variable `n_basis`"),
         (refusal("cutoff", "k*d", ""), "unknown variable `k`, expected one of d, r_c, pi"),
         (refusal("basis", "d^0.5", ""), "column 3: expected an integer exponent, found 0.5"),

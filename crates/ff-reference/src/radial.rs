@@ -1,8 +1,8 @@
 //! Radial basis and cutoff functions, evaluated from their formulas.
 //!
 //! A formula is text over `d` (distance, Å), `r_c` (cutoff radius, Å), `k` (1-based index of the basis function),
-//! `n_basis` and its own parameters, with `pi`, `+ - * / ^` and `exp sin cos tanh sqrt ln sinc`; the defaults of
-//! parameters may also use `max(a, b)`. As in mathematics, −x² is −(x²).
+//! `n_basis` and its own parameters, with `pi`, `+ - * / ^` and `exp sin cos tanh sqrt ln sinc flat`; the defaults
+//! of parameters may also use `max(a, b)`. As in mathematics, −x² is −(x²).
 
 use std::collections::BTreeMap;
 
@@ -384,6 +384,7 @@ impl MakeOperators<Jet> for JetOperators {
             Operator::make_unary("sqrt", Jet::sqrt),
             Operator::make_unary("ln", Jet::ln),
             Operator::make_unary("sinc", Jet::sinc),
+            Operator::make_unary("flat", Jet::flat),
             Operator::make_constant("pi", Jet::constant(std::f64::consts::PI)),
         ]
     }
