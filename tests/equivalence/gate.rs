@@ -61,7 +61,7 @@ fn radial_functions(variants: &[Variant]) -> BTreeSet<&str> {
     pairs.flat_map(|(basis, cutoff)| [basis.as_str(), cutoff.as_str()]).collect()
 }
 
-/// A variant of every message, filter and reduction, with radial functions that take turns.
+/// A variant of every message, filter and reduction, each with the radial functions that those before it have least.
 fn one_of_every_structure() -> Vec<Variant> {
     let rendered: Vec<Variant> = ff_kernels::fused_message::registered().iter().map(|r| r.variant()).collect();
     let mut chosen: Vec<Variant> = Vec::new();
@@ -73,8 +73,15 @@ fn one_of_every_structure() -> Vec<Variant> {
                     .filter(|v| (v.message, v.filter, v.reduction) == (message, filter, reduction))
                     .collect();
                 assert!(!alike.is_empty(), "{message:?} {filter:?} {reduction:?} was not rendered");
-                let turn = chosen.iter().filter(|variant| variant.radial.is_some()).count();
-                chosen.push(alike[turn % alike.len()].clone());
+                let used = |variant: &Variant| {
+                    let of = radial_functions(std::slice::from_ref(variant));
+                    chosen
+                        .iter()
+                        .map(|v| radial_functions(std::slice::from_ref(v)).intersection(&of).count())
+                        .sum::<usize>()
+                };
+                let next = alike.into_iter().min_by_key(|variant| used(variant)).expect("not empty").clone();
+                chosen.push(next);
             }
         }
     }
@@ -102,6 +109,7 @@ fn both_backwards_of_every_message_and_filter_pass_the_gate_on_devices() {
         "cfconv_mlp_bessel_polynomial_receiver",
         "cfconv_tabulated_receiver",
         "painn_linear_gaussian_cosine_receiver",
+        "painn_linear_bessel_mollifier_receiver",
         "painn_mlp_expnorm_polynomial_edge_atomic",
         "painn_tabulated_receiver",
     ]

@@ -5,6 +5,7 @@ mod gate;
 mod lists;
 mod many_atoms;
 mod maths;
+mod mollifier;
 mod mutants;
 mod properties;
 mod table;

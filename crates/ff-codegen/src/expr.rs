@@ -30,6 +30,9 @@ impl PartialEq for Number {
 
 impl Eq for Number {}
 
+/// Up to where `flat` is 0: there e^(1 − 1/x) is below 10⁻²²¹. Above it 1/x and its powers are finite, in f32 as well.
+pub const FLAT_UNTIL: f64 = 1.0 / 512.0;
+
 /// A function of one argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Func {
@@ -47,13 +50,20 @@ pub enum Func {
     Ln,
     /// The n-th derivative of sin(x)/x; only n = 0 can be written in a formula.
     Sinc(u8),
+    /// e^(1 − 1/x) for x > 0, else 0: smooth, and flat at 0, where all derivatives vanish.
+    Flat,
+    /// 1/x where `flat` is not 0, elsewhere a number that is finite: what derivatives of `flat` have beside it. No formula
+    /// can write it.
+    FlatInverse,
 }
 
 impl Func {
     /// The functions a formula may name.
-    pub const NAMED: [Func; 7] = [Func::Exp, Func::Sin, Func::Cos, Func::Tanh, Func::Sqrt, Func::Ln, Func::Sinc(0)];
+    pub const NAMED: [Func; 8] =
+        [Func::Exp, Func::Sin, Func::Cos, Func::Tanh, Func::Sqrt, Func::Ln, Func::Sinc(0), Func::Flat];
 
-    /// The name in formulas and in the hand-written `maths` modules that rendered code calls.
+    /// The name in formulas and in the hand-written `maths` modules that rendered code calls; those have no `flat`, which is
+    /// rendered in place.
     pub fn name(self) -> &'static str {
         match self {
             Func::Exp => "exp",
@@ -66,6 +76,8 @@ impl Func {
             Func::Sinc(1) => "sinc_d1",
             Func::Sinc(2) => "sinc_d2",
             Func::Sinc(_) => "sinc_d3",
+            Func::Flat => "flat",
+            Func::FlatInverse => "flat_inverse",
         }
     }
 
@@ -79,6 +91,9 @@ impl Func {
             Func::Sqrt => x.sqrt(),
             Func::Ln => x.ln(),
             Func::Sinc(n) => sinc_derivative(n, x),
+            Func::Flat if x > FLAT_UNTIL => (1.0 - 1.0 / x).exp(),
+            Func::Flat => 0.0,
+            Func::FlatInverse => 1.0 / x.max(FLAT_UNTIL),
         }
     }
 }
@@ -299,6 +314,9 @@ impl Expr {
                         assert!(*n < 3, "sinc has named derivatives up to the third, asked for one more");
                         call(Func::Sinc(n + 1), x())
                     }
+                    Func::Flat => mul([self.clone(), pow(call(Func::FlatInverse, x()), 2)]),
+                    // Not where it is constant, but there it is multiplied by 0.
+                    Func::FlatInverse => neg(pow(self.clone(), 2)),
                 };
                 mul([outer, inner])
             }

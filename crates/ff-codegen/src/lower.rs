@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
-use crate::expr::{Expr, Func, Number, factors, num, split_coefficient};
+use crate::expr::{Expr, FLAT_UNTIL, Func, Number, factors, num, split_coefficient};
 
 /// The variable that changes from edge to edge; what does not depend on it is multiplied first, so that a compiler can
 /// take it out of the loop over edges.
@@ -47,6 +47,10 @@ enum Node {
     Neg(usize),
     Bin(Op, usize, usize),
     Call(Func, usize),
+    /// The greater of two.
+    Max(usize, usize),
+    /// `yes` where less < more, else `no`: (less, more, yes, no).
+    Select(usize, usize, usize, usize),
 }
 
 /// A factor of a product as it is rendered: divisions are kept together, since d/r_c is what formulas mean.
@@ -126,7 +130,11 @@ impl Dag {
             Expr::Var(name) => self.node(Node::Var(name.clone())),
             Expr::Call(func, x) => {
                 let x = self.lower(x);
-                self.node(Node::Call(*func, x))
+                match func {
+                    Func::Flat => self.flat(x),
+                    Func::FlatInverse => self.flat_inverse(x),
+                    func => self.node(Node::Call(*func, x)),
+                }
             }
             Expr::Add(terms) => {
                 let terms = terms.iter().map(|t| self.term(t)).collect();
@@ -140,6 +148,22 @@ impl Dag {
             }
             Expr::Max(..) => unreachable!("the parser accepts `max` in defaults only, which are never rendered"),
         }
+    }
+
+    /// e^(1 − 1/x) where x is above [`FLAT_UNTIL`], else 0. Spelt out rather than called, so that all terms of a derivative share
+    /// 1/x and the exponential, and so that the hand-written maths, which every kernel's pass is of, has nothing of it.
+    fn flat(&mut self, x: usize) -> usize {
+        let inverse = self.flat_inverse(x);
+        let [zero, one, until] = [0.0, 1.0, FLAT_UNTIL].map(|n: f64| self.node(Node::Num(n.to_bits())));
+        let exponent = self.bin(Op::Sub, one, inverse);
+        let exp = self.node(Node::Call(Func::Exp, exponent));
+        self.node(Node::Select(until, x, exp, zero))
+    }
+
+    fn flat_inverse(&mut self, x: usize) -> usize {
+        let [one, until] = [1.0, FLAT_UNTIL].map(|n: f64| self.node(Node::Num(n.to_bits())));
+        let x = self.node(Node::Max(x, until));
+        self.bin(Op::Div, one, x)
     }
 
     fn signed(&mut self, negative: bool, id: usize) -> usize {
@@ -256,7 +280,8 @@ impl Dag {
     fn children(&self, id: usize) -> Vec<usize> {
         match &self.nodes[id] {
             Node::Neg(a) | Node::Call(_, a) => vec![*a],
-            Node::Bin(_, a, b) => vec![*a, *b],
+            Node::Bin(_, a, b) | Node::Max(a, b) => vec![*a, *b],
+            Node::Select(less, more, yes, no) => vec![*less, *more, *yes, *no],
             Node::Num(_) | Node::Pi | Node::Var(_) => Vec::new(),
         }
     }
@@ -279,7 +304,7 @@ impl Dag {
     pub fn cost(&self) -> usize {
         let price = |node: &Node| match node {
             Node::Num(_) | Node::Pi | Node::Var(_) => 0,
-            Node::Neg(_) | Node::Bin(Op::Add | Op::Sub | Op::Mul, ..) => 1,
+            Node::Neg(_) | Node::Bin(Op::Add | Op::Sub | Op::Mul, ..) | Node::Max(..) | Node::Select(..) => 1,
             Node::Bin(Op::Div, ..) => 4,
             Node::Call(..) => 16,
         };
@@ -300,6 +325,8 @@ impl Dag {
                 Node::Bin(Op::Mul, a, b) => values[*a] * values[*b],
                 Node::Bin(Op::Div, a, b) => values[*a] / values[*b],
                 Node::Call(func, a) => func.eval(values[*a]),
+                Node::Max(a, b) => values[*a].max(values[*b]),
+                Node::Select(less, more, yes, no) => values[if values[*less] < values[*more] { *yes } else { *no }],
             }));
         }
         values[self.root]
@@ -338,6 +365,17 @@ impl Dag {
                 Node::Call(func, a) => {
                     let turbofish = if target == Target::Cube { "::<F>" } else { "" };
                     (format!("maths::{}{turbofish}({})", func.name(), texts[*a].0), 4)
+                }
+                Node::Max(a, b) => match target {
+                    Target::Host => (format!("{}.max({})", wrap(*a, 4), texts[*b].0), 4),
+                    Target::Cube => (format!("max({}, {})", texts[*a].0, texts[*b].0), 4),
+                },
+                Node::Select(less, more, yes, no) => {
+                    let [more, yes, no] = [*more, *yes, *no].map(|id| &texts[id].0);
+                    match target {
+                        Target::Host => (format!("{}.select_less({more}, {yes}, {no})", wrap(*less, 4)), 4),
+                        Target::Cube => (format!("select({} < {more}, {yes}, {no})", texts[*less].0), 4),
+                    }
                 }
             };
             if used {
@@ -387,6 +425,21 @@ mod tests {
         assert_eq!(
             render("exp(-gamma*(d - mu)^2)", 0, Target::Host),
             "let t0 = d - mu;\nmaths::exp(-(gamma * (t0 * t0)))"
+        );
+    }
+
+    /// One exponential and one division serve all orders of the function, and neither target sees a NaN.
+    #[test]
+    fn flat_is_spelt_out() {
+        assert_eq!(
+            render("flat(d)", 0, Target::Cube),
+            "select(F::new(0.001953125) < d, maths::exp::<F>(F::new(1.0) - F::new(1.0) / max(d, F::new(0.001953125))), \
+             F::new(0.0))"
+        );
+        assert_eq!(
+            render("flat(d)", 1, Target::Host),
+            "let t0 = d.lit(1.0) / d.max(d.lit(0.001953125));\n\
+             d.lit(0.001953125).select_less(d, maths::exp(d.lit(1.0) - t0), d.lit(0.0)) * (t0 * t0)"
         );
     }
 

@@ -99,13 +99,15 @@ fn the_readme_example_is_accepted() {
 #[test]
 fn values_agree_with_exmex() {
     for radial in radial() {
-        // exmex has no sinc and calls π PI; the grid's d = 0 is left out for a formula that then divides by zero.
-        let text = match radial.formula.split_once("sinc(") {
-            Some((before, argument)) => {
-                let argument = argument.strip_suffix(')').unwrap();
-                format!("{before}(sin({argument})/({argument}))")
-            }
-            None => radial.formula.clone(),
+        // exmex has neither sinc nor flat and calls π PI; the grid's d = 0 is left out for a formula that then divides by zero.
+        let spelt_out = |name: &str| {
+            let (before, argument) = radial.formula.split_once(name)?;
+            Some((before, argument.strip_suffix(')').unwrap()))
+        };
+        let text = match (spelt_out("sinc("), spelt_out("flat(")) {
+            (Some((before, argument)), _) => format!("{before}(sin({argument})/({argument}))"),
+            (_, Some((before, argument))) => format!("{before}exp(1 - 1/({argument}))"),
+            _ => radial.formula.clone(),
         };
         let expected = exmex::parse::<f64>(&text.replace("pi", "PI")).unwrap();
         let variables: Vec<&str> = radial.arguments().collect();
@@ -121,6 +123,78 @@ fn values_agree_with_exmex() {
             }
         }
     }
+}
+
+/// x, and f, f′, f″, f‴ of exp(1 − 1/(1 − x²)) there, from Taylor series in decimal arithmetic of 80 digits.
+const MOLLIFIER: [(f64, [f64; 4]); 9] = [
+    (0.0, [1.0, 0.0, -2.0, 0.0]),
+    (0.3, [0.9058322914025679, -0.6563209453466258, -2.577677198304161, -4.074645648036995]),
+    (0.7, [0.38259269556636666, -2.0593224674852486, -3.163577163484508, 28.845243209457188]),
+    (0.95, [9.549752219557577e-05, -0.019086947236985525, 3.050886601402041, -350.21863852185714]),
+    (0.99, [4.078037078607729e-22, -2.0389670502369354e-18, 9.786774052742437e-15, -4.497704108546278e-11]),
+    (0.999, [1.5080842205194566e-217, -7.540419215605474e-212, 3.755127822099986e-206, -1.8625278452827855e-200]),
+    // e^(−524288), which no double holds.
+    (1.0 - 1.0 / 1048576.0, [0.0; 4]),
+    (1.0, [0.0; 4]),
+    (1.5, [0.0; 4]),
+];
+
+fn mollifier() -> Radial {
+    radial().into_iter().find(|radial| radial.name == "mollifier").expect("it is in the tree")
+}
+
+#[test]
+fn the_mollifier_equals_its_series_up_to_the_cutoff() {
+    // A power of two, so that d = x·r_c is exact.
+    let (radial, r_c) = (mollifier(), 4.0);
+    for (x, expected) in MOLLIFIER {
+        for (order, function) in radial.functions.iter().enumerate() {
+            let expected = expected[order] / f64::powi(r_c, order as i32);
+            let found = function.eval(&|v| if v == "d" { x * r_c } else { r_c }, &|x| x);
+            // The exponent is up to 500, whose rounding is multiplied by itself: 500 · 2⁻⁵³ and a few times that.
+            assert!(
+                (found - expected).abs() <= 1e-12 * expected.abs(),
+                "x = {x}, derivative {order}: {found:e}, expected {expected:e}"
+            );
+        }
+    }
+}
+
+/// In f32, where 1/(1 − x²) to the fourth overflows beside r_c and exp has underflowed long before: every number, not some.
+#[test]
+fn the_mollifier_is_finite_at_every_f32_beside_the_cutoff() {
+    let radial = mollifier();
+    for r_c in [4.0f32, 5.0, 0.7, 12.3] {
+        let far = (1..=400).map(|i| r_c * i as f32 / 400.0);
+        // Beyond r_c too, by a little.
+        let near = (-70_000..=16).map(|i| f32::from_bits((i64::from(r_c.to_bits()) + i) as u32));
+        let all: Vec<f32> = far.chain(near).collect();
+        for (order, function) in radial.functions.iter().enumerate() {
+            let scale = scale(&radial, order, f64::from(r_c), 1, 1);
+            for d in &all {
+                let found = function.eval(&|v| f64::from(if v == "d" { *d } else { r_c }), &|x| f64::from(x as f32));
+                // The grid of `scale` misses the largest value by less than this.
+                assert!(found.abs() <= 1.1 * scale, "derivative {order} at {d} of {r_c}: {found}");
+                // √(1 − 1/512) < 0.9991: from there on `flat` is 0.
+                assert!(*d < 0.9991 * r_c || found == 0.0, "derivative {order} at {d} of {r_c}: {found}");
+            }
+        }
+    }
+}
+
+#[test]
+fn flat_is_smooth_where_it_ends() {
+    let until = crate::expr::FLAT_UNTIL;
+    let text = "kind = \"basis\"\nformula = \"flat(d)\"\nsource = \"s\"\ndoc = \"d\"\n";
+    let radial = Radial::load("bases/test.toml", "test", text).unwrap();
+    for (order, function) in radial.functions.iter().enumerate() {
+        let at = |d: f64| function.eval(&|v| if v == "d" { d } else { 1.0 }, &|x| x);
+        assert_eq!([0.0, 1e-300, 0.5 * until, until, -1.0].map(at), [0.0; 5], "derivative {order}");
+        let first = at(until * (1.0 + f64::EPSILON)).abs();
+        // e^(−511) 512⁶: nothing beside 1, and yet what the function is there.
+        assert!(0.0 < first && first < 1e-200, "derivative {order} starts with {first:e}");
+    }
+    assert_eq!(radial.functions[0].eval(&|_| 1.0, &|x| x), 1.0);
 }
 
 /// Rounding every operation to `f32` must not lose more than a few of its units in any derivative: the straight-line form
@@ -192,7 +266,7 @@ fn malformed_files_are_refused_with_what_was_expected() {
         (refusal("basis", "1.2.3*d", ""), "column 1: expected a number, found `1.2.3`"),
         (
             refusal("basis", "sinn(d)", ""),
-            "unknown function `sinn`, expected one of exp, sin, cos, tanh, sqrt, ln, sinc",
+            "unknown function `sinn`, expected one of exp, sin, cos, tanh, sqrt, ln, sinc, flat",
         ),
         (refusal("basis", "sinn(d)", ""), "(nearest: `sin`)"),
         (refusal("basis", "max(d, k)", ""), "unknown function `max`"),
@@ -200,6 +274,7 @@ fn malformed_files_are_refused_with_what_was_expected() {
             refusal("basis", "exp(-bta*d)", beta),
             "unknown variable `bta`, expected one of d, r_c, k, beta, pi (nearest: `beta`)",
         ),
+        (refusal("basis", "flat_inverse(d)", ""), "unknown function `flat_inverse`"),
         (refusal("basis", "n_basis*d", ""), "unknown variable `n_basis`"),
         (refusal("cutoff", "k*d", ""), "unknown variable `k`, expected one of d, r_c, pi"),
         (refusal("basis", "d^0.5", ""), "column 3: expected an integer exponent, found 0.5"),
@@ -284,7 +359,13 @@ fn every_combination_is_rendered_once() {
     for (line, times) in [
         (r#"variant("painn_mlp_gaussian_cosine_receiver", Painn, Mlp, Some(("gaussian", "cosine")), Receiver),"#, 1),
         (r#"variant("painn_tabulated_edge_atomic", Painn, Tabulated, None, EdgeAtomic),"#, 1),
-        ("    variant(\"", 52),
+        (
+            r#"variant("painn_linear_bessel_mollifier_receiver", Painn, Linear, Some(("bessel", "mollifier")), Receiver),"#,
+            1,
+        ),
+        (r#", "mollifier")), Receiver),"#, 4),
+        ("mollifier_edge_atomic", 0),
+        ("    variant(\"", 56),
     ] {
         assert_eq!(registry.text.matches(line).count(), times, "{line} in\n{}", registry.text);
     }

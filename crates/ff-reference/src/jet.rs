@@ -79,6 +79,18 @@ impl Jet {
         self.compose(sinc_derivatives(self.value()))
     }
 
+    /// e^(1 − 1/x) for x > 0, else 0 with all derivatives.
+    pub fn flat(self) -> Self {
+        let x = self.value();
+        let f = if x > 0.0 { (1.0 - 1.0 / x).exp() } else { 0.0 };
+        // Where the exponential underflows, so do its products with powers of 1/x; in floats these would be 0·∞.
+        if f == 0.0 {
+            return Self::constant(0.0);
+        }
+        let r = 1.0 / x;
+        self.compose([f, f * r * r, f * r.powi(3) * (r - 2.0), f * r.powi(4) * (r * r - 6.0 * r + 6.0)])
+    }
+
     /// The jet with the larger value.
     pub fn max(self, other: Self) -> Self {
         if other.value() > self.value() { other } else { self }
@@ -228,6 +240,18 @@ mod tests {
         check("inverse", |x| x.pow(Jet::constant(-2.0)), &positive);
         check("root", |x| x.pow(Jet::constant(1.5)), &positive);
         check("tower", |x| x.pow(x), &positive);
+        check("flat", Jet::flat, &[-1.0, -1e-9, 0.0, 1e-4, 0.03, 0.5, 1.0, 3.0]);
+    }
+
+    /// No argument, however small, is multiplied to a NaN, and the steps from the smallest values to 0 are none.
+    #[test]
+    fn flat_ends_in_zeros() {
+        for x in [0.0, -0.0, -1.0, 5e-324, 1e-300, 1e-9, 1.0 / 800.0] {
+            assert_eq!(Jet::variable(x).flat().derivatives(), [0.0; 4], "{x}");
+        }
+        let last = Jet::variable(1.0 / 744.0).flat().derivatives();
+        assert!(last[0] > 0.0 && last.iter().all(|f| f.abs() < 1e-304), "{last:?}");
+        assert_eq!(Jet::variable(1.0).flat().derivatives(), [1.0, 1.0, -1.0, 1.0]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Radial basis and cutoff functions, evaluated from their formulas.
 //!
 //! A formula is text over `d` (distance, Å), `r_c` (cutoff radius, Å), `k` (1-based index of the basis function),
-//! `n_basis` and its own parameters, with `pi`, `+ - * / ^` and `exp sin cos tanh sqrt ln sinc`; the defaults of
-//! parameters may also use `max(a, b)`. As in mathematics, −x² is −(x²).
+//! `n_basis` and its own parameters, with `pi`, `+ - * / ^` and `exp sin cos tanh sqrt ln sinc flat`; the defaults
+//! of parameters may also use `max(a, b)`. As in mathematics, −x² is −(x²).
 
 use std::collections::BTreeMap;
 
@@ -384,6 +384,7 @@ impl MakeOperators<Jet> for JetOperators {
             Operator::make_unary("sqrt", Jet::sqrt),
             Operator::make_unary("ln", Jet::ln),
             Operator::make_unary("sinc", Jet::sinc),
+            Operator::make_unary("flat", Jet::flat),
             Operator::make_constant("pi", Jet::constant(std::f64::consts::PI)),
         ]
     }
@@ -457,6 +458,7 @@ mod tests {
                 let x: f64 = d / R_C;
                 1.0 - 28.0 * x.powi(6) + 48.0 * x.powi(7) - 21.0 * x.powi(8)
             }),
+            ("mollifier", RadialKind::Cutoff, |d, _| (1.0 - 1.0 / (1.0 - (d / R_C).powi(2))).exp()),
             ("bessel", RadialKind::Basis, |d, k| (k * std::f64::consts::PI * d / R_C).sin() / d),
             ("gaussian", RadialKind::Basis, |d, k| {
                 let spacing = R_C / (K as f64 - 1.0);
@@ -480,6 +482,38 @@ mod tests {
         // The limit at d = 0, where the quotient has none.
         let bessel = bound(find("bessel", RadialKind::Basis).unwrap());
         assert!((bessel.jet(0.0, 3)[0] - 3.0 * pi / R_C).abs() < 1e-15);
+    }
+
+    /// Against Taylor series of exp(1 − 1/(1 − x²)) in decimal arithmetic of 80 digits, at the binary numbers x.
+    #[test]
+    fn the_mollifier_equals_its_series_up_to_the_cutoff() {
+        let spec = find("mollifier", RadialKind::Cutoff).unwrap();
+        // A power of two, so that d = x·r_c is exact.
+        let r_c = 4.0;
+        let f = RadialFunction::new(spec).unwrap().bind(r_c, 1, &BTreeMap::new()).unwrap();
+        for (x, expected) in [
+            (0.0, [1.0, 0.0, -2.0, 0.0]),
+            (0.3, [0.9058322914025679, -0.6563209453466258, -2.577677198304161, -4.074645648036995]),
+            (0.7, [0.38259269556636666, -2.0593224674852486, -3.163577163484508, 28.845243209457188]),
+            (0.95, [9.549752219557577e-05, -0.019086947236985525, 3.050886601402041, -350.21863852185714]),
+            (0.99, [4.078037078607729e-22, -2.0389670502369354e-18, 9.786774052742437e-15, -4.497704108546278e-11]),
+            (
+                0.999,
+                [1.5080842205194566e-217, -7.540419215605474e-212, 3.755127822099986e-206, -1.8625278452827855e-200],
+            ),
+            // e^(−524288), which no double holds.
+            (1.0 - 2f64.powi(-20), [0.0; 4]),
+            (1.0, [0.0; 4]),
+            (1.5, [0.0; 4]),
+        ] {
+            let found = f.jet(x * r_c, 1);
+            for (n, (found, expected)) in found.into_iter().zip(expected).enumerate() {
+                let expected = expected / r_c.powi(n as i32);
+                // The exponent is up to 500, whose rounding is multiplied by itself: 500 · 2⁻⁵³ and a few times that.
+                let allowed = 1e-12 * f64::abs(expected);
+                assert!((found - expected).abs() <= allowed, "x = {x}, order {n}: {found:e}, expected {expected:e}");
+            }
+        }
     }
 
     #[test]

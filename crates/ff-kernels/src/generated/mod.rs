@@ -15,7 +15,7 @@ pub const CELL_LIST_TEMPLATE_HASH: &str = "98801593f6472377";
 pub const FORCE_SCATTER_TEMPLATE_HASH: &str = "3b1ae4fba7e4ac18";
 
 /// Hash over every template and data file of `fused_message`: records carry it, so that results can be told apart.
-pub const FUSED_MESSAGE_TEMPLATE_HASH: &str = "63693f85d8bacf5d";
+pub const FUSED_MESSAGE_TEMPLATE_HASH: &str = "d22fb1955c30f7b7";
 
 /// Hash over every template and data file of `vector_norm`: records carry it, so that results can be told apart.
 pub const VECTOR_NORM_TEMPLATE_HASH: &str = "62ac3368fb139d99";

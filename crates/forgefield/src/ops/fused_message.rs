@@ -36,7 +36,8 @@ const REGISTRATION: Registration<Twice<FusedMessage, FusedMessageBackward, Fused
     op::<FusedMessage>().first::<FusedMessageBackward>().second::<FusedMessageDoubleBackward>();
 
 /// Radial functions that the static gate compiles the backwards and the corners with.
-const PAIRS: [[&str; 2]; 3] = [["gaussian", "cosine"], ["bessel", "polynomial"], ["expnorm", "cosine"]];
+const PAIRS: [[&str; 2]; 4] =
+    [["gaussian", "cosine"], ["bessel", "polynomial"], ["expnorm", "cosine"], ["gaussian", "mollifier"]];
 
 /// As an op among all.
 pub struct Messages;
