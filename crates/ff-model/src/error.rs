@@ -53,3 +53,25 @@ pub enum ModelError {
         source: InputError,
     },
 }
+
+impl ModelError {
+    /// The number of the structure, from 0, among those that were given together.
+    pub fn index(&self) -> usize {
+        match self {
+            Self::Element { index, .. }
+            | Self::MissingCell { index, .. }
+            | Self::Coincident { index, .. }
+            | Self::Neighbors { index, .. } => *index,
+        }
+    }
+
+    /// Why, without which structure: for whoever counts them otherwise.
+    pub fn reason(&self) -> String {
+        let (Self::Element { name, index, .. }
+        | Self::MissingCell { name, index, .. }
+        | Self::Coincident { name, index, .. }
+        | Self::Neighbors { name, index, .. }) = self;
+        let all = self.to_string();
+        all.strip_prefix(&format!("structure {index} (`{name}`): ")).unwrap_or(&all).to_owned()
+    }
+}

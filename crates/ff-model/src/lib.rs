@@ -2,11 +2,16 @@
 //!
 //! [`Model::load`] reads and checks a file; [`HostModel`] packs its weights for the host's kernels and predicts.
 
+pub mod batch;
+pub mod check;
 pub mod config;
+pub mod convert;
 mod error;
 pub mod file;
 pub mod host;
+mod init;
 mod model;
+pub mod plan;
 mod prediction;
 pub mod stress;
 pub mod units;
@@ -17,4 +22,5 @@ pub use error::ModelError;
 pub use file::{FileError, ModelFile};
 pub use host::HostModel;
 pub use model::Model;
+pub use plan::Plan;
 pub use prediction::{Prediction, Wanted};

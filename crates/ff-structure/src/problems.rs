@@ -268,6 +268,31 @@ fn water_hydrogens() -> [[f64; 3]; 2] {
     [[WATER_BOND * sin, 0.0, WATER_BOND * cos], [-WATER_BOND * sin, 0.0, WATER_BOND * cos]]
 }
 
+/// An alkane C_n H_2n+2 with all carbons in trans: C–C 1.53 Å, C–H 1.09 Å, tetrahedral angles.
+pub fn alkane(carbons: usize) -> Structure {
+    let half = 0.5 * (-1.0f64 / 3.0).acos();
+    let (sin, cos) = half.sin_cos();
+    let carbon = |i: usize| [1.53 * sin * i as f64, 0.0, if i % 2 == 0 { 0.0 } else { 1.53 * cos }];
+    let (mut species, mut positions) = (vec![6; carbons], (0..carbons).map(carbon).collect::<Vec<_>>());
+    let mut add = |at: [f64; 3], by: [f64; 3]| {
+        species.push(1);
+        positions.push(from_fn(|k| at[k] + 1.09 * by[k]));
+    };
+    for i in 0..carbons {
+        // Away from the neighbours, which are up of an even carbon and down of an odd one.
+        let away = if i % 2 == 0 { -cos } else { cos };
+        add(carbon(i), [0.0, sin, away]);
+        add(carbon(i), [0.0, -sin, away]);
+    }
+    for (end, along) in [(0, -sin), (carbons.saturating_sub(1), sin)] {
+        let up = if end % 2 == 0 { cos } else { -cos };
+        if carbons > 0 {
+            add(carbon(end), [along, 0.0, up]);
+        }
+    }
+    Structure::open(format!("alkane-{carbons}"), species, positions)
+}
+
 /// Diamond silicon, `cells`³ cubic cells of 8 atoms, a = 5.431 Å.
 pub fn silicon(cells: usize) -> Structure {
     const A: f64 = 5.431;
@@ -376,6 +401,36 @@ mod tests {
     fn angle(structure: &Structure, i: usize, centre: usize, j: usize) -> f64 {
         let (a, b, c) = (distance(structure, i, centre), distance(structure, j, centre), distance(structure, i, j));
         ((a * a + b * b - c * c) / (2.0 * a * b)).acos().to_degrees()
+    }
+
+    #[test]
+    fn alkanes_are_tetrahedral() {
+        for carbons in [1, 2, 3, 10] {
+            let alkane = alkane(carbons);
+            assert_eq!(alkane.n_atoms(), 3 * carbons + 2);
+            let mut bonds = vec![Vec::new(); carbons];
+            for i in 0..alkane.n_atoms() {
+                for j in (i + 1)..alkane.n_atoms() {
+                    let d = distance(&alkane, i, j);
+                    let expected = if j < carbons { 1.53 } else { 1.09 };
+                    if i < carbons && d < 1.6 {
+                        assert!((d - expected).abs() < 1e-12, "{d} between {i} and {j}");
+                        bonds[i].push(j);
+                        bonds.get_mut(j).map(|others| others.push(i));
+                    } else {
+                        assert!(d > 1.7, "{d} between {i} and {j}");
+                    }
+                }
+            }
+            for (i, others) in bonds.iter().enumerate() {
+                assert_eq!(others.len(), 4);
+                for a in others {
+                    for b in others.iter().filter(|b| *b > a) {
+                        assert!((angle(&alkane, *a, i, *b) - 109.471).abs() < 1e-3);
+                    }
+                }
+            }
+        }
     }
 
     /// Smallest distances between atoms of different molecules: O–O, O–H, H–H.
