@@ -69,6 +69,15 @@ pub fn spare_memory() -> u64 {
     ff_tune::memory::spare().map_or(4 << 30, |bytes| bytes / 2)
 }
 
+/// Bytes of the largest cache of a processor; `None` where the system does not say.
+pub fn cache() -> Option<u64> {
+    let size = |index: usize| {
+        let text = fs::read_to_string(format!("/sys/devices/system/cpu/cpu0/cache/index{index}/size")).ok()?;
+        text.trim().strip_suffix('K')?.parse::<u64>().ok()
+    };
+    (0..8).filter_map(size).max().map(|kib| kib << 10)
+}
+
 fn gib(bytes: u64) -> u64 {
     (bytes as f64 / f64::from(1 << 30)).round() as u64
 }

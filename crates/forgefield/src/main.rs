@@ -7,6 +7,7 @@ mod failure;
 mod inspect;
 mod interrupt;
 mod machine;
+mod models;
 mod ops;
 mod options;
 mod passes;

@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ff_spec::RuntimeKind;
 
 use crate::commands::bench::args::BenchArgs;
+use crate::commands::convert::args::ConvertArgs;
 use crate::commands::devices::args::DevicesArgs;
 use crate::commands::eval::args::EvalArgs;
 use crate::commands::export::args::ExportArgs;
@@ -11,6 +12,8 @@ use crate::commands::inspect::args::InspectArgs;
 use crate::commands::neighbors::args::{ListFormat, NeighborsArgs};
 use crate::commands::notebook::args::NotebookArgs;
 use crate::commands::ops::args::OpsArgs;
+use crate::commands::predict::args::PredictArgs;
+use crate::commands::profile::args::ProfileArgs;
 use crate::commands::report::args::ReportArgs;
 use crate::commands::sweep::args::SweepArgs;
 use crate::commands::tables::args::TablesArgs;
@@ -21,16 +24,18 @@ use crate::failure::{Failure, Result};
 /// What `forgefield` alone prints.
 pub const SHORT_HELP: &str = "\
 forgefield: fused kernels for machine-learned force fields, on GPU and host
-
 usage: forgefield <command> [options]
 
   devices   what can run here, and where its tuning tables go
   ops       every op, variant, parameter and dtype
-  verify    check kernels against the f64 reference
+  predict   energies, forces and stress of a model for a file's frames
+  profile   what the parts of a model's evaluation take, and their floors
+  convert   a model's file in other units or another dtype
+  verify    check kernels against the f64 reference; check a model
   eval      run one variant on tensors from a file
   tune      search, check, time, and write this device's tuning table
-  bench     time kernels beside the machine's floor; catch slow-downs
-  inspect   what a kernel becomes: code, registers, occupancy, bounds
+  bench     time kernels and models beside the floor; catch slow-downs
+  inspect   what a kernel becomes: code, bounds; what a model computes
   neighbors pairs within a cutoff, of every frame of a file
   tables    show, check, compare, merge and query tuning tables
   export    tuning records for Kernel Tuner, T4, Parquet, CSV, Bencher
@@ -39,7 +44,6 @@ usage: forgefield <command> [options]
   report    a page to look at, or a figure, of what was measured
 
 start with `forgefield devices`, then `forgefield tune`: under two minutes
-
 `forgefield <command> --help` has every option and an example.
 exit codes: 0 done, 1 does not hold, 2 bad usage or input, 3 device fault";
 
@@ -87,7 +91,9 @@ impl Options {
             Some(Command::Neighbors(args)) => args.format == ListFormat::Json,
             Some(Command::Tables(args)) => args.json(),
             Some(Command::Sweep(args)) => args.json,
-            Some(Command::Export(_) | Command::Notebook(_) | Command::Report(_)) | None => false,
+            Some(Command::Predict(args)) => args.json,
+            Some(Command::Profile(args)) => args.json,
+            Some(Command::Convert(_) | Command::Export(_) | Command::Notebook(_) | Command::Report(_)) | None => false,
         }
     }
 }
@@ -109,11 +115,43 @@ Marks say what last passed the gate on a runtime, one for each derivative order;
 \"passes\": [{\"order\", \"device\", \"runtime\", \"date\", \"current\", \"cases\", \"full\", \"dtypes\"}]}], for NAME with
 \"radial_functions\" and \"launch\" too. A pass is current where the kernel that passed is the one in this binary.")]
     Ops(OpsArgs),
-    /// Check kernels against the f64 reference: the equivalence gate.
+    /// Energies, forces and stress of a model for every frame of a structure file.
+    #[command(after_help = "Examples:
+  forgefield predict liquid.extxyz --model model.safetensors -o predicted.extxyz
+  forgefield predict molecule.xyz --model model.safetensors --dtype f64 --json
+
+Energies are in eV, forces in eV/Å, stress in eV/Å³ (tension positive, where a cell is periodic), under the keys that ASE reads.
+Frames are read, computed and written as they come, in constant memory. The output appears under its name at the end; after an
+error or Ctrl-C it holds the whole frames that were computed before it.
+--json: {\"model\", \"dtype\", \"frames\", \"atoms\", \"seconds\", \"structures_per_s\", \"results\": [{\"frame\", \"name\", \"atoms\",
+\"energy\", \"max_force\", \"forces\", \"stress\"}]}, the results without -o.")]
+    Predict(PredictArgs),
+    /// What energy and forces of one frame take, by part and layer, beside the floor that arithmetic and bandwidth set.
+    #[command(after_help = "Examples:
+  forgefield profile benzene.xyz --model model.safetensors
+  forgefield profile benzene.xyz --model model.safetensors --repeat 64 --json
+
+The time of a part is that of all threads together over their number. Floors are counted FLOPs over the measured rate of fused
+multiply-adds or counted bytes over that of a copy, whichever is more; bytes count where an evaluation outgrows the cache.
+--json: {\"model\", \"atoms\", \"edges\", \"energy_ms\", \"energy_forces_ms\", \"forces_over_energy\", \"parts\": [{\"part\", \"layer\",
+\"ms\", \"floor_ms\"}]}.")]
+    Profile(ProfileArgs),
+    /// Rewrite a model's file in other units, another element type, and the newest schema.
+    #[command(after_help = "Example:
+  forgefield convert model.safetensors -o converted.safetensors --energy-unit eV --length-unit Ang --dtype f32
+
+What a model predicts does not change: weights are scaled with the units. SchNetPack's pickles are converted by
+python/tools/schnetpack_to_safetensors.py.")]
+    Convert(ConvertArgs),
+    /// Check kernels against the f64 reference: the equivalence gate; or check a model.
     #[command(after_help = "Examples:
   forgefield verify
   forgefield verify --variant painn_linear_receiver --runtime host --dtype f64 --cases full --json result.json
+  forgefield verify --model model.safetensors --against labelled.extxyz
 
+Of a model every frame's energy (1e-5 relative in f32, 1e-10 in f64), forces (1e-4, 1e-7 eV/Å) and stress (what such errors
+of all forces over the cutoff make: times N·r_c/V) are compared with the labels of FILE. Whatever the labels, forces and stress
+are compared with differences of the f64 energy, and rotation, permutation, batches and the sum of forces are checked.
 Ends with 1 where a case fails and where no case was executed.")]
     Verify(VerifyArgs),
     /// Run one variant on tensors from a safetensors file.
@@ -130,7 +168,9 @@ The metadata key `forgefield` of the outputs holds variant, runtime, launch conf
   forgefield inspect fused_message --variant painn_linear_bessel_cosine_receiver --order 1
   forgefield inspect cell_list --variant full_cells --emit source --arch sm_90
   forgefield inspect cell_list --gate autotune/static/cell_list.json
+  forgefield inspect model model.safetensors --atoms 1000 --degree 50
 
+`model` counts parameters, FLOPs, bytes and memory by part and layer, and lists the plan of kernels; nothing is run.
 No GPU and no driver is needed. NVRTC (for ptx, resources of cuda, and --gate) is looked for in FORGEFIELD_NVRTC (a library
 or its folder), CUDA_PATH, the wheels of Python environments (`pip install nvidia-cuda-nvrtc nvidia-cuda-runtime`), and where
 CUDA is installed.")]
@@ -155,6 +195,7 @@ Ctrl-C ends cleanly and keeps what was measured; --resume goes on from there.")]
   forgefield bench --case painn-linear --compare old.json --fail-over 5%
   forgefield bench --case painn-linear --baseline-binary old/forgefield --fail-over 5%
   forgefield bench --instructions autotune/static/instructions.json
+  forgefield bench --suite models --model model.safetensors --json
 
 Every output is compared with the f64 reference before and after it is timed. FLOOR is the larger of counted FLOPs over
 the measured rate of fused multiply-adds and of compulsory bytes over the measured rate of a copy.

@@ -99,6 +99,18 @@ impl Screen {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
     }
 
+    /// A count of what is done, of a work whose length is not known; shown as a bar is.
+    pub fn counter(&self) -> Progress<'_> {
+        let drawn = !self.quiet && io::stderr().is_terminal();
+        let target = if drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        // The template is a constant; were it wrong, the default style would do.
+        if let Ok(style) = ProgressStyle::with_template("{elapsed:>4} {wide_msg}") {
+            bar.set_style(style);
+        }
+        Progress { bar, drawn, screen: self }
+    }
+
     /// A bar of `length` steps: drawn on a terminal, replaced by plain lines elsewhere, absent with `--quiet`.
     pub fn progress(&self, length: u64, left: Left) -> Progress<'_> {
         let drawn = !self.quiet && io::stderr().is_terminal();

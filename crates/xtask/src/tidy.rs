@@ -28,6 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ff-export", &["ff-spec", "ff-tables", "ff-tune"]),
     ("ff-report", &["ff-spec", "ff-tables", "ff-tune", "ff-testkit"]),
     ("ff-structure", &["ff-spec", "ff-kernels"]),
+    ("ff-model", &["ff-spec", "ff-kernels", "ff-tables", "ff-structure"]),
     ("ff-sweep", &["ff-spec", "ff-tables", "ff-tune", "ff-export"]),
     (
         "forgefield",
@@ -44,6 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ff-ops",
             "ff-tune",
             "ff-export",
+            "ff-model",
             "ff-report",
             "ff-structure",
             "ff-sweep",

@@ -1,6 +1,7 @@
 //! One module per command: what it is asked for in its `args`, and its `run`.
 
 pub mod bench;
+pub mod convert;
 pub mod devices;
 pub mod eval;
 pub mod export;
@@ -8,6 +9,8 @@ pub mod inspect;
 pub mod neighbors;
 pub mod notebook;
 pub mod ops;
+pub mod predict;
+pub mod profile;
 pub mod report;
 pub mod sweep;
 pub mod tables;
@@ -27,6 +30,9 @@ pub fn run(options: &Options, screen: &Screen) -> Result<()> {
         None => screen.line(SHORT_HELP),
         Some(Command::Devices(args)) => devices::run(args, screen),
         Some(Command::Ops(args)) => ops::run(args, screen),
+        Some(Command::Predict(args)) => predict::run(args, screen),
+        Some(Command::Profile(args)) => profile::run(args, screen),
+        Some(Command::Convert(args)) => convert::run(args, screen),
         Some(Command::Verify(args)) => verify::run(args, screen),
         Some(Command::Eval(args)) => eval::run(args, screen),
         Some(Command::Inspect(args)) => inspect::run(args, screen),

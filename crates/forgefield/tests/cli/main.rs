@@ -5,6 +5,7 @@ mod bench;
 mod describe;
 mod eval;
 mod inspect;
+mod models;
 mod neighbors;
 mod report;
 mod sweep;

@@ -61,6 +61,12 @@ impl Start<'_> {
         if let Some(threads) = self.args.threads {
             command.args(["--threads", &threads.to_string()]);
         }
+        if let Some(model) = &self.args.model {
+            command.args(["--suite", "models", "--model"]).arg(model);
+            if self.args.full {
+                command.arg("--full");
+            }
+        }
         if !self.args.structure.is_empty() {
             command.arg("--structure").args(&self.args.structure);
         }

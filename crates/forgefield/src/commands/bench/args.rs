@@ -2,14 +2,32 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, ValueEnum};
 
 use crate::options::{RuntimeChoice, percent};
+
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Suite {
+    /// The kernels of all ops.
+    Kernels,
+    /// Energy and forces of a model.
+    Models,
+}
 
 /// `bench`.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("earlier").args(["compare", "baseline_binary"]).multiple(true))]
 pub struct BenchArgs {
+    /// What is timed: kernels, or energy and forces of a model.
+    #[arg(long, default_value = "kernels")]
+    pub suite: Suite,
+    /// The model of the suite `models` (safetensors).
+    #[arg(long, value_name = "FILE", required_if_eq("suite", "models"))]
+    pub model: Option<PathBuf>,
+    /// Also the largest systems, up to 100,000 atoms.
+    #[arg(long, requires = "model")]
+    pub full: bool,
     /// Ops to time [default: all].
     #[arg(long, value_delimiter = ',')]
     pub op: Vec<String>,
@@ -71,6 +89,14 @@ pub struct BenchArgs {
 }
 
 impl BenchArgs {
+    /// Where to run: models run on host.
+    pub fn runtime(&self) -> RuntimeChoice {
+        match (self.suite, self.runtime) {
+            (Suite::Models, RuntimeChoice::Auto) => RuntimeChoice::Host,
+            (_, runtime) => runtime,
+        }
+    }
+
     /// Processes of each case.
     pub fn processes(&self) -> usize {
         let several = self.save.is_some() || self.compare.is_some();

@@ -4,6 +4,7 @@ mod apart;
 pub mod args;
 mod comparison;
 pub mod instructions;
+mod models;
 mod result;
 mod timed;
 
@@ -19,7 +20,7 @@ use ff_tables::{Loaded, load_all};
 use ff_testkit::gate::Gated;
 
 use self::apart::Start;
-use self::args::BenchArgs;
+use self::args::{BenchArgs, Suite};
 use self::comparison::{against, comparable, compare_stored, same_machine, show_comparisons, verdict};
 use self::result::{Report, Samples, read_report, show};
 use super::verify::writable;
@@ -93,7 +94,7 @@ pub fn run(args: &BenchArgs, screen: &Screen) -> Result<()> {
             .build_global()
             .map_err(Failure::fault)?;
     }
-    let runtime = runtimes::open(args.runtime, screen)?;
+    let runtime = runtimes::open(args.runtime(), screen)?;
     let (device, threads) = (runtime.device().clone(), rayon::current_num_threads());
     let machine = Machine::of(&device, threads);
     if let (Some(path), Some(old)) = (&args.compare, &old) {
@@ -213,7 +214,12 @@ fn chosen(args: &BenchArgs) -> Result<Vec<Rc<dyn Case>>> {
     for op in &args.op {
         ops::find(op)?;
     }
-    let mut all: Vec<Rc<dyn Case>> = ops::ALL.iter().rev().flat_map(|op| op.bench_cases(&args.structure)).collect();
+    let mut all: Vec<Rc<dyn Case>> = match (args.suite, &args.model) {
+        (Suite::Models, Some(model)) => models::cases(model, args.full)?,
+        (Suite::Models, None) => return Err(Failure::input("no --model, which the suite `models` is of")),
+        (Suite::Kernels, None) => ops::ALL.iter().rev().flat_map(|op| op.bench_cases(&args.structure)).collect(),
+        (Suite::Kernels, Some(_)) => return Err(Failure::input("--model is of --suite models, found --suite kernels")),
+    };
     all.retain(|case| args.op.is_empty() || args.op.iter().any(|op| op == case.op()));
     if args.case.is_empty() {
         return Ok(all);

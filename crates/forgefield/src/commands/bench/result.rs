@@ -10,6 +10,7 @@ use ff_tune::measure::median;
 use serde::{Deserialize, Serialize};
 
 use super::comparison::Comparison;
+use super::models::Rates;
 use crate::failure::{Failure, Result};
 use crate::machine::Machine;
 use crate::screen::{Screen, columns};
@@ -24,6 +25,9 @@ pub struct Row {
     pub config: LaunchConfig,
     #[serde(flatten)]
     pub samples: Samples,
+    /// Of a model.
+    #[serde(flatten)]
+    pub rates: Option<Rates>,
     /// Median per edge.
     pub ns_per_edge: f64,
     /// What it computes and moves at least.
@@ -62,6 +66,7 @@ impl Row {
         let blocks = self.samples.processes.iter().flatten().map(|ns| *ns as u64).collect::<Vec<_>>();
         self.samples.timing = Timing::of(&blocks).unwrap_or(self.samples.timing);
         self.ns_per_edge = self.samples.timing.median_ns / self.problem.n_edges.max(1) as f64;
+        self.rates = self.rates.map(|_| Rates::new(&self.problem, self.samples.timing.median_ns));
         self.rel_error = self.rel_error.max(other.rel_error);
         self.memory = self.memory.into_iter().chain(other.memory).reduce(f64::max);
     }
@@ -128,6 +133,7 @@ pub fn show(rows: &[Row], screen: &Screen) -> Result<()> {
         "× FLOOR",
         "MEMORY",
         "ERROR",
+        "STRUCTURES/s",
     ];
     let mut table = Vec::new();
     for row in rows {
@@ -145,9 +151,12 @@ pub fn show(rows: &[Row], screen: &Screen) -> Result<()> {
             row.floor_ns.map_or("-".to_owned(), |floor| format!("{:.2}", row.samples.timing.median_ns / floor)),
             row.memory.map_or("-".to_owned(), |m| format!("{m:.2}")),
             format!("{:.1e}", row.rel_error),
+            row.rates.map(|rates| format!("{:.1}", rates.structures_per_s)).unwrap_or_default(),
         ]);
     }
-    columns(&header, &table, "llrrrrrrlrrr").into_iter().try_for_each(|line| screen.line(line))
+    // Of kernels nobody counts structures.
+    let header = if rows.iter().any(|row| row.rates.is_some()) { &header[..] } else { &header[..header.len() - 1] };
+    columns(header, &table, "llrrrrrrlrrrr").into_iter().try_for_each(|line| screen.line(line))
 }
 
 pub fn read_report(path: &Path) -> Result<Report> {

@@ -62,6 +62,7 @@ impl<O: Gated> Timed<'_, O> {
             problem,
             config,
             samples,
+            rates: None,
             floor,
             floor_ns: None,
             bound: None,

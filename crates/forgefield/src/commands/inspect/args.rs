@@ -73,10 +73,19 @@ impl FromStr for Arch {
 /// `inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// The op.
+    /// The op, or `model`.
     pub op: String,
+    /// The file of a model, after `model`.
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Atoms that the plan of a model is evaluated for.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub atoms: u64,
+    /// Neighbours of each of them [default: as in water within the model's cutoff].
+    #[arg(long, value_name = "D", value_parser = clap::value_parser!(u64).range(0..=100_000))]
+    pub degree: Option<u64>,
     /// The variant.
-    #[arg(long, required_unless_present_any = ["gate", "emitted"])]
+    #[arg(long)]
     pub variant: Option<String>,
     /// Derivative order: 0 the op itself, 1 its first backward, 2 its second.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]

@@ -1,6 +1,7 @@
 //! `inspect`: what a variant and a configuration become.
 
 pub mod args;
+mod model;
 
 use ff_record::{Kernel, Recorder, Target};
 use ff_spec::{Cost, Device, Dtype, LaunchConfig, LaunchError, Problem, RuntimeKind, SCHEMA_VERSION};
@@ -83,7 +84,15 @@ struct Roofline {
 
 /// Prints what a variant and a configuration become.
 pub fn run(args: &InspectArgs, screen: &Screen) -> Result<()> {
-    ops::find(&args.op)?;
+    match (args.op.as_str(), &args.file) {
+        ("model", Some(path)) => return model::run(args, path, screen),
+        ("model", None) => return Err(Failure::input("no file of a model, expected `inspect model FILE`")),
+        (op, Some(path)) => {
+            let message = format!("unexpected `{}` after `{op}`, expected `inspect model FILE`", path.display());
+            return Err(Failure::input(message));
+        }
+        (op, None) => ops::find(op)?,
+    };
     if args.compile_tasks {
         return gate::compile_tasks(screen);
     }
@@ -93,7 +102,10 @@ pub fn run(args: &InspectArgs, screen: &Screen) -> Result<()> {
     if let Some(path) = &args.emitted {
         return emitted::run(&args.op, path, args.update, args.json, screen);
     }
-    let subject = Subject::find(&args.op, args.variant.as_deref().unwrap_or_default(), args.order)?;
+    let Some(variant) = &args.variant else {
+        return Err(Failure::input(format!("no variant of `{}`, expected --variant, --gate or --emitted", args.op)));
+    };
+    let subject = Subject::find(&args.op, variant, args.order)?;
     let possible = match args.target {
         InspectTarget::Cuda => [Emit::Resources, Emit::Source, Emit::Ptx].as_slice(),
         InspectTarget::Vulkan => &[Emit::Resources, Emit::Spirv],

@@ -19,6 +19,12 @@ pub enum Cases {
 /// `verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
+    /// Check this model (safetensors) in place of kernels.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["op", "variant", "order", "seeds", "cases", "passes"])]
+    pub model: Option<PathBuf>,
+    /// Frames to check it on, with their labels [default: the model's file with the extension extxyz].
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub against: Option<PathBuf>,
     /// Ops to check [default: all].
     #[arg(long, value_delimiter = ',')]
     pub op: Vec<String>,

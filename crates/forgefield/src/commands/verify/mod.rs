@@ -2,6 +2,7 @@
 
 pub mod args;
 mod junit;
+mod model;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -26,6 +27,9 @@ const SHOWN: usize = 50;
 
 /// Runs the gate and says what it found.
 pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<()> {
+    if let Some(path) = &args.model {
+        return model::run(path, args, screen);
+    }
     let all = || ops::ids().into_iter().map(str::to_owned).collect();
     let names: Vec<String> = if args.variant.is_empty() { all() } else { args.variant.clone() };
     let chosen = ops::chosen(&args.op, &names, |op, name| op.matching(name))?;

@@ -239,6 +239,7 @@ fn measure(
         problem,
         config,
         samples,
+        rates: None,
         floor: Some(Floor { flops: 0, bytes }),
         floor_ns: None,
         bound: None,

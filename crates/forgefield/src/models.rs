@@ -1,0 +1,141 @@
+//! Models as commands use them: loaded, on a runtime, in an element type that is known only when they run.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use ff_kernels::host::peak::Peak;
+use ff_model::host::Times;
+use ff_model::{Config, HostModel, Model, ModelError, Prediction, Wanted, batch};
+use ff_spec::{Dtype, RuntimeKind};
+use ff_structure::{Structure, elements};
+
+use crate::failure::{Failure, Result};
+use crate::options::RuntimeChoice;
+use crate::screen::Screen;
+use crate::{machine, runtimes};
+
+/// Reads a model's file.
+///
+/// # Errors
+/// What is wrong with it, as bad input.
+pub fn load(path: &Path) -> Result<Model> {
+    Model::load(path).map_err(Failure::input)
+}
+
+/// Refuses runtimes that models do not run on; else says in the first line of output where they do.
+///
+/// # Errors
+/// A runtime other than the host.
+pub fn on_host(choice: RuntimeChoice, screen: &Screen) -> Result<()> {
+    let auto = match choice.kind() {
+        None => " (chosen by auto)",
+        Some(RuntimeKind::Host) => "",
+        Some(kind) => {
+            let message = format!("models run on host in this version: expected --runtime host or auto, found {kind}");
+            return Err(Failure::input(message));
+        }
+    };
+    let host = runtimes::of(RuntimeKind::Host).map_err(runtimes::unavailable)?;
+    screen.headline(format!("runtime {}{auto}", runtimes::describe(host.device())))
+}
+
+/// A model on the host.
+pub enum AnyModel {
+    /// In f32.
+    Single(HostModel<f32>),
+    /// In f64.
+    Double(HostModel<f64>),
+}
+
+impl AnyModel {
+    /// Packs a model.
+    ///
+    /// # Errors
+    /// A model without kernels, as bad input.
+    pub fn new(model: &Model, dtype: Dtype) -> Result<Self> {
+        match dtype {
+            Dtype::F32 => HostModel::new(model).map(Self::Single),
+            Dtype::F64 => HostModel::new(model).map(Self::Double),
+        }
+        .map_err(Failure::input)
+    }
+
+    /// As [`HostModel::predict_timed`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn predict(
+        &self,
+        structures: &[Structure],
+        wanted: Wanted,
+        times: &Times,
+    ) -> std::result::Result<Vec<Prediction>, ModelError> {
+        match self {
+            Self::Single(model) => model.predict_timed(structures, wanted, times),
+            Self::Double(model) => model.predict_timed(structures, wanted, times),
+        }
+    }
+}
+
+/// Under what a model's parts are read: what the machine can do at most, and whether memory is in the way.
+pub struct Roof {
+    /// Measured.
+    pub peak: Peak,
+    /// The element type.
+    pub dtype: Dtype,
+    /// Whether all that an evaluation touches stays in the processor's cache, so that bytes say nothing.
+    pub cached: bool,
+}
+
+impl Roof {
+    /// For an evaluation of so many atoms and directed edges.
+    pub fn new(peak: Peak, model: &Model, dtype: Dtype, atoms: u64, edges: u64) -> Self {
+        let weights = model.weights().n_parameters(model.config()) as u64 * dtype.size() as u64;
+        let touched = batch::memory(model.config(), dtype).at(atoms, edges) + weights;
+        Self { peak, dtype, cached: machine::cache().is_some_and(|cache| touched <= cache) }
+    }
+
+    /// The least time in ns for so many FLOPs and bytes, and by which of the two.
+    pub fn floor(&self, flops: u64, bytes: u64) -> (f64, &'static str) {
+        let arithmetic = 1e9 * flops as f64 / self.peak.flops(self.dtype);
+        let memory = if self.cached { 0.0 } else { 1e9 * bytes as f64 / self.peak.bytes };
+        if arithmetic >= memory { (arithmetic, "FLOPs") } else { (memory, "bytes") }
+    }
+}
+
+/// The error of a structure that is a frame of a file; frames are counted from 1.
+pub fn of_frame(file: &Path, frame: usize, error: &ModelError) -> Failure {
+    Failure::input(format!("{}: frame {frame}: {}", file.display(), error.reason()))
+}
+
+/// The largest force of an atom, eV/Å; 0 of none.
+pub fn largest_force(forces: &[[f64; 3]]) -> f64 {
+    forces.iter().map(|f| f.iter().map(|x| x * x).sum::<f64>().sqrt()).fold(0.0, f64::max)
+}
+
+/// Says once of each element that a model was not trained on it, where its file lists those that it was.
+#[derive(Default)]
+pub struct Untrained {
+    said: BTreeSet<u8>,
+}
+
+impl Untrained {
+    /// Looks at a frame of a file.
+    pub fn look(&mut self, config: &Config, file: &Path, frame: usize, structure: &Structure, screen: &Screen) {
+        if config.elements.is_empty() {
+            return;
+        }
+        for z in &structure.species {
+            if !config.elements.contains(z) && self.said.insert(*z) {
+                let symbol = |z: u8| elements::symbol(z).map_or_else(|| z.to_string(), str::to_owned);
+                let known: Vec<String> = config.elements.iter().map(|z| symbol(*z)).collect();
+                screen.warn(format!(
+                    "warning: {}: frame {frame} has {}, which the model was not trained on ({}): what it says of it means little",
+                    file.display(),
+                    symbol(*z),
+                    known.join(", ")
+                ));
+            }
+        }
+    }
+}

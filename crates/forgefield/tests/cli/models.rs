@@ -1,0 +1,242 @@
+//! Models: `predict`, `profile`, `convert`, `inspect model`, `verify --model` and `bench --suite models`.
+
+use ff_model::{Config, Model, ModelFile};
+use ff_structure::{FrameReader, read_structures};
+use serde_json::Value;
+
+use super::*;
+
+/// Water twice and a wire of two atoms.
+const FRAMES: &str = "\
+3
+Properties=species:S:1:pos:R:3 name=water charge=0
+O 0.0 0.0 0.1
+H 0.0 0.8 -0.5
+H 0.0 -0.8 -0.5
+2
+Lattice=\"3 0 0 0 10 0 0 0 10\" Properties=species:S:1:pos:R:3 pbc=\"T F F\" name=wire
+H 0.0 0.0 0.0
+H 1.1 0.2 0.0
+3
+Properties=species:S:1:pos:R:3 name=bent
+O 0.0 0.0 0.1
+H 0.1 0.9 -0.5
+H 0.0 -0.7 -0.6
+";
+
+/// A folder with `model.safetensors`, small and random, and `frames.extxyz`.
+fn with_model(change: impl Fn(&mut Config)) -> tempfile::TempDir {
+    let dir = folder();
+    let mut file = ModelFile::default();
+    for (key, value) in [
+        ("model", "painn"),
+        ("n_atom_basis", "8"),
+        ("n_interactions", "2"),
+        ("n_rbf", "5"),
+        ("cutoff", "4.0"),
+        ("head", r#"{"layers":[8,4,1],"activation":"silu"}"#),
+    ] {
+        file.set(key, value);
+    }
+    let mut config = file.config().expect("a config");
+    change(&mut config);
+    ModelFile::random(&config, 12, 1).write(dir.path().join("model.safetensors")).expect("written");
+    std::fs::write(dir.path().join("frames.extxyz"), FRAMES).expect("written");
+    dir
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("no number: {value}"))
+}
+
+#[test]
+fn predictions_are_written_as_they_are_printed() {
+    let dir = with_model(|_| {});
+    let dir = dir.path();
+    let predict = "predict frames.extxyz --model model.safetensors --dtype f64";
+    let printed = run(dir, &format!("{predict} --json --per-atom")).expect(0, &[]).json();
+    assert_eq!((&printed["frames"], &printed["atoms"], &printed["dtype"]), (&3.into(), &8.into(), &"f64".into()));
+    assert!(number(&printed["structures_per_s"]) > 0.0 && number(&printed["seconds"]) > 0.0);
+    let results = printed["results"].as_array().expect("a result per frame");
+    run(dir, &format!("{predict} -o out.extxyz --per-atom")).expect(0, &["3 structures", "structures/s"]);
+    // A batch for each frame gives the same bits.
+    run(dir, &format!("{predict} -o singles.extxyz --per-atom --batch-atoms 1")).expect(0, &[]);
+    let read = |name: &str| std::fs::read(dir.join(name)).expect("written");
+    assert!(read("out.extxyz") == read("singles.extxyz"), "the same bytes");
+    let frames: Vec<_> =
+        FrameReader::open(dir.join("out.extxyz")).expect("a file").map(|f| f.expect("a frame")).collect();
+    assert_eq!(frames.len(), 3);
+    for (frame, result) in frames.iter().zip(results) {
+        let labels = frame.labels().expect("labels");
+        assert_eq!(frame.structure.name.as_str(), result["name"].as_str().expect("a name"));
+        assert_eq!(labels.energy, result["energy"].as_f64());
+        assert_eq!(serde_json::json!(labels.forces), result["forces"]);
+        assert_eq!(serde_json::json!(labels.stress), result["stress"]);
+        let sum: f64 = labels.energies.expect("energies of atoms").iter().sum();
+        assert!((sum - labels.energy.expect("an energy")).abs() < 1e-12);
+    }
+    assert!(
+        frames[1].labels().expect("labels").stress.is_some() && frames[0].labels().expect("labels").stress.is_none()
+    );
+    assert_eq!(frames[0].value("charge"), Some("0"), "what else a frame says is kept");
+    // A table, and what is not wanted.
+    run(dir, predict).expect(0, &["ENERGY eV", "MAX |F|", "wire"]);
+    let energies = run(dir, &format!("{predict} --no-forces --json")).expect(0, &[]).json();
+    assert_eq!(energies["results"][1]["energy"], results[1]["energy"]);
+    assert!(energies["results"][1]["max_force"].is_null() && energies["results"][1].get("forces").is_none());
+    let no_stress = run(dir, &format!("{predict} --no-stress --json")).expect(0, &[]).json();
+    assert!(no_stress["results"][1]["stress"].is_null() && no_stress["results"][1]["max_force"].is_number());
+}
+
+#[test]
+fn what_was_computed_before_an_error_is_kept() {
+    let dir = with_model(|_| {});
+    let dir = dir.path();
+    let predict = "predict broken.extxyz --model model.safetensors -o out.extxyz";
+    let frames = |name: &str| read_structures(dir.join(name)).expect("frames").len();
+    // The last frame is torn, of an element without an embedding, or has two atoms in one place.
+    for (from, to, words) in [
+        ("H 0.0 -0.7 -0.6", "H 0.0 seven", ["broken.extxyz:12: frame 3", "`seven`"]),
+        ("H 0.0 -0.7 -0.6", "Cl 0.0 -0.7 -0.6", ["broken.extxyz: frame 3: atom 2 has atomic number 17", "1 to 11"]),
+        ("H 0.0 -0.7 -0.6", "H 0.1 0.9 -0.5", ["broken.extxyz: frame 3: atoms 1 and 2 are in one place", "above 0"]),
+    ] {
+        std::fs::write(dir.join("broken.extxyz"), FRAMES.replace(from, to)).expect("written");
+        run(dir, predict).expect(2, &words).expect(2, &["the 2 frames before are in out.extxyz"]);
+        assert_eq!(frames("out.extxyz"), 2);
+    }
+    // Nothing to keep: what was there stays.
+    std::fs::write(dir.join("broken.extxyz"), "one\n").expect("written");
+    run(dir, predict).expect(2, &["broken.extxyz:1: frame 1"]);
+    assert_eq!(frames("out.extxyz"), 2);
+    std::fs::write(dir.join("broken.extxyz"), "").expect("written");
+    run(dir, predict).expect(2, &["broken.extxyz: expected at least one frame, found an empty file"]);
+    let left: Vec<_> = std::fs::read_dir(dir).expect("a folder").flatten().map(|f| f.file_name()).collect();
+    assert_eq!(left.len(), 4, "no temporary file is left: {left:?}");
+}
+
+#[test]
+fn predict_refuses_what_it_cannot_do() {
+    let dir = with_model(|config| config.elements = vec![1, 6]);
+    let dir = dir.path();
+    let predict = "predict frames.extxyz --model model.safetensors";
+    let done = run(dir, predict).expect(0, &[]);
+    assert_eq!(done.err.matches("has O, which the model was not trained on (H, C)").count(), 1, "{}", done.err);
+    run(dir, &format!("{predict} -o frames.extxyz")).expect(2, &["frames.extxyz is the input"]);
+    run(dir, &format!("{predict} -o ./frames.extxyz")).expect(2, &["is the input"]);
+    run(dir, &format!("{predict} -o out.pdb")).expect(2, &["expected the extension extxyz or xyz, found `pdb`"]);
+    run(dir, &format!("{predict} -o no/such/out.extxyz")).expect(2, &["cannot write"]);
+    run(dir, &format!("{predict} --runtime cuda")).expect(2, &["models run on host", "found cuda"]);
+    run(dir, &format!("{predict} --batch-atoms 0")).expect(2, &["--batch-atoms"]);
+    run(dir, "predict frames.extxyz --model frames.extxyz").expect(2, &["frames.extxyz: expected a safetensors file"]);
+    run(dir, "predict nowhere.extxyz --model model.safetensors").expect(2, &["nowhere.extxyz: cannot read"]);
+    run(dir, "predict frames.extxyz").expect(2, &["--model"]);
+}
+
+#[test]
+fn profile_has_parts_and_floors() {
+    let dir = with_model(|_| {});
+    let words = "profile frames.extxyz --model model.safetensors --seconds 0 --frame 2 --repeat 3";
+    let report = run(dir.path(), &format!("{words} --json")).expect(0, &[]).json();
+    assert_eq!((&report["atoms"], &report["name"], &report["systems"]), (&6.into(), &"wire".into(), &3.into()));
+    assert!(number(&report["edges"]) > 0.0 && number(&report["energy_ms"]) > 0.0);
+    let ratio = number(&report["energy_forces_ms"]) / number(&report["energy_ms"]);
+    assert!((number(&report["forces_over_energy"]) - ratio).abs() < 1e-9);
+    let parts = report["parts"].as_array().expect("parts");
+    for (part, layer) in [("neighbors", 0), ("message", 1), ("message backward", 0), ("update", 1), ("forces", 0)] {
+        let found = parts.iter().find(|p| p["part"] == part && p["layer"] == layer);
+        let found = found.unwrap_or_else(|| panic!("no {part} {layer}: {report}"));
+        assert!(number(&found["ms"]) > 0.0 && found["floor_ms"].is_number(), "{found}");
+    }
+    run(dir.path(), words).expect(0, &["PART", "OF FLOOR", "energy and forces"]);
+    run(dir.path(), "profile frames.extxyz --model model.safetensors --frame 4").expect(2, &["3 frames", "frame 4"]);
+}
+
+#[test]
+fn inspect_model_counts_and_plans() {
+    let dir = with_model(|_| {});
+    let dir = dir.path();
+    let report = run(dir, "inspect model model.safetensors --atoms 10 --degree 4 --json").expect(0, &[]).json();
+    let model = Model::load(dir.join("model.safetensors")).expect("a model");
+    assert_eq!(report["parameters"], model.weights().n_parameters(model.config()));
+    assert_eq!((&report["kind"], &report["atoms"], &report["edges"]), (&"painn".into(), &10.into(), &40.into()));
+    let plan = report["plan"].as_array().expect("a plan");
+    let sum: f64 = plan.iter().map(|step| number(&step["flops_here"])).sum();
+    assert_eq!(sum, number(&report["energy_forces"]["flops_here"]));
+    assert_eq!((&plan[0]["part"], &plan[1]["part"]), (&"neighbors".into(), &"embedding".into()));
+    assert_eq!(plan.last().map(|step| &step["kernel"]), Some(&"force_scatter".into()));
+    run(dir, "inspect model model.safetensors").expect(0, &["parameters", "FLOPs/EDGE", "fused_message backward"]);
+    run(dir, "inspect model").expect(2, &["expected `inspect model FILE`"]);
+    run(dir, "inspect fused_message model.safetensors").expect(2, &["unexpected `model.safetensors`"]);
+    run(dir, "inspect fused_message").expect(2, &["--variant"]);
+    run(dir, "inspect model nowhere.safetensors").expect(2, &["nowhere.safetensors: cannot read"]);
+}
+
+#[test]
+fn a_model_is_verified_against_labels() {
+    let dir = with_model(|_| {});
+    let dir = dir.path();
+    let verify = "verify --model model.safetensors";
+    run(dir, verify).expect(2, &["model.extxyz is not there", "--against"]);
+    run(dir, "predict frames.extxyz --model model.safetensors --dtype f64 -o model.extxyz").expect(0, &[]);
+    let done = run(dir, &format!("{verify} --json -")).expect(0, &[]).json();
+    assert_eq!((&done["failed"], &done["skipped"]), (&0.into(), &0.into()));
+    // Two dtypes; energy and forces of three frames, the stress of one; five properties of each frame.
+    assert_eq!(done["passed"], 2 * (2 * 3 + 1 + 5 * 3));
+    let energy = done["cases"][0].clone();
+    assert_eq!((&energy["op"], &energy["verdict"]), (&"model".into(), &"passed".into()));
+    assert!(energy["case"].as_str().is_some_and(|case| case.contains("energy, frame 1 `water`")), "{energy}");
+    run(dir, &format!("{verify} --dtype f64 --junit gate.xml")).expect(0, &["passed", "f64"]).expect(0, &["model"]);
+    assert!(dir.join("gate.xml").is_file());
+    // A label that is off.
+    let text = std::fs::read_to_string(dir.join("model.extxyz")).expect("written");
+    let labelled: Vec<_> =
+        FrameReader::open(dir.join("model.extxyz")).expect("a file").map(|f| f.expect("a frame")).collect();
+    let energy = labelled[0].value("energy").expect("an energy").to_owned();
+    let off = (energy.parse::<f64>().expect("a number") * (1.0 + 1e-8)).to_string();
+    std::fs::write(dir.join("off.extxyz"), text.replace(&energy, &off)).expect("written");
+    run(dir, &format!("{verify} --against off.extxyz --dtype f64"))
+        .expect(1, &["the gate is not passed: 1 of 22 cases failed", "energy, frame 1 `water`"]);
+    run(dir, &format!("{verify} --against off.extxyz --dtype f32")).expect(0, &[]);
+    run(dir, &format!("{verify} --op fused_message")).expect(2, &["--op"]);
+    run(dir, &format!("{verify} --runtime vulkan --against frames.extxyz")).expect(2, &["models run on host"]);
+}
+
+#[test]
+fn a_converted_model_says_the_same() {
+    let dir = with_model(|_| {});
+    let dir = dir.path();
+    run(dir, "convert model.safetensors -o other.safetensors --energy-unit kcal/mol --length-unit Bohr --dtype f64")
+        .expect(0, &["energies in kcal/mol, lengths in Bohr"]);
+    let energies = |model: &str| -> Vec<f64> {
+        let done = run(dir, &format!("predict frames.extxyz --model {model} --dtype f64 --json")).expect(0, &[]).json();
+        done["results"].as_array().expect("results").iter().map(|result| number(&result["energy"])).collect()
+    };
+    for (a, b) in energies("model.safetensors").iter().zip(energies("other.safetensors")) {
+        assert!((a - b).abs() < 1e-11 * a.abs().max(1.0), "{a} and {b}");
+    }
+    run(dir, "convert model.safetensors -o ./model.safetensors").expect(2, &["is the input"]);
+    run(dir, "convert model.safetensors -o x.safetensors --energy-unit erg")
+        .expect(2, &["unknown unit of energy `erg`"]);
+    run(dir, "convert frames.extxyz -o x.safetensors").expect(2, &["frames.extxyz: expected a safetensors file"]);
+}
+
+#[test]
+fn models_are_benched_and_compared() {
+    let dir = with_model(|_| {});
+    let dir = dir.path();
+    let bench = "bench --suite models --model model.safetensors --threads 1";
+    let list = run(dir, &format!("{bench} --list")).expect(0, &["benzene-1", "benzene-64", "water-5184-atoms"]);
+    assert!(!list.out.contains("99999"), "{}", list.out);
+    run(dir, &format!("{bench} --full --list")).expect(0, &["water-99999-atoms"]);
+    let report = run(dir, &format!("{bench} --case benzene-16 --seconds 0.02 --json")).expect(0, &[]).json();
+    let row = &report["rows"][0];
+    assert_eq!((&row["case"], &row["n_atoms"], &row["n_systems"]), (&"benzene-16".into(), &192.into(), &16.into()));
+    let rate = number(&row["structures_per_s"]) * number(&row["median_ns"]);
+    assert!((rate - 16e9).abs() < 1e3 && number(&row["floor_ns"]) > 0.0, "{row}");
+    let case = format!("{bench} --case benzene-1 --seconds 0.01 --processes 5");
+    run(dir, &format!("{case} --save old.json")).expect(0, &["STRUCTURES/s"]);
+    let compared = run(dir, &format!("{case} --compare old.json --fail-over 900% --json")).expect(0, &[]).json();
+    assert_eq!(compared["comparisons"][0]["case"], "benzene-1");
+    run(dir, "bench --suite models").expect(2, &["--model"]);
+    run(dir, "bench --model model.safetensors").expect(2, &["--suite models"]);
+}
