@@ -77,8 +77,39 @@ fn run<T: Real>(name: &str) {
     }
 }
 
+fn parts<T: Real>(name: &str, n: usize) {
+    use ff_model::host::{Part, Times};
+    let dir = "../../../shared/yardsticks";
+    let model = Model::load(format!("{dir}/{name}.safetensors")).unwrap();
+    let host = HostModel::<T>::new(&model).unwrap();
+    let structures = ff_structure::read_structures(format!("{dir}/{name}.extxyz")).unwrap();
+    let benzene = structures.iter().find(|s| s.n_atoms() == 12).unwrap().clone();
+    let batch = vec![benzene; n];
+    for _ in 0..5 {
+        let _ = host.predict(&batch, Wanted::FORCES).unwrap();
+    }
+    let times = Times::of_layers(3);
+    let rounds = 60;
+    let t = Instant::now();
+    for _ in 0..rounds {
+        let _ = host.predict_timed(&batch, Wanted::FORCES, &times).unwrap();
+    }
+    println!("{name} {n} {} {:.3} ms", std::any::type_name::<T>(), t.elapsed().as_secs_f64() * 1e3 / rounds as f64);
+    for part in Part::ALL {
+        let l: Vec<String> =
+            (0..3).map(|l| format!("{:.1}", times.of(part, l).as_secs_f64() * 1e6 / rounds as f64)).collect();
+        println!("  {:20} {} us of all threads", part.name(), l.join("  "));
+    }
+}
+
 #[test]
 fn quick() {
+    for n in [1, 64] {
+        parts::<f32>("painn_gaussian", n);
+    }
+    if std::env::var("PARTS").is_ok() {
+        return;
+    }
     for name in ["painn_gaussian", "schnet_gaussian", "ethanol_painn"] {
         run::<f32>(name);
         run::<f64>(name);

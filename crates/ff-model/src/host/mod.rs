@@ -11,10 +11,10 @@ mod workspace;
 use std::sync::Mutex;
 
 use ff_kernels::fused_message::HostElement;
-use ff_kernels::fused_message::host::{HostConfig, Stages};
+use ff_kernels::fused_message::host::{HostConfig, PackedFilter, Stages};
 use ff_kernels::host::layers::{Activation, Compiled as Layers, Dense};
 use ff_kernels::{force_scatter, fused_message};
-use ff_spec::fused_message::{FilterKind, Radial, Reduction, Variant};
+use ff_spec::fused_message::{Filter, FilterKind, Radial, Reduction, Variant};
 use rayon::prelude::*;
 
 use crate::config::{Aggregation, Config, ConfigError};
@@ -34,9 +34,30 @@ impl Real for f32 {}
 impl Real for f64 {}
 
 /// Atoms of consecutive small systems that are computed together: dense layers read their weights once for all of them.
-const GROUP: usize = 64;
+const GROUP: usize = 72;
 
-/// The filter of an interaction, and of PaiNN and SchNet what stands around it.
+/// The filter of an interaction, packed for both directions.
+struct PackedMessage<T> {
+    filter: Filter<T>,
+    forward: PackedFilter<T>,
+    backward: PackedFilter<T>,
+}
+
+/// The launch parameters of messages and of their backward.
+#[derive(Clone, Copy)]
+struct Configs {
+    forward: HostConfig,
+    backward: HostConfig,
+}
+
+impl<T: Real> PackedMessage<T> {
+    fn new(filter: Filter<T>, parts: usize, features: usize, configs: &Configs) -> Self {
+        let pack = |order, config| PackedFilter::new(order, &filter, parts, features, config);
+        Self { forward: pack(0, &configs.forward), backward: pack(1, &configs.backward), filter }
+    }
+}
+
+/// The weights of an interaction.
 enum Layer<T> {
     Painn(painn::Layer<T>),
     Schnet(schnet::Layer<T>),
@@ -51,8 +72,7 @@ pub struct HostModel<T: Real> {
     /// Parameters of the radial functions in the order in which the kernels declare them.
     basis: Vec<Vec<T>>,
     stages: Stages<T>,
-    forward: HostConfig,
-    backward: HostConfig,
+    configs: Configs,
     layers: Vec<Layer<T>>,
     head: Vec<Dense<T>>,
     head_activation: Activation,
@@ -95,21 +115,24 @@ impl<T: Real> HostModel<T> {
         let declared = registered.pair().map_or(&[][..], |pair| pair.basis_parameters);
         let last = weights.interactions.len() - 1;
         let layers = weights.interactions.iter().enumerate();
+        let configs = Configs {
+            forward: env("FWD", HostConfig { edges_per_task: 512, edges_per_tile: 128, channel_block: 32 }),
+            backward: env("BWD", HostConfig { edges_per_task: 512, edges_per_tile: 32, channel_block: 32 }),
+        };
         Ok(Self {
             embedding: cast(&weights.embedding),
             basis: declared.iter().map(|(name, _)| radial.basis[*name].clone()).collect(),
             radial,
             stages: registered.stages(),
-            forward: HostConfig { edges_per_task: 512, edges_per_tile: 128, channel_block: 32 },
-            backward: HostConfig { edges_per_task: 512, edges_per_tile: 32, channel_block: 32 },
+            configs,
             layers: layers
                 .map(|(l, interaction)| {
                     Ok(match interaction {
                         Interaction::Painn { filter, context, mix, update } => {
-                            Layer::Painn(painn::Layer::new(filter, context, mix, update, l == last))
+                            Layer::Painn(painn::Layer::new(&configs, filter, context, mix, update, l == last))
                         }
                         Interaction::Schnet { inputs, filter, output } => {
-                            Layer::Schnet(schnet::Layer::new(config.activation, inputs, filter, output)?)
+                            Layer::Schnet(schnet::Layer::new(&configs, config.activation, inputs, filter, output)?)
                         }
                     })
                 })
@@ -259,4 +282,10 @@ fn groups(structures: &[Structure]) -> Vec<std::ops::Range<usize>> {
         groups.push(start..structures.len());
     }
     groups
+}
+
+fn env(name: &str, or: HostConfig) -> HostConfig {
+    let Ok(text) = std::env::var(name) else { return or };
+    let v: Vec<usize> = text.split(',').map(|x| x.parse().unwrap()).collect();
+    HostConfig { edges_per_task: v[0], edges_per_tile: v[1], channel_block: v[2] }
 }

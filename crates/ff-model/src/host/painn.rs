@@ -8,12 +8,12 @@ use ff_spec::fused_message::Filter;
 use super::blocks::{Cut, for_each_block};
 use super::head::{Head, readout};
 use super::workspace::{Kept, Scratch, Workspace, add, copy, scratch};
-use super::{HostModel, Layer as AnyLayer, Part, Real, Times, cast, dense};
+use super::{Configs, HostModel, Layer as AnyLayer, PackedMessage, Part, Real, Times, cast, dense};
 use crate::weights::Linear;
 
 /// The weights of one interaction.
 pub(super) struct Layer<T> {
-    filter: Filter<T>,
+    message: PackedMessage<T>,
     context: [Dense<T>; 2],
     mix: Dense<T>,
     update: [Dense<T>; 2],
@@ -21,7 +21,14 @@ pub(super) struct Layer<T> {
 
 impl<T: Real> Layer<T> {
     /// The last layer does not update vectors, which nothing reads after it.
-    pub fn new(filter: &Linear, context: &[Linear; 2], mix: &Linear, update: &[Linear; 2], last: bool) -> Self {
+    pub fn new(
+        configs: &Configs,
+        filter: &Linear,
+        context: &[Linear; 2],
+        mix: &Linear,
+        update: &[Linear; 2],
+        last: bool,
+    ) -> Self {
         let features = mix.inputs;
         let mut outputs = update[1].clone();
         if last {
@@ -30,7 +37,7 @@ impl<T: Real> Layer<T> {
             outputs.outputs = 2 * features;
         }
         Self {
-            filter: linear_filter(filter),
+            message: PackedMessage::new(linear_filter(filter), 3, features, configs),
             context: [dense(&context[0]), dense(&context[1])],
             mix: dense(mix),
             update: [dense(&update[0]), dense(&outputs)],
@@ -243,7 +250,7 @@ fn messages<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>, l: usiz
     let (before, after) = mu.split_at_mut(l + 1);
     for (system, atoms) in systems.iter_mut().zip(&*atoms) {
         let [one, three] = [f, 3 * f].map(|width| atoms.start * width..atoms.end * width);
-        system.forward(model, &layer(model, l).filter, &layers[l].nodes[three.clone()], &before[l][three.clone()]);
+        system.forward(model, &layer(model, l).message, &layers[l].nodes[three.clone()], &before[l][three.clone()]);
         add(&mut q[one], &system.message.nodes);
         let after = &mut after[0][three.clone()];
         copy(after, &system.message.vectors);
@@ -262,7 +269,7 @@ fn messages_backward<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>
         let [one, three] = [f, 3 * f].map(|width| atoms.start * width..atoms.end * width);
         let inputs = [&layers[l].nodes[three.clone()], &mu[l][three.clone()]];
         let outputs = [&of_q[one], &of_mu[three.clone()]];
-        system.backward(model, &layer(model, l).filter, inputs, outputs, l > 0);
+        system.backward(model, &layer(model, l).message, inputs, outputs, l > 0);
         if l > 0 {
             copy(&mut of_nodes[three.clone()], &system.gradients.nodes);
             add(&mut of_mu[three], &system.gradients.vectors);

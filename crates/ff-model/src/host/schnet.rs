@@ -9,19 +9,20 @@ use super::blocks::{Cut, for_each_block};
 use super::head::{Head, readout};
 use super::painn::{embed, transposed};
 use super::workspace::{Scratch, Workspace, copy, scratch};
-use super::{HostModel, Layer as AnyLayer, Part, Real, Times, cast, dense};
+use super::{Configs, HostModel, Layer as AnyLayer, PackedMessage, Part, Real, Times, cast, dense};
 use crate::config::{ConfigError, activation_name};
 use crate::weights::Linear;
 
 /// The weights of one interaction.
 pub(super) struct Layer<T> {
-    filter: Filter<T>,
+    message: PackedMessage<T>,
     inputs: Dense<T>,
     output: [Dense<T>; 2],
 }
 
 impl<T: Real> Layer<T> {
     pub fn new(
+        configs: &Configs,
         activation: Activation,
         inputs: &Linear,
         [first, second]: &[Linear; 2],
@@ -46,7 +47,8 @@ impl<T: Real> Layer<T> {
             b2: cast(&second.bias),
             activation,
         };
-        Ok(Self { filter, inputs: dense(inputs), output: [dense(&output[0]), dense(&output[1])] })
+        let message = PackedMessage::new(filter, 1, second.outputs, configs);
+        Ok(Self { message, inputs: dense(inputs), output: [dense(&output[0]), dense(&output[1])] })
     }
 }
 
@@ -187,7 +189,7 @@ fn messages<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>, l: usiz
     let Workspace { systems, atoms, layers, messages, .. } = workspace;
     for (system, atoms) in systems.iter_mut().zip(&*atoms) {
         let rows = atoms.start * n..atoms.end * n;
-        system.forward(model, &layer(model, l).filter, &layers[l].nodes[rows.clone()], &[]);
+        system.forward(model, &layer(model, l).message, &layers[l].nodes[rows.clone()], &[]);
         copy(&mut messages[rows], &system.message.nodes);
     }
 }
@@ -199,7 +201,7 @@ fn messages_backward<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>
     for (system, atoms) in systems.iter_mut().zip(&*atoms) {
         let rows = atoms.start * n..atoms.end * n;
         let inputs = [&layers[l].nodes[rows.clone()], &[]];
-        system.backward(model, &layer(model, l).filter, inputs, [&of_nodes[rows.clone()], &[]], l > 0);
+        system.backward(model, &layer(model, l).message, inputs, [&of_nodes[rows.clone()], &[]], l > 0);
         if l > 0 {
             copy(&mut of_nodes[rows], &system.gradients.nodes);
         }
