@@ -3,12 +3,11 @@
 use std::ops::Range;
 
 use ff_kernels::host::layers::{Dense, Mixed, OfOutputs};
-use ff_spec::fused_message::Filter;
 
 use super::blocks::{Cut, for_each_block};
 use super::head::{Head, readout};
 use super::workspace::{Kept, Scratch, Workspace, add, copy, scratch};
-use super::{Configs, HostModel, Layer as AnyLayer, PackedMessage, Part, Real, Times, cast, dense};
+use super::{HostModel, Layer as AnyLayer, PackedMessage, Part, Real, Times, dense};
 use crate::weights::Linear;
 
 /// The weights of one interaction.
@@ -22,8 +21,7 @@ pub(super) struct Layer<T> {
 impl<T: Real> Layer<T> {
     /// The last layer does not update vectors, which nothing reads after it.
     pub fn new(
-        configs: &Configs,
-        filter: &Linear,
+        message: PackedMessage<T>,
         context: &[Linear; 2],
         mix: &Linear,
         update: &[Linear; 2],
@@ -37,22 +35,12 @@ impl<T: Real> Layer<T> {
             outputs.outputs = 2 * features;
         }
         Self {
-            message: PackedMessage::new(linear_filter(filter), 3, features, configs),
+            message,
             context: [dense(&context[0]), dense(&context[1])],
             mix: dense(mix),
             update: [dense(&update[0]), dense(&outputs)],
         }
     }
-}
-
-/// A linear filter in the order of the kernels: A [K, C] of weights [C, K].
-fn linear_filter<T: Real>(Linear { inputs, outputs, weight, bias }: &Linear) -> Filter<T> {
-    Filter::Linear { a: cast(&transposed(weight, *inputs, *outputs)), b: cast(bias) }
-}
-
-/// [inputs, outputs] of [outputs, inputs].
-pub(super) fn transposed(weight: &[f64], inputs: usize, outputs: usize) -> Vec<f64> {
-    (0..inputs * outputs).map(|at| weight[at % outputs * inputs + at / outputs]).collect()
 }
 
 fn layer<T: Real>(model: &HostModel<T>, l: usize) -> &Layer<T> {
@@ -114,6 +102,7 @@ impl<'a, T: Real> Tensors<'a, T> {
         // SAFETY: the rows of a block are those of one task.
         let (q, mu, values) =
             unsafe { (self.q.rows(block, f), self.mu[l + 1].rows(block, 3 * f), kept.mixed.rows(block, 6 * f)) };
+        // SAFETY: as above.
         let (norm, hidden, a) =
             unsafe { (kept.norm.rows(block, f), kept.hidden_update.rows(block, f), kept.a.rows(block, width)) };
         T::dense(&weights.mix, mu, values, false);
@@ -134,6 +123,7 @@ impl<'a, T: Real> Tensors<'a, T> {
         // SAFETY: the rows of a block are those of one task.
         let (of_q, of_mu, values) =
             unsafe { (self.of_q.rows(block, f), self.of_mu.rows(block, 3 * f), kept.mixed.rows(block, 6 * f)) };
+        // SAFETY: as above.
         let (norm, hidden, a) =
             unsafe { (kept.norm.rows(block, f), kept.hidden_update.rows(block, f), kept.a.rows(block, width)) };
         let mixed = Mixed { features: f, values };
@@ -169,7 +159,7 @@ pub(super) fn run<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>, f
     workspace.reserve(model, forces);
     let (f, layers) = (model.config.features, model.layers.len());
     for l in 0..=layers {
-        dense_phase(model, workspace, times, |tensors, species, block, scratch| {
+        dense_phase(model, workspace, |tensors, species, block, scratch| {
             // SAFETY: blocks are disjoint, so that each row is in one task.
             unsafe {
                 if l == 0 {
@@ -190,7 +180,7 @@ pub(super) fn run<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>, f
             }
         });
         if l < layers {
-            times.whole(Part::Message, l, || messages(model, workspace, l));
+            times.whole(Part::Message, l, workspace.threads, || messages(model, workspace, l));
         }
     }
     if !forces {
@@ -198,7 +188,7 @@ pub(super) fn run<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>, f
     }
     for l in (0..layers).rev() {
         if l + 1 < layers {
-            dense_phase(model, workspace, times, |tensors, _, block, scratch| {
+            dense_phase(model, workspace, |tensors, _, block, scratch| {
                 // SAFETY: blocks are disjoint, so that each row is in one task.
                 unsafe {
                     times.part(Part::ContextBackward, l + 1, || tensors.context_backward(model, l + 1, block, scratch));
@@ -206,7 +196,7 @@ pub(super) fn run<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>, f
                 }
             });
         }
-        times.whole(Part::MessageBackward, l, || messages_backward(model, workspace, l));
+        times.whole(Part::MessageBackward, l, workspace.threads, || messages_backward(model, workspace, l));
     }
 }
 
@@ -214,7 +204,6 @@ pub(super) fn run<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>, f
 fn dense_phase<T: Real>(
     model: &HostModel<T>,
     workspace: &mut Workspace<T>,
-    _: &Times,
     task: impl Fn(&Tensors<'_, T>, &[u8], &Range<usize>, &mut Scratch<T>) + Sync + Send,
 ) {
     let rows = workspace.rows;
