@@ -235,8 +235,10 @@ pub(super) fn embed<T: Real>(model: &HostModel<T>, species: &[u8], q: &mut [T], 
 /// Adds the messages of a layer to q, and to μ for the update.
 fn messages<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>, l: usize) {
     let f = model.config.features;
-    let Workspace { systems, atoms, q, mu, layers, .. } = workspace;
+    let Workspace { rows, systems, atoms, species, q, mu, layers, .. } = workspace;
     let (before, after) = mu.split_at_mut(l + 1);
+    // Rows beyond the atoms are updated with the others: without this they would grow from call to call.
+    after[0][3 * f * species.len()..3 * f * *rows].fill(T::default());
     for (system, atoms) in systems.iter_mut().zip(&*atoms) {
         let [one, three] = [f, 3 * f].map(|width| atoms.start * width..atoms.end * width);
         system.forward(model, &layer(model, l).message, &layers[l].nodes[three.clone()], &before[l][three.clone()]);
