@@ -52,3 +52,29 @@ fn models_of_schnetpack_give_its_energies_forces_and_stress() {
         assert_eq!(std::fs::read(&copy).expect("bytes"), std::fs::read(&model).expect("bytes"), "{name}");
     }
 }
+
+/// Models of every option that SchNetPack has, written by `python/tools/test_schnetpack_to_safetensors.py`.
+#[test]
+fn every_option_of_schnetpack_is_what_it_means_there() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models");
+    let mut names: Vec<_> = std::fs::read_dir(folder)
+        .expect("golden models")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
+        .collect();
+    names.sort();
+    assert!(names.len() > 20, "{} models", names.len());
+    for model in names {
+        let name = model.file_stem().expect("a name").to_string_lossy().into_owned();
+        if name == "schnet_silu" {
+            let error =
+                HostModel::<f32>::new(&Model::load(&model).expect("a model")).err().expect("no kernel").to_string();
+            assert!(error.starts_with("activation `silu` in the filters of SchNet is not supported"), "{error}");
+            continue;
+        }
+        // SchNetPack keeps the frequencies of Bessel functions in f32; here they follow from the cutoff.
+        let frequencies = if name.contains("bessel") { 1e-6 } else { 0.0 };
+        check::<f32>(&model, 1e-5, 1e-4);
+        check::<f64>(&model, 1e-10 + frequencies, 1e-7 + frequencies);
+    }
+}
