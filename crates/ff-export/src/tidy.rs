@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use ff_spec::Problem;
 use ff_tune::{Record, Times};
 
 use crate::ExportError;

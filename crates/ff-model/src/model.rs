@@ -34,6 +34,11 @@ impl Model {
         Ok(Self { config, weights })
     }
 
+    /// Of a config and weights that fit it, such as [`Weights::random`] gives.
+    pub fn new(config: Config, weights: Weights) -> Self {
+        Self { config, weights }
+    }
+
     /// What it is.
     pub fn config(&self) -> &Config {
         &self.config

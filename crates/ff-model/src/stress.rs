@@ -9,7 +9,7 @@ use ff_structure::Structure;
 pub fn stress(structure: &Structure, strain: [[f64; 3]; 3]) -> Option<[[f64; 3]; 3]> {
     let cell = structure.cell?;
     let volume = dot(cell[0], cross(cell[1], cell[2])).abs();
-    if !structure.pbc.contains(&true) || !(volume.is_finite() && volume > 0.0) {
+    if !(structure.pbc.contains(&true) && volume.is_finite() && volume > 0.0) {
         return None;
     }
     let scaled = strain.map(|row| row.map(|x| x / volume));

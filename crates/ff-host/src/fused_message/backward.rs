@@ -14,6 +14,7 @@ use super::gradient::Pass;
 use super::map::Weights;
 use super::order::ReceiverOrder;
 use super::outer::{Accumulator, Outer, WeightSums};
+use super::pool::Pooled;
 use super::stages::Stages;
 use super::sweep::{Owned, Rows, Sweep, Task};
 use super::tile::Tile;
@@ -64,8 +65,7 @@ pub(super) fn backward<T: Element>(
         Filter::Mlp { a2, .. } if wanted.filter => layout.columns(a2),
         _ => Vec::new(),
     };
-    let prepared =
-        Prepared { stages, call, backward, layout, weights: Weights::new(call.filter, call, layout), columns };
+    let prepared = Prepared { stages, call, backward, layout, weights: Weights::of(call, layout), columns };
     let own = ReceiverOrder::default();
     let order = call.row_order(&own);
     let sweep = Sweep::new(call, backward.sender_ptr, order, config);
@@ -73,20 +73,35 @@ pub(super) fn backward<T: Element>(
     let vectors = Rows::new(&mut out.vectors, 3 * f);
     let edge_vec = Rows::new(&mut out.edge_vec, 3);
     let owned = || Owned { nodes: nodes.as_ref(), vectors: vectors.as_ref(), edge_vec: edge_vec.as_ref() };
-    let scratch = || (Tile::with_slopes(call, config), prepared.scratch(config));
+    let scratch = || prepared.memory(config);
     if let (true, Some(filter)) = (wanted.filter, out.filter.as_mut()) {
         let sums = sweep.sum(
             scratch,
             || WeightSums::new(call, layout),
-            |(tile, scratch), sums, task| prepared.task(tile, scratch, Some(sums), &mut owned(), task),
+            |memory, sums, task| {
+                let (tile, scratch) = &mut **memory;
+                prepared.task(tile, scratch, Some(sums), &mut owned(), task);
+            },
         );
         WeightSums::write(&sums, layout, filter);
     } else {
-        sweep.run(scratch, |(tile, scratch), task| prepared.task(tile, scratch, None, &mut owned(), task));
+        sweep.run(scratch, |memory, task| {
+            let (tile, scratch) = &mut **memory;
+            prepared.task(tile, scratch, None, &mut owned(), task);
+        });
     }
 }
 
 impl<T: Element> Prepared<'_, T> {
+    /// The memory of this thread.
+    fn memory(&self, config: &HostConfig) -> Pooled<(Tile<T>, Scratch<T>)> {
+        let [capacity, rows, hidden] = Tile::sizes(self.call, config);
+        let Layout { parts, registers, .. } = self.layout;
+        let sizes =
+            [capacity, rows, hidden, 1, self.stages.edge_sums, parts, registers, self.backward.wanted.filter.into()];
+        Pooled::take(sizes, || (Tile::with_slopes(self.call, config), self.scratch(config)))
+    }
+
     fn scratch(&self, config: &HostConfig) -> Scratch<T> {
         let Layout { parts, registers, .. } = self.layout;
         let wanted = self.backward.wanted.filter;

@@ -3,7 +3,7 @@
 use ff_spec::fused_message::{Filter, Wanted};
 
 use super::order::ReceiverOrder;
-use super::weights::PackedTable;
+use super::weights::PackedFilter;
 
 /// Borrowed inputs of one call; shapes as in [`ff_spec::fused_message::Inputs`], already checked. `nodes` and `vectors` are
 /// read fastest where they start at a cache line, as in [`Aligned`](crate::Aligned).
@@ -30,9 +30,9 @@ pub struct Call<'a, T> {
     pub cutoff: Vec<T>,
     /// Weights.
     pub filter: &'a Filter<T>,
-    /// A tabulated filter's table, if the caller has packed it for this configuration. Without, every call packs it,
-    /// which for a molecule costs as much as the message.
-    pub table: Option<&'a PackedTable<T>>,
+    /// The filter as the caller has packed it for this configuration and derivative order. Without, every call packs it,
+    /// which of a table costs a molecule as much as the message.
+    pub packed: Option<&'a PackedFilter<T>>,
     /// Where the order of receivers is kept between calls with the same neighbour list. Without, every call finds it, on
     /// one thread.
     pub order: Option<&'a ReceiverOrder>,

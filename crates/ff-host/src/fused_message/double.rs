@@ -69,8 +69,8 @@ pub(super) fn double_backward<T: Element>(
         Some(Filter::Mlp { a2, .. }) if wanted.filter => layout.columns(a2),
         _ => Vec::new(),
     });
-    let weights = Weights::new(call.filter, call, layout);
-    let varied = direction.filter.map(|filter| Weights::new(filter, call, layout));
+    let weights = Weights::of(call, layout);
+    let varied = direction.filter.map(|filter| Weights::pack(filter, call, layout));
     let prepared = Prepared { stages, call, backward, direction, layout, weights, varied, columns };
     let own = ReceiverOrder::default();
     let order = call.row_order(&own);

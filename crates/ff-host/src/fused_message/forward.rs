@@ -10,6 +10,7 @@ use super::config::HostConfig;
 use super::map::Weights;
 use super::message::Messages;
 use super::order::ReceiverOrder;
+use super::pool::Pooled;
 use super::stages::Stages;
 use super::sweep::{Owned, Rows, Shared, Sink, Sweep, edges_per_task};
 use super::tile::Tile;
@@ -28,7 +29,7 @@ pub(super) fn receiver<T: Element>(stages: &Stages<T>, call: &Call<T>, config: &
     let order = call.row_order(&own);
     let (nodes, vectors) = (Rows::new(&mut out.nodes, f), Rows::new(&mut out.vectors, 3 * f));
     Sweep::new(call, call.row_ptr, order, config).run(
-        || Tile::new(call, config),
+        || tile(call, config),
         |tile, task| {
             let mut sink = Owned { nodes: nodes.as_ref(), vectors: vectors.as_ref(), edge_vec: None };
             sink.clear(task);
@@ -49,7 +50,7 @@ pub(super) fn edge_atomic<T: Element>(stages: &Stages<T>, call: &Call<T>, config
     let per_task = edges_per_task(call, config);
     let (nodes, vectors) = (T::as_cells(&mut out.nodes), T::as_cells(&mut out.vectors));
     (0..n_edges.div_ceil(per_task)).into_par_iter().for_each_init(
-        || Tile::new(call, config),
+        || tile(call, config),
         |tile, task| {
             let edges = task * per_task..n_edges.min((task + 1) * per_task);
             // The row of an edge is the last whose offset does not exceed it.
@@ -64,6 +65,12 @@ pub(super) fn edge_atomic<T: Element>(stages: &Stages<T>, call: &Call<T>, config
     );
 }
 
+/// A tile of this thread.
+fn tile<T: Element>(call: &Call<T>, config: &HostConfig) -> Pooled<Tile<T>> {
+    let [capacity, rows, hidden] = Tile::sizes(call, config);
+    Pooled::take([capacity, rows, hidden, 0, 0, 0, 0, 0], || Tile::new(call, config))
+}
+
 /// One call with its weights in the order of the passes.
 struct Prepared<'a, T: Element> {
     stages: &'a Stages<T>,
@@ -75,7 +82,7 @@ struct Prepared<'a, T: Element> {
 impl<'a, T: Element> Prepared<'a, T> {
     fn new(stages: &'a Stages<T>, call: &'a Call<'a, T>, config: &HostConfig) -> Self {
         let layout = Layout::of_order::<T>(0, stages.parts, call.features, config);
-        Self { stages, call, layout, weights: Weights::new(call.filter, call, layout) }
+        Self { stages, call, layout, weights: Weights::of(call, layout) }
     }
 
     /// Adds the messages of receivers, each with a range of its edges, to `sink`.

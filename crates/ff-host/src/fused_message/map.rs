@@ -7,7 +7,7 @@ use pulp::Simd;
 
 use super::call::Call;
 use super::tile::Tile;
-use super::weights::{Layout, Packed};
+use super::weights::{Layout, Packed, PackedFilter};
 use crate::{Element, Lane};
 
 /// The filter's last linear map, from the coefficients of a tile to channels.
@@ -284,29 +284,27 @@ pub(super) fn load<S: Simd, T: Element, const P: usize, const V: usize>(simd: S,
 
 /// The last linear map of a filter.
 pub(super) struct Weights<'a, T: Clone> {
-    weights: Cow<'a, Packed<T>>,
-    bias: Option<Packed<T>>,
+    packed: Cow<'a, PackedFilter<T>>,
     /// Coefficients per edge.
     depth: usize,
 }
 
 impl<'a, T: Element> Weights<'a, T> {
-    /// Those of `filter`, which has the sizes of the call's own: its own, or a direction in them.
-    pub fn new(filter: &Filter<T>, call: &Call<'a, T>, layout: Layout) -> Self {
-        let pack = |matrix: &[T]| Cow::Owned(Packed::new(matrix, layout));
-        let (weights, bias) = match filter {
-            Filter::Linear { a, b } => (pack(a), Some(Packed::new(b, layout))),
-            Filter::Mlp { a2, b2, .. } => (pack(a2), Some(Packed::new(b2, layout))),
-            Filter::Tabulated { values, .. } => match call.table {
-                Some(table) if table.layout == layout => (Cow::Borrowed(&table.values), None),
-                _ => (pack(values), None),
-            },
-        };
-        Self { weights, bias, depth: call.depth() }
+    /// Those of the call's own filter, as the caller has packed it if it was for the same passes.
+    pub fn of(call: &Call<'a, T>, layout: Layout) -> Self {
+        match call.packed {
+            Some(packed) if packed.layout == layout => Self { packed: Cow::Borrowed(packed), depth: call.depth() },
+            _ => Self::pack(call.filter, call, layout),
+        }
+    }
+
+    /// Those of a filter that has the sizes of the call's own.
+    pub fn pack(filter: &Filter<T>, call: &Call<'a, T>, layout: Layout) -> Self {
+        Self { packed: Cow::Owned(PackedFilter::of(filter, layout)), depth: call.depth() }
     }
 
     /// The map with these weights.
     pub fn map(&self) -> Map<'_, T> {
-        Map { weights: &self.weights, bias: self.bias.as_ref(), depth: self.depth }
+        Map { weights: &self.packed.weights, bias: self.packed.bias.as_ref(), depth: self.depth }
     }
 }

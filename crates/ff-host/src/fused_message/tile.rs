@@ -63,6 +63,19 @@ impl<T: Element> Tile<T> {
         Self::sized(call, config, 0, 0)
     }
 
+    /// What tiles of calls differ in, of those that have slopes, or have none.
+    pub fn sizes(call: &Call<T>, config: &HostConfig) -> [usize; 3] {
+        [Self::capacity(config), Self::rows(call), call.hidden()]
+    }
+
+    /// Rows of coefficients.
+    fn rows(call: &Call<T>) -> usize {
+        match call.filter {
+            Filter::Tabulated { order, .. } => 2 * order,
+            _ => call.n_basis,
+        }
+    }
+
     /// With room for second derivatives and rates as well.
     pub fn with_rates(call: &Call<T>, config: &HostConfig) -> Self {
         Self::sized(call, config, 1, 1)
@@ -80,11 +93,7 @@ impl<T: Element> Tile<T> {
 
     fn sized(call: &Call<T>, config: &HostConfig, slopes: usize, rates: usize) -> Self {
         let capacity = Self::capacity(config);
-        let depth = match call.filter {
-            Filter::Tabulated { order, .. } => 2 * order,
-            _ => call.n_basis,
-        };
-        let hidden = call.hidden();
+        let (depth, hidden) = (Self::rows(call), call.hidden());
         let stride = capacity + if (capacity / MAX_LANES).is_multiple_of(2) { MAX_LANES } else { 0 };
         let zero = T::default();
         Self {

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use ff_spec::fused_message::Filter;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::config::HostConfig;
@@ -134,16 +135,28 @@ impl<T: Element> Packed<T> {
     }
 }
 
-/// A tabulated filter in the order of the passes of one configuration.
-pub struct PackedTable<T> {
+/// The last linear map of a filter in the order of the passes of one configuration and derivative order.
+#[derive(Clone)]
+pub struct PackedFilter<T> {
     pub(super) layout: Layout,
-    pub(super) values: Packed<T>,
+    pub(super) weights: Packed<T>,
+    /// `None` of a table.
+    pub(super) bias: Option<Packed<T>>,
 }
 
-impl<T: Element> PackedTable<T> {
-    /// Packs `values` [rows, parts × features] for calls of a derivative order under `config`.
-    pub fn new(order: u8, values: &[T], parts: usize, features: usize, config: &HostConfig) -> Self {
-        let layout = Layout::of_order::<T>(order, parts, features, config);
-        Self { layout, values: Packed::new(values, layout) }
+impl<T: Element> PackedFilter<T> {
+    /// Packs a filter of `parts` × `features` channels for calls of a derivative order under `config`.
+    pub fn new(order: u8, filter: &Filter<T>, parts: usize, features: usize, config: &HostConfig) -> Self {
+        Self::of(filter, Layout::of_order::<T>(order, parts, features, config))
+    }
+
+    pub(super) fn of(filter: &Filter<T>, layout: Layout) -> Self {
+        let pack = |matrix: &[T]| Packed::new(matrix, layout);
+        let (weights, bias) = match filter {
+            Filter::Linear { a, b } => (pack(a), Some(pack(b))),
+            Filter::Mlp { a2, b2, .. } => (pack(a2), Some(pack(b2))),
+            Filter::Tabulated { values, .. } => (pack(values), None),
+        };
+        Self { layout, weights, bias }
     }
 }

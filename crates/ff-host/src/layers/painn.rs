@@ -259,7 +259,6 @@ impl<T: Element> Kernel<T> for MixedBackward<'_, T> {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "what is read and what is written, each a tensor of its own")]
 pub(super) fn mixed_backward<T: Element>(
     mixed: Mixed<'_, T>,
     a: &[T],

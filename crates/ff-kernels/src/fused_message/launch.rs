@@ -102,7 +102,7 @@ pub fn host_call<'a, T: HostElement>(registered: &Registered, inputs: &'a Inputs
             .map(|p| p.cutoff_parameters.iter().map(|(name, _)| inputs.radial.cutoff[*name][0]).collect())
             .unwrap_or_default(),
         filter: &inputs.filter,
-        table: None,
+        packed: None,
         order: None,
     }
 }

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use ff_host::Aligned;
 use ff_spec::fused_message::{
-    BackwardInputs, DoubleBackwardInputs, DoubleGradients, Filter, Gradients, InputError, Inputs, Outputs, Wanted,
+    BackwardInputs, DoubleBackwardInputs, DoubleGradients, Gradients, InputError, Inputs, Outputs, Wanted,
 };
 use ff_spec::{
     FusedMessage, FusedMessageBackward, FusedMessageDoubleBackward, Launch, LaunchConfig, LaunchError, Op, digest,
 };
 
-use super::host::{Backward, Call, Direction, HostConfig, PackedTable, ReceiverOrder, Stages};
+use super::host::{Backward, Call, Direction, HostConfig, PackedFilter, ReceiverOrder, Stages};
 use super::launch::{host_call, host_config};
 use super::{HostElement, Registered, SenderList};
 
@@ -49,8 +49,8 @@ pub struct Host<T: HostElement> {
     registered: &'static Registered,
     stages: Stages<T>,
     config: HostConfig,
-    /// Packed once, as a table is made once for many calls.
-    table: Option<PackedTable<T>>,
+    /// Packed once, as weights are the same for many calls.
+    packed: PackedFilter<T>,
     /// Found once, as a neighbour list is made once for many calls.
     order: ReceiverOrder,
     list: SenderList,
@@ -84,18 +84,14 @@ impl<T: HostElement, I: HostInputs<T>> HostLaunch<T, I> {
         let config = host_config(config)?;
         let outputs = inputs.poisoned();
         let forward = inputs.forward();
-        let table = match &forward.filter {
-            Filter::Tabulated { values, .. } if I::Op::ORDER == 0 => {
-                Some(PackedTable::new(0, values, forward.message.parts(), forward.features, &config))
-            }
-            _ => None,
-        };
+        let (parts, features) = (forward.message.parts(), forward.features);
+        let packed = PackedFilter::new(I::Op::ORDER, &forward.filter, parts, features, &config);
         let list = match I::Op::ORDER {
             0 => SenderList::default(),
             _ => SenderList::new(&forward.row_ptr, &forward.sender),
         };
         let host =
-            Host { registered, stages: registered.stages(), config, table, order: ReceiverOrder::default(), list };
+            Host { registered, stages: registered.stages(), config, packed, order: ReceiverOrder::default(), list };
         let gathered = inputs.gathered().into_iter().map(|v| Aligned::from(&*std::mem::take(v))).collect();
         Ok(Self { host, inputs, gathered, outputs })
     }
@@ -105,7 +101,7 @@ impl<T: HostElement, I: HostInputs<T>> HostLaunch<T, I> {
         let call = Call {
             nodes: &gathered[0],
             vectors: &gathered[1],
-            table: host.table.as_ref(),
+            packed: Some(&host.packed),
             order: Some(&host.order),
             ..host_call(host.registered, inputs.forward())
         };

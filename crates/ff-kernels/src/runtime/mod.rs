@@ -2,10 +2,10 @@
 
 mod cube;
 mod host;
+mod macros;
 mod open;
-mod prepare;
 
 pub use cube::{CubeRuntime, abilities};
 pub use host::HostRuntime;
+pub(crate) use macros::prepare;
 pub use open::{OpenError, available, compiled, open};
-pub(crate) use prepare::prepare;

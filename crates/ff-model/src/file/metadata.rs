@@ -175,7 +175,7 @@ impl ModelFile {
         let wrong =
             |expected: &str, found: String| ConfigError::Metadata { key: "head", expected: expected.to_owned(), found };
         let of_weights = || {
-            let widths = (0..).map_while(|k| self.any_tensor(&super::super::weights::head_names(k, "weight")));
+            let widths = (0..).map_while(|k| self.any_tensor(&crate::weights::head_names(k, "weight")));
             std::iter::once(features).chain(widths.map(|tensor| tensor.shape.first().copied().unwrap_or(0))).collect()
         };
         let head = match self.get("head") {

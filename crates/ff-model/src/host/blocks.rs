@@ -5,11 +5,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-/// Rows of a dense layer are whole multiples of this, so that no product is of a single row, which is summed in another order.
-pub(super) const ROWS: usize = 8;
+/// Rows of a dense layer are whole multiples of this: what the products' widest kernels take at a time, and never a single row,
+/// which is summed in another order.
+pub(super) const ROWS: usize = 6;
 
 /// Rows of one block where there are enough for all threads: weights are read from the cache once for so many.
-pub(super) const MOST: usize = 32;
+pub(super) const MOST: usize = 36;
 
 /// A tensor that tasks write to, each the rows of its own block.
 pub(super) struct Cut<'a, T> {

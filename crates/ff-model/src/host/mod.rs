@@ -1,6 +1,7 @@
 //! Models on the host's kernels, without a tape: the forward keeps what the backward reads, and the backward is written out.
 
 mod blocks;
+mod filter;
 mod head;
 mod painn;
 mod schnet;
@@ -11,10 +12,10 @@ mod workspace;
 use std::sync::Mutex;
 
 use ff_kernels::fused_message::HostElement;
-use ff_kernels::fused_message::host::{HostConfig, Stages};
+use ff_kernels::fused_message::host::{HostConfig, PackedFilter, Stages};
 use ff_kernels::host::layers::{Activation, Compiled as Layers, Dense};
 use ff_kernels::{force_scatter, fused_message};
-use ff_spec::fused_message::{FilterKind, Radial, Reduction, Variant};
+use ff_spec::fused_message::{Filter, Radial};
 use rayon::prelude::*;
 
 use crate::config::{Aggregation, Config, ConfigError};
@@ -24,6 +25,7 @@ use crate::prediction::{Prediction, Wanted};
 use crate::units::Unit;
 use crate::weights::{Interaction, Linear};
 use ff_structure::Structure;
+use filter::Filters;
 pub use times::{Part, Times};
 use workspace::Workspace;
 
@@ -34,12 +36,33 @@ impl Real for f32 {}
 impl Real for f64 {}
 
 /// Atoms of consecutive small systems that are computed together: dense layers read their weights once for all of them.
-const GROUP: usize = 64;
+const GROUP: usize = 72;
 
-/// The filter of an interaction, and of PaiNN and SchNet what stands around it.
+/// The filter of an interaction, packed for both directions.
+struct PackedMessage<T> {
+    filter: Filter<T>,
+    forward: PackedFilter<T>,
+    backward: PackedFilter<T>,
+}
+
+/// The launch parameters of messages and of their backward.
+#[derive(Clone, Copy)]
+struct Configs {
+    forward: HostConfig,
+    backward: HostConfig,
+}
+
+impl<T: Real> PackedMessage<T> {
+    fn new(filter: Filter<T>, parts: usize, features: usize, configs: &Configs) -> Self {
+        let pack = |order, config| PackedFilter::new(order, &filter, parts, features, config);
+        Self { forward: pack(0, &configs.forward), backward: pack(1, &configs.backward), filter }
+    }
+}
+
+/// The weights of an interaction.
 enum Layer<T> {
-    Painn(painn::Layer<T>),
-    Schnet(schnet::Layer<T>),
+    Painn(Box<painn::Layer<T>>),
+    Schnet(Box<schnet::Layer<T>>),
 }
 
 /// A model with its weights packed for the host's kernels.
@@ -51,14 +74,14 @@ pub struct HostModel<T: Real> {
     /// Parameters of the radial functions in the order in which the kernels declare them.
     basis: Vec<Vec<T>>,
     stages: Stages<T>,
-    forward: HostConfig,
-    backward: HostConfig,
+    configs: Configs,
     layers: Vec<Layer<T>>,
     head: Vec<Dense<T>>,
     head_activation: Activation,
     atomref: Vec<f64>,
+    table_error: Option<f64>,
     /// Workspaces that are not in use: as many as were ever in use at once.
-    pool: Mutex<Vec<Box<Workspace<T>>>>,
+    pool: Mutex<Vec<Workspace<T>>>,
 }
 
 fn cast<T: Real>(values: &[f64]) -> Vec<T> {
@@ -75,51 +98,65 @@ impl<T: Real> HostModel<T> {
     /// # Errors
     /// [`ConfigError::Unsupported`] for radial functions that were not rendered, and for a filter's activation that has no kernel.
     pub fn new(model: &Model) -> Result<Self, ConfigError> {
+        Self::with_filters(model, Filters::new(model, None)?)
+    }
+
+    /// As [`HostModel::new`], with filters as tables that err by at most `tolerance` beside their largest value: much faster messages,
+    /// whose error [`HostModel::table_error`] says.
+    ///
+    /// # Errors
+    /// As [`HostModel::new`], and for a tolerance that no table reaches.
+    pub fn tabulated(model: &Model, tolerance: f64) -> Result<Self, ConfigError> {
+        Self::with_filters(model, Filters::new(model, Some(tolerance))?)
+    }
+
+    fn with_filters(model: &Model, filters: Filters) -> Result<Self, ConfigError> {
         let (config, weights) = (model.config(), model.weights());
-        crate::weights::check_radial(config)?;
-        let (basis, cutoff) = config.radial_names();
-        let variant = Variant {
-            message: config.message(),
-            filter: match weights.interactions[0] {
-                Interaction::Painn { .. } => FilterKind::Linear,
-                Interaction::Schnet { .. } => FilterKind::Mlp,
-            },
-            radial: Some((basis.to_owned(), cutoff.to_owned())),
-            reduction: Reduction::Receiver,
-        };
-        let registered = fused_message::find(&variant).ok_or_else(|| ConfigError::Unsupported {
-            what: format!("the kernel {variant}"),
-            expected: "one that `forgefield ops` lists".to_owned(),
-        })?;
-        let radial: Radial<T> = weights.radial.cast();
+        let Filters { variant, filters, table_error } = filters;
+        let registered = fused_message::find(&variant).expect("a variant that was found before");
+        let mut radial: Radial<T> = weights.radial.cast();
+        if table_error.is_some() {
+            // A table has them in it.
+            radial = Radial { r_cut: radial.r_cut, ..Radial::default() };
+        }
         let declared = registered.pair().map_or(&[][..], |pair| pair.basis_parameters);
         let last = weights.interactions.len() - 1;
-        let layers = weights.interactions.iter().enumerate();
+        let layers = weights.interactions.iter().zip(&filters).enumerate();
+        let configs = Configs {
+            forward: HostConfig { edges_per_task: 512, edges_per_tile: 128, channel_block: 32 },
+            backward: HostConfig { edges_per_task: 512, edges_per_tile: 32, channel_block: 32 },
+        };
         Ok(Self {
             embedding: cast(&weights.embedding),
             basis: declared.iter().map(|(name, _)| radial.basis[*name].clone()).collect(),
             radial,
             stages: registered.stages(),
-            forward: HostConfig { edges_per_task: 512, edges_per_tile: 128, channel_block: 32 },
-            backward: HostConfig { edges_per_task: 512, edges_per_tile: 32, channel_block: 32 },
+            configs,
             layers: layers
-                .map(|(l, interaction)| {
-                    Ok(match interaction {
-                        Interaction::Painn { filter, context, mix, update } => {
-                            Layer::Painn(painn::Layer::new(filter, context, mix, update, l == last))
+                .map(|(l, (interaction, filter))| {
+                    let message = PackedMessage::new(filter.cast(), config.parts(), config.filters, &configs);
+                    match interaction {
+                        Interaction::Painn { context, mix, update, .. } => {
+                            Layer::Painn(Box::new(painn::Layer::new(message, context, mix, update, l == last)))
                         }
-                        Interaction::Schnet { inputs, filter, output } => {
-                            Layer::Schnet(schnet::Layer::new(config.activation, inputs, filter, output)?)
+                        Interaction::Schnet { inputs, output, .. } => {
+                            Layer::Schnet(Box::new(schnet::Layer::new(message, inputs, output)))
                         }
-                    })
+                    }
                 })
-                .collect::<Result<_, ConfigError>>()?,
+                .collect(),
             head: weights.head.iter().map(dense).collect(),
             head_activation: config.head.activation,
             atomref: weights.atomref.clone(),
             config: config.clone(),
+            table_error,
             pool: Mutex::default(),
         })
+    }
+
+    /// How much tabulated filters err beside their largest value; `None` where they are exact.
+    pub fn table_error(&self) -> Option<f64> {
+        self.table_error
     }
 
     /// The model.
@@ -149,7 +186,7 @@ impl<T: Real> HostModel<T> {
         let mut predictions = vec![Prediction::default(); structures.len()];
         let groups = groups(structures);
         if let [_] = groups[..] {
-            self.group(0, structures, wanted, times, &mut predictions)?;
+            self.group(0, structures, wanted, times, rayon::current_num_threads(), &mut predictions)?;
             return Ok(predictions);
         }
         let mut rest = &mut predictions[..];
@@ -161,23 +198,27 @@ impl<T: Real> HostModel<T> {
                 (group, out)
             })
             .collect();
-        tasks
-            .into_par_iter()
-            .try_for_each(|(group, out)| self.group(group.start, &structures[group], wanted, times, out))?;
+        let run = |(group, out): (std::ops::Range<usize>, &mut [Prediction])| {
+            self.group(group.start, &structures[group], wanted, times, 1, out)
+        };
+        // All are computed before the first that failed is named, so that which it is does not depend on threads.
+        tasks.into_par_iter().map(run).collect::<Vec<_>>().into_iter().collect::<Result<(), _>>()?;
         Ok(predictions)
     }
 
-    /// Computes systems together in one workspace; the first is number `first` in the caller's list.
+    /// Computes systems together in one workspace, with so many threads; the first is number `first` in the caller's list.
     fn group(
         &self,
         first: usize,
         structures: &[Structure],
         wanted: Wanted,
         times: &Times,
+        threads: usize,
         out: &mut [Prediction],
     ) -> Result<(), ModelError> {
         let taken = self.pool.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
         let mut workspace = taken.unwrap_or_default();
+        workspace.threads = threads;
         let done = self.evaluate(first, structures, wanted, times, &mut workspace, out);
         self.pool.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(workspace);
         done
@@ -192,13 +233,13 @@ impl<T: Real> HostModel<T> {
         workspace: &mut Workspace<T>,
         out: &mut [Prediction],
     ) -> Result<(), ModelError> {
-        times.whole(Part::Neighbors, 0, || workspace.load(self, first, structures))?;
+        times.whole(Part::Neighbors, 0, workspace.threads, || workspace.load(self, first, structures))?;
         match &self.layers[0] {
             Layer::Painn(_) => painn::run(self, workspace, wanted.forces, times),
             Layer::Schnet(_) => schnet::run(self, workspace, wanted.forces, times),
         }
         if wanted.forces {
-            times.whole(Part::Forces, 0, || workspace.scatter());
+            times.whole(Part::Forces, 0, workspace.threads, || workspace.scatter());
         }
         for (slot, (structure, prediction)) in structures.iter().zip(out).enumerate() {
             self.finish(workspace, slot, structure, wanted, prediction);

@@ -3,17 +3,16 @@
 use std::ops::Range;
 
 use ff_kernels::host::layers::{Dense, Mixed, OfOutputs};
-use ff_spec::fused_message::Filter;
 
 use super::blocks::{Cut, for_each_block};
 use super::head::{Head, readout};
 use super::workspace::{Kept, Scratch, Workspace, add, copy, scratch};
-use super::{HostModel, Layer as AnyLayer, Part, Real, Times, cast, dense};
+use super::{HostModel, Layer as AnyLayer, PackedMessage, Part, Real, Times, dense};
 use crate::weights::Linear;
 
 /// The weights of one interaction.
 pub(super) struct Layer<T> {
-    filter: Filter<T>,
+    message: PackedMessage<T>,
     context: [Dense<T>; 2],
     mix: Dense<T>,
     update: [Dense<T>; 2],
@@ -21,7 +20,13 @@ pub(super) struct Layer<T> {
 
 impl<T: Real> Layer<T> {
     /// The last layer does not update vectors, which nothing reads after it.
-    pub fn new(filter: &Linear, context: &[Linear; 2], mix: &Linear, update: &[Linear; 2], last: bool) -> Self {
+    pub fn new(
+        message: PackedMessage<T>,
+        context: &[Linear; 2],
+        mix: &Linear,
+        update: &[Linear; 2],
+        last: bool,
+    ) -> Self {
         let features = mix.inputs;
         let mut outputs = update[1].clone();
         if last {
@@ -30,22 +35,12 @@ impl<T: Real> Layer<T> {
             outputs.outputs = 2 * features;
         }
         Self {
-            filter: linear_filter(filter),
+            message,
             context: [dense(&context[0]), dense(&context[1])],
             mix: dense(mix),
             update: [dense(&update[0]), dense(&outputs)],
         }
     }
-}
-
-/// A linear filter in the order of the kernels: A [K, C] of weights [C, K].
-fn linear_filter<T: Real>(Linear { inputs, outputs, weight, bias }: &Linear) -> Filter<T> {
-    Filter::Linear { a: cast(&transposed(weight, *inputs, *outputs)), b: cast(bias) }
-}
-
-/// [inputs, outputs] of [outputs, inputs].
-pub(super) fn transposed(weight: &[f64], inputs: usize, outputs: usize) -> Vec<f64> {
-    (0..inputs * outputs).map(|at| weight[at % outputs * inputs + at / outputs]).collect()
 }
 
 fn layer<T: Real>(model: &HostModel<T>, l: usize) -> &Layer<T> {
@@ -107,6 +102,7 @@ impl<'a, T: Real> Tensors<'a, T> {
         // SAFETY: the rows of a block are those of one task.
         let (q, mu, values) =
             unsafe { (self.q.rows(block, f), self.mu[l + 1].rows(block, 3 * f), kept.mixed.rows(block, 6 * f)) };
+        // SAFETY: as above.
         let (norm, hidden, a) =
             unsafe { (kept.norm.rows(block, f), kept.hidden_update.rows(block, f), kept.a.rows(block, width)) };
         T::dense(&weights.mix, mu, values, false);
@@ -127,6 +123,7 @@ impl<'a, T: Real> Tensors<'a, T> {
         // SAFETY: the rows of a block are those of one task.
         let (of_q, of_mu, values) =
             unsafe { (self.of_q.rows(block, f), self.of_mu.rows(block, 3 * f), kept.mixed.rows(block, 6 * f)) };
+        // SAFETY: as above.
         let (norm, hidden, a) =
             unsafe { (kept.norm.rows(block, f), kept.hidden_update.rows(block, f), kept.a.rows(block, width)) };
         let mixed = Mixed { features: f, values };
@@ -162,7 +159,7 @@ pub(super) fn run<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>, f
     workspace.reserve(model, forces);
     let (f, layers) = (model.config.features, model.layers.len());
     for l in 0..=layers {
-        dense_phase(model, workspace, times, |tensors, species, block, scratch| {
+        dense_phase(model, workspace, |tensors, species, block, scratch| {
             // SAFETY: blocks are disjoint, so that each row is in one task.
             unsafe {
                 if l == 0 {
@@ -183,7 +180,7 @@ pub(super) fn run<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>, f
             }
         });
         if l < layers {
-            times.whole(Part::Message, l, || messages(model, workspace, l));
+            times.whole(Part::Message, l, workspace.threads, || messages(model, workspace, l));
         }
     }
     if !forces {
@@ -191,7 +188,7 @@ pub(super) fn run<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>, f
     }
     for l in (0..layers).rev() {
         if l + 1 < layers {
-            dense_phase(model, workspace, times, |tensors, _, block, scratch| {
+            dense_phase(model, workspace, |tensors, _, block, scratch| {
                 // SAFETY: blocks are disjoint, so that each row is in one task.
                 unsafe {
                     times.part(Part::ContextBackward, l + 1, || tensors.context_backward(model, l + 1, block, scratch));
@@ -199,7 +196,7 @@ pub(super) fn run<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>, f
                 }
             });
         }
-        times.whole(Part::MessageBackward, l, || messages_backward(model, workspace, l));
+        times.whole(Part::MessageBackward, l, workspace.threads, || messages_backward(model, workspace, l));
     }
 }
 
@@ -207,7 +204,6 @@ pub(super) fn run<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>, f
 fn dense_phase<T: Real>(
     model: &HostModel<T>,
     workspace: &mut Workspace<T>,
-    _: &Times,
     task: impl Fn(&Tensors<'_, T>, &[u8], &Range<usize>, &mut Scratch<T>) + Sync + Send,
 ) {
     let rows = workspace.rows;
@@ -239,11 +235,13 @@ pub(super) fn embed<T: Real>(model: &HostModel<T>, species: &[u8], q: &mut [T], 
 /// Adds the messages of a layer to q, and to μ for the update.
 fn messages<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>, l: usize) {
     let f = model.config.features;
-    let Workspace { systems, atoms, q, mu, layers, .. } = workspace;
+    let Workspace { rows, systems, atoms, species, q, mu, layers, .. } = workspace;
     let (before, after) = mu.split_at_mut(l + 1);
+    // Rows beyond the atoms are updated with the others: without this they would grow from call to call.
+    after[0][3 * f * species.len()..3 * f * *rows].fill(T::default());
     for (system, atoms) in systems.iter_mut().zip(&*atoms) {
         let [one, three] = [f, 3 * f].map(|width| atoms.start * width..atoms.end * width);
-        system.forward(model, &layer(model, l).filter, &layers[l].nodes[three.clone()], &before[l][three.clone()]);
+        system.forward(model, &layer(model, l).message, &layers[l].nodes[three.clone()], &before[l][three.clone()]);
         add(&mut q[one], &system.message.nodes);
         let after = &mut after[0][three.clone()];
         copy(after, &system.message.vectors);
@@ -262,7 +260,7 @@ fn messages_backward<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>
         let [one, three] = [f, 3 * f].map(|width| atoms.start * width..atoms.end * width);
         let inputs = [&layers[l].nodes[three.clone()], &mu[l][three.clone()]];
         let outputs = [&of_q[one], &of_mu[three.clone()]];
-        system.backward(model, &layer(model, l).filter, inputs, outputs, l > 0);
+        system.backward(model, &layer(model, l).message, inputs, outputs, l > 0);
         if l > 0 {
             copy(&mut of_nodes[three.clone()], &system.gradients.nodes);
             add(&mut of_mu[three], &system.gradients.vectors);

@@ -2,51 +2,25 @@
 
 use std::ops::Range;
 
-use ff_kernels::host::layers::{Activation, Dense};
-use ff_spec::fused_message::{Activation as FilterActivation, Filter};
+use ff_kernels::host::layers::Dense;
 
 use super::blocks::{Cut, for_each_block};
 use super::head::{Head, readout};
-use super::painn::{embed, transposed};
+use super::painn::embed;
 use super::workspace::{Scratch, Workspace, copy, scratch};
-use super::{HostModel, Layer as AnyLayer, Part, Real, Times, cast, dense};
-use crate::config::{ConfigError, activation_name};
+use super::{HostModel, Layer as AnyLayer, PackedMessage, Part, Real, Times, dense};
 use crate::weights::Linear;
 
 /// The weights of one interaction.
 pub(super) struct Layer<T> {
-    filter: Filter<T>,
+    message: PackedMessage<T>,
     inputs: Dense<T>,
     output: [Dense<T>; 2],
 }
 
 impl<T: Real> Layer<T> {
-    pub fn new(
-        activation: Activation,
-        inputs: &Linear,
-        [first, second]: &[Linear; 2],
-        output: &[Linear; 2],
-    ) -> Result<Self, ConfigError> {
-        let activation = match activation {
-            Activation::ShiftedSoftplus => FilterActivation::ShiftedSoftplus,
-            Activation::Tanh => FilterActivation::Tanh,
-            Activation::Silu => {
-                return Err(ConfigError::Unsupported {
-                    what: format!("activation `{}` in the filters of SchNet", activation_name(activation)),
-                    expected: "shifted_softplus or tanh".to_owned(),
-                });
-            }
-        };
-        let map = |linear: &Linear| cast(&transposed(&linear.weight, linear.inputs, linear.outputs));
-        let filter = Filter::Mlp {
-            hidden: first.outputs,
-            a1: map(first),
-            b1: cast(&first.bias),
-            a2: map(second),
-            b2: cast(&second.bias),
-            activation,
-        };
-        Ok(Self { filter, inputs: dense(inputs), output: [dense(&output[0]), dense(&output[1])] })
+    pub fn new(message: PackedMessage<T>, inputs: &Linear, output: &[Linear; 2]) -> Self {
+        Self { message, inputs: dense(inputs), output: [dense(&output[0]), dense(&output[1])] }
     }
 }
 
@@ -138,7 +112,7 @@ pub(super) fn run<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>, f
             }
         });
         if l < layers {
-            times.whole(Part::Message, l, || messages(model, workspace, l));
+            times.whole(Part::Message, l, workspace.threads, || messages(model, workspace, l));
         }
     }
     if !forces {
@@ -154,7 +128,7 @@ pub(super) fn run<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>, f
                 }
             });
         }
-        times.whole(Part::MessageBackward, l, || messages_backward(model, workspace, l));
+        times.whole(Part::MessageBackward, l, workspace.threads, || messages_backward(model, workspace, l));
     }
 }
 
@@ -187,7 +161,7 @@ fn messages<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>, l: usiz
     let Workspace { systems, atoms, layers, messages, .. } = workspace;
     for (system, atoms) in systems.iter_mut().zip(&*atoms) {
         let rows = atoms.start * n..atoms.end * n;
-        system.forward(model, &layer(model, l).filter, &layers[l].nodes[rows.clone()], &[]);
+        system.forward(model, &layer(model, l).message, &layers[l].nodes[rows.clone()], &[]);
         copy(&mut messages[rows], &system.message.nodes);
     }
 }
@@ -199,7 +173,7 @@ fn messages_backward<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>
     for (system, atoms) in systems.iter_mut().zip(&*atoms) {
         let rows = atoms.start * n..atoms.end * n;
         let inputs = [&layers[l].nodes[rows.clone()], &[]];
-        system.backward(model, &layer(model, l).filter, inputs, [&of_nodes[rows.clone()], &[]], l > 0);
+        system.backward(model, &layer(model, l).message, inputs, [&of_nodes[rows.clone()], &[]], l > 0);
         if l > 0 {
             copy(&mut of_nodes[rows], &system.gradients.nodes);
         }

@@ -3,13 +3,13 @@
 use ff_kernels::SenderList;
 use ff_kernels::cell_list::host as lists;
 use ff_kernels::force_scatter::host as scatter;
-use ff_kernels::fused_message::host::{Backward, Call, ReceiverOrder};
+use ff_kernels::fused_message::host::{Backward, Call, PackedFilter, ReceiverOrder};
 use ff_spec::cell_list::{Inputs, List, NeighborList, Strategy};
 use ff_spec::force_scatter::{Outputs as Forces, Reduction};
 use ff_spec::fused_message::{Filter, Gradients, Outputs, Wanted};
 use ff_structure::Structure;
 
-use super::{HostModel, Real};
+use super::{HostModel, PackedMessage, Real};
 use crate::error::ModelError;
 
 /// One system of a group, with tensors of its own where kernels want whole ones.
@@ -110,7 +110,7 @@ impl<T: Real> System<T> {
     fn call<'a>(
         &'a self,
         model: &'a HostModel<T>,
-        filter: &'a Filter<T>,
+        (filter, packed): (&'a Filter<T>, &'a PackedFilter<T>),
         nodes: &'a [T],
         vectors: &'a [T],
     ) -> Call<'a, T> {
@@ -126,15 +126,16 @@ impl<T: Real> System<T> {
             basis: model.basis.iter().map(Vec::as_slice).collect(),
             cutoff: Vec::new(),
             filter,
-            table: None,
+            packed: Some(packed),
             order: Some(&self.order),
         }
     }
 
     /// The messages of a layer, into `message`.
-    pub fn forward(&mut self, model: &HostModel<T>, filter: &Filter<T>, nodes: &[T], vectors: &[T]) {
+    pub fn forward(&mut self, model: &HostModel<T>, weights: &PackedMessage<T>, nodes: &[T], vectors: &[T]) {
         let mut message = std::mem::take(&mut self.message);
-        model.stages.forward(&self.call(model, filter, nodes, vectors), &model.forward, &mut message);
+        let call = self.call(model, (&weights.filter, &weights.forward), nodes, vectors);
+        model.stages.forward(&call, &model.configs.forward, &mut message);
         self.message = message;
     }
 
@@ -143,7 +144,7 @@ impl<T: Real> System<T> {
     pub fn backward(
         &mut self,
         model: &HostModel<T>,
-        filter: &Filter<T>,
+        weights: &PackedMessage<T>,
         [nodes, vectors]: [&[T]; 2],
         [of_nodes, of_vectors]: [&[T]; 2],
         inputs: bool,
@@ -154,7 +155,8 @@ impl<T: Real> System<T> {
         let SenderList { sender_ptr, transpose, receiver } = &self.senders;
         let wanted = Wanted { nodes: inputs, edge_vec: true, filter: false };
         let backward = Backward { sender_ptr, transpose, receiver, nodes: of_nodes, vectors: of_vectors, wanted };
-        model.stages.backward(&self.call(model, filter, nodes, vectors), backward, &model.backward, &mut gradients);
+        let call = self.call(model, (&weights.filter, &weights.backward), nodes, vectors);
+        model.stages.backward(&call, backward, &model.configs.backward, &mut gradients);
         if let Some([nodes, vectors]) = kept {
             (gradients.nodes, gradients.vectors) = (nodes, vectors);
         }

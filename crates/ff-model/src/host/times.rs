@@ -91,9 +91,9 @@ impl Times {
         self.weighed(part, layer, 1, run)
     }
 
-    /// Times work that all threads share or wait for.
-    pub(super) fn whole<R>(&self, part: Part, layer: usize, run: impl FnOnce() -> R) -> R {
-        self.weighed(part, layer, rayon::current_num_threads() as u64, run)
+    /// Times work that so many threads share or wait for.
+    pub(super) fn whole<R>(&self, part: Part, layer: usize, threads: usize, run: impl FnOnce() -> R) -> R {
+        self.weighed(part, layer, threads as u64, run)
     }
 
     #[inline]

@@ -39,6 +39,8 @@ pub(super) struct Scratch<T> {
 }
 
 pub(super) struct Workspace<T: Real> {
+    /// Threads that work on it.
+    pub threads: usize,
     /// Rows of all tensors: the atoms, up to a whole block.
     pub rows: usize,
     pub systems: Vec<System<T>>,
@@ -62,10 +64,11 @@ pub(super) struct Workspace<T: Real> {
     pub scratch: Vec<Mutex<Scratch<T>>>,
 }
 
-impl<T: Real> Default for Box<Workspace<T>> {
+impl<T: Real> Default for Workspace<T> {
     fn default() -> Self {
         let none = || Aligned::zeros(0);
-        Box::new(Workspace {
+        Self {
+            threads: 1,
             rows: 0,
             systems: Vec::new(),
             atoms: Vec::new(),
@@ -79,7 +82,7 @@ impl<T: Real> Default for Box<Workspace<T>> {
             of_mu: none(),
             of_nodes: none(),
             scratch: Vec::new(),
-        })
+        }
     }
 }
 

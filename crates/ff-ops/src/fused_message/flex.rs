@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use burn::tensor::Element;
 use burn_flex::{Flex, FlexDevice, FlexTensor};
-use ff_kernels::fused_message::host::{Backward, Call, Direction, HostConfig, PackedTable};
+use ff_kernels::fused_message::host::{Backward, Call, Direction, HostConfig, PackedFilter};
 use ff_kernels::fused_message::{HostElement, Registered, SenderList, host_config};
 use ff_kernels::host::HostRuntime;
 use ff_spec::fused_message::{
@@ -79,11 +79,11 @@ pub struct HostFilter {
 #[derive(Debug)]
 struct Owned<T> {
     filter: Filter<T>,
-    tables: Mutex<Packed<T>>,
+    packed: Mutex<Packed<T>>,
 }
 
-/// A table in the orders of the passes of configurations and derivative orders.
-struct Packed<T>(Vec<(HostConfig, u8, Arc<PackedTable<T>>)>);
+/// A filter in the orders of the passes of configurations and derivative orders.
+struct Packed<T>(Vec<(HostConfig, u8, Arc<PackedFilter<T>>)>);
 
 impl<T> fmt::Debug for Packed<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,16 +92,15 @@ impl<T> fmt::Debug for Packed<T> {
 }
 
 impl<T: HostElement> Owned<T> {
-    /// The table, packed by the first call of a configuration; `None` of weights.
-    fn table(&self, order: u8, config: &HostConfig, sizes: &Sizes) -> Option<Arc<PackedTable<T>>> {
-        let Filter::Tabulated { values, .. } = &self.filter else { return None };
-        let mut packed = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((.., table)) = packed.0.iter().find(|(of, for_order, _)| of == config && *for_order == order) {
-            return Some(table.clone());
+    /// The filter, packed by the first call of a configuration.
+    fn packed(&self, order: u8, config: &HostConfig, sizes: &Sizes) -> Arc<PackedFilter<T>> {
+        let mut kept = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((.., packed)) = kept.0.iter().find(|(of, for_order, _)| of == config && *for_order == order) {
+            return packed.clone();
         }
-        let table = Arc::new(PackedTable::new(order, values, sizes.message.parts(), sizes.features, config));
-        packed.0.push((*config, order, table.clone()));
-        Some(table)
+        let packed = Arc::new(PackedFilter::new(order, &self.filter, sizes.message.parts(), sizes.features, config));
+        kept.0.push((*config, order, packed.clone()));
+        packed
     }
 }
 
@@ -142,7 +141,7 @@ struct Borrowed<'a, T: HostElement> {
     vectors: Option<FlexTensor>,
     radial: &'a Radial<T>,
     filter: &'a Filter<T>,
-    table: Option<Arc<PackedTable<T>>>,
+    packed: Arc<PackedFilter<T>>,
 }
 
 impl<'a, T: Kept> Borrowed<'a, T> {
@@ -151,7 +150,7 @@ impl<'a, T: Kept> Borrowed<'a, T> {
         let config = host_config(plan.config(order))?;
         let owned = T::filter(&inputs.kept_filter).get_or_init(|| Owned {
             filter: weights::<T>(&inputs.filter, plan.sizes.filter),
-            tables: Mutex::new(Packed(Vec::new())),
+            packed: Mutex::new(Packed(Vec::new())),
         });
         Ok(Self {
             inputs,
@@ -164,7 +163,7 @@ impl<'a, T: Kept> Borrowed<'a, T> {
             // Rounded like every other input of this dtype.
             radial: T::radial(&inputs.kept_radial).get_or_init(|| plan.kind.radial.cast()),
             filter: &owned.filter,
-            table: owned.table(order, &config, &plan.sizes),
+            packed: owned.packed(order, &config, &plan.sizes),
         })
     }
 
@@ -193,7 +192,7 @@ impl<'a, T: Kept> Borrowed<'a, T> {
             basis,
             cutoff,
             filter: self.filter,
-            table: self.table.as_deref(),
+            packed: Some(&self.packed),
             order: Some(self.inputs.host.order()),
         }
     }

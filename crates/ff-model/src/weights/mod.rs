@@ -3,6 +3,8 @@
 //! Names are SchNetPack's: `representation.embedding.weight`, `representation.interactions.l.…`, `representation.mixing.l.…`,
 //! `representation.filter_net.…`, `head.outnet.k.…`, or `output_modules.0.outnet.k.…` for the head.
 
+mod write;
+
 use ff_kernels::fused_message::registered;
 use ff_spec::fused_message::{Message, Radial};
 

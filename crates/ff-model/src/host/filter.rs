@@ -1,0 +1,101 @@
+//! Filters of a model's interactions as the kernels read them: exactly, or as tables.
+
+use ff_kernels::fused_message::{find, tabulate};
+use ff_kernels::host::layers::Activation;
+use ff_spec::fused_message::{Activation as FilterActivation, Filter, FilterKind, Inputs, Reduction, Variant};
+
+use crate::config::{Config, ConfigError, activation_name};
+use crate::model::Model;
+use crate::weights::{Interaction, Linear};
+
+/// Derivatives that a node of a table holds: value, slope and curvature, so that forces are smooth.
+const TABLE_ORDER: usize = 3;
+
+/// The filters of all interactions, with the kernels that read them.
+pub(super) struct Filters {
+    pub variant: Variant,
+    pub filters: Vec<Filter<f64>>,
+    /// The largest error of a table, beside its largest value; `None` where there are none.
+    pub table_error: Option<f64>,
+}
+
+impl Filters {
+    /// Of a model; as tables where they may err by so much beside their largest value.
+    pub fn new(model: &Model, table: Option<f64>) -> Result<Self, ConfigError> {
+        let (config, weights) = (model.config(), model.weights());
+        crate::weights::check_radial(config)?;
+        let (basis, cutoff) = config.radial_names();
+        let kind = match weights.interactions[..] {
+            [Interaction::Schnet { .. }, ..] => FilterKind::Mlp,
+            _ => FilterKind::Linear,
+        };
+        let radial = Some((basis.to_owned(), cutoff.to_owned()));
+        let variant = Variant { message: config.message(), filter: kind, radial, reduction: Reduction::Receiver };
+        let filters = weights.interactions.iter().map(|interaction| exact(config, interaction));
+        let mut found = Self { variant, filters: filters.collect::<Result<_, _>>()?, table_error: None };
+        if let Some(tolerance) = table {
+            found.tabulate(model, tolerance)?;
+        }
+        match find(&found.variant) {
+            Some(_) => Ok(found),
+            None => Err(ConfigError::Unsupported {
+                what: format!("the kernel {}", found.variant),
+                expected: "one that `forgefield ops fused_message` lists".to_owned(),
+            }),
+        }
+    }
+
+    fn tabulate(&mut self, model: &Model, tolerance: f64) -> Result<(), ConfigError> {
+        let mut largest = 0.0_f64;
+        for filter in &mut self.filters {
+            let inputs = Inputs {
+                message: self.variant.message,
+                n_atoms: 0,
+                features: model.config().filters,
+                row_ptr: vec![0],
+                sender: Vec::new(),
+                edge_vec: Vec::new(),
+                nodes: Vec::new(),
+                vectors: Vec::new(),
+                radial: model.weights().radial.clone(),
+                filter: filter.clone(),
+            };
+            let table = tabulate(&self.variant, &inputs, TABLE_ORDER, tolerance).map_err(|error| {
+                ConfigError::Unsupported { what: format!("a table to {tolerance:.0e}"), expected: error.to_string() }
+            })?;
+            largest = largest.max(table.rel_error);
+            *filter = table.filter;
+        }
+        self.variant = Variant { filter: FilterKind::Tabulated, radial: None, ..self.variant.clone() };
+        self.table_error = Some(largest);
+        Ok(())
+    }
+}
+
+/// A filter in the order of the kernels: A [inputs, outputs] of weights [outputs, inputs].
+fn exact(config: &Config, interaction: &Interaction) -> Result<Filter<f64>, ConfigError> {
+    Ok(match interaction {
+        Interaction::Painn { filter, .. } => Filter::Linear { a: transposed(filter), b: filter.bias.clone() },
+        Interaction::Schnet { filter: [first, second], .. } => Filter::Mlp {
+            hidden: first.outputs,
+            a1: transposed(first),
+            b1: first.bias.clone(),
+            a2: transposed(second),
+            b2: second.bias.clone(),
+            activation: match config.activation {
+                Activation::ShiftedSoftplus => FilterActivation::ShiftedSoftplus,
+                Activation::Tanh => FilterActivation::Tanh,
+                Activation::Silu => {
+                    return Err(ConfigError::Unsupported {
+                        what: format!("activation `{}` in the filters of SchNet", activation_name(config.activation)),
+                        expected: "shifted_softplus or tanh".to_owned(),
+                    });
+                }
+            },
+        },
+    })
+}
+
+fn transposed(Linear { inputs, outputs, weight, .. }: &Linear) -> Vec<f64> {
+    (0..inputs * outputs).map(|at| weight[at % outputs * inputs + at / outputs]).collect()
+}
