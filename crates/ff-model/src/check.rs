@@ -62,7 +62,7 @@ impl Property {
     /// The unit of its error.
     pub fn unit(self) -> &'static str {
         match self {
-            Self::Energy => "relative to the label",
+            Self::Energy => "beside those of the atoms",
             Self::Stress | Self::Strain => "in eV/Å³",
             Self::Batch => "in bits",
             Self::Forces | Self::Differences | Self::Rotation | Self::Permutation | Self::Balance => "in eV/Å",
@@ -93,7 +93,7 @@ impl Check {
 /// How far off energies (relative) and forces (eV/Å) of an element type may be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerances {
-    /// Energy, relative to itself.
+    /// Energy, relative to the sum of those of its atoms without their signs.
     pub energy: f64,
     /// Every component of every force, eV/Å.
     pub forces: f64,
@@ -110,6 +110,9 @@ impl Tolerances {
         }
     }
 }
+
+/// What is computed of every structure.
+const WANTED: Wanted = Wanted { per_atom: true, ..Wanted::FORCES };
 
 /// Random directions in which slopes are compared with differences.
 const DIRECTIONS: usize = 3;
@@ -163,7 +166,7 @@ struct Frame<'a, T: Real> {
 
 impl<T: Real> Frame<'_, T> {
     fn predict(&self, structure: &Structure) -> Result<Prediction, ModelError> {
-        let mut predictions = self.model.predict(std::slice::from_ref(structure), Wanted::FORCES)?;
+        let mut predictions = self.model.predict(std::slice::from_ref(structure), WANTED)?;
         Ok(predictions.remove(0))
     }
 
@@ -183,7 +186,7 @@ impl<T: Real> Frame<'_, T> {
             |property, error, tolerance| checks.push(Check { property, dtype, error: finite(error), tolerance });
 
         if let Some(energy) = labels.energy {
-            check(Property::Energy, relative(found.energy, energy), tolerances.energy);
+            check(Property::Energy, relative(energy, &found), tolerances.energy);
         }
         if let Some(forces) = &labels.forces {
             check(Property::Forces, apart(&found.forces, forces), tolerances.forces);
@@ -207,8 +210,7 @@ impl<T: Real> Frame<'_, T> {
         let allowed = tolerances.forces * largest;
         let same = |other: &Prediction, forces: &[Vec3]| {
             // One number for both: in units of what each may be off by.
-            (relative(other.energy, found.energy) / tolerances.energy).max(apart(&other.forces, forces) / allowed)
-                * allowed
+            (relative(other.energy, &found) / tolerances.energy).max(apart(&other.forces, forces) / allowed) * allowed
         };
         check(Property::Rotation, same(&of_rotated, &expected), allowed);
 
@@ -219,7 +221,7 @@ impl<T: Real> Frame<'_, T> {
         check(Property::Permutation, same(&of_shuffled, &expected), allowed);
 
         let batch = [structure.clone(), rotated, structure.clone()];
-        let together = self.model.predict(&batch, Wanted::FORCES)?;
+        let together = self.model.predict(&batch, WANTED)?;
         let equal = together[0] == found && together[1] == of_rotated && together[2] == found;
         check(Property::Batch, if equal { 0.0 } else { f64::INFINITY }, 0.0);
 
@@ -287,9 +289,12 @@ fn finite(error: f64) -> f64 {
     if error.is_nan() { f64::INFINITY } else { error }
 }
 
-fn relative(found: f64, expected: f64) -> f64 {
-    let off = (found - expected).abs();
-    if off == 0.0 { 0.0 } else { off / expected.abs() }
+/// How far an energy is from the one that was found, beside the energies of the atoms that were summed: those of a model that was not
+/// trained cancel.
+fn relative(energy: f64, found: &Prediction) -> f64 {
+    let off = (found.energy - energy).abs();
+    let terms: f64 = found.energies.iter().map(|energy| energy.abs()).sum();
+    if off == 0.0 { 0.0 } else { off / terms.max(found.energy.abs()) }
 }
 
 /// The largest difference of two lists of vectors; infinite where they are not of one length.

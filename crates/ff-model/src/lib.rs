@@ -9,7 +9,6 @@ pub mod convert;
 mod error;
 pub mod file;
 pub mod host;
-mod init;
 mod model;
 pub mod plan;
 mod prediction;

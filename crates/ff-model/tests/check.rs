@@ -7,6 +7,7 @@ use ff_model::config::{Aggregation, Basis, CutoffFn};
 use ff_model::convert::{Conversion, convert};
 use ff_model::file::StoredDtype;
 use ff_model::units::{Energy, Length, Unit};
+use ff_model::weights::Weights;
 use ff_model::{Config, HostModel, Model, ModelFile, Wanted};
 use ff_spec::Dtype;
 use ff_structure::{FrameReader, Labels, Structure, problems};
@@ -27,7 +28,7 @@ fn small(kind: &str, change: impl Fn(&mut Config)) -> ModelFile {
     }
     let mut config = file.config().expect("a config");
     change(&mut config);
-    ModelFile::random(&config, 20, 7)
+    Weights::random(&config, 20, 7).to_file(&config, StoredDtype::F32)
 }
 
 fn failed(checks: &[Check]) -> Vec<&Check> {

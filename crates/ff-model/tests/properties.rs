@@ -57,7 +57,7 @@ fn configs() -> impl Strategy<Value = Config> {
 
 fn models() -> impl Strategy<Value = Model> {
     (configs(), any::<u64>()).prop_map(|(config, seed)| {
-        let weights = Weights::random(&config, seed);
+        let weights = Weights::random(&config, 101, seed);
         Model::new(config, weights)
     })
 }
@@ -341,7 +341,7 @@ fn small() -> Model {
         offset_per_atom: 0.0,
         elements: Vec::new(),
     };
-    let weights = Weights::random(&config, 1);
+    let weights = Weights::random(&config, 101, 1);
     Model::new(config, weights)
 }
 

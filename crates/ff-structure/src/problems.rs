@@ -272,7 +272,7 @@ fn water_hydrogens() -> [[f64; 3]; 2] {
 pub fn alkane(carbons: usize) -> Structure {
     let half = 0.5 * (-1.0f64 / 3.0).acos();
     let (sin, cos) = half.sin_cos();
-    let carbon = |i: usize| [1.53 * sin * i as f64, 0.0, if i % 2 == 0 { 0.0 } else { 1.53 * cos }];
+    let carbon = |i: usize| [1.53 * sin * i as f64, 0.0, if i.is_multiple_of(2) { 0.0 } else { 1.53 * cos }];
     let (mut species, mut positions) = (vec![6; carbons], (0..carbons).map(carbon).collect::<Vec<_>>());
     let mut add = |at: [f64; 3], by: [f64; 3]| {
         species.push(1);
@@ -416,7 +416,9 @@ mod tests {
                     if i < carbons && d < 1.6 {
                         assert!((d - expected).abs() < 1e-12, "{d} between {i} and {j}");
                         bonds[i].push(j);
-                        bonds.get_mut(j).map(|others| others.push(i));
+                        if let Some(others) = bonds.get_mut(j) {
+                            others.push(i);
+                        }
                     } else {
                         assert!(d > 1.7, "{d} between {i} and {j}");
                     }

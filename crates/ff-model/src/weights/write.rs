@@ -9,9 +9,6 @@ use crate::config::{Basis, Config, Kind};
 use crate::file::{ModelFile, StoredDtype, Tensor};
 use crate::units::Unit;
 
-/// Rows of a random embedding: SchNetPack's `max_z`, so that every element up to fermium has one.
-const ROWS: usize = 101;
-
 impl Weights {
     /// The file that these weights were read from, or would be: tensors in the order in which [`Weights::read`] reads them, in `dtype`.
     pub fn to_file(&self, config: &Config, dtype: StoredDtype) -> ModelFile {
@@ -80,8 +77,10 @@ impl Weights {
         writer.file
     }
 
-    /// Weights as before any training: Xavier's uniform distribution and, since what is zero tests nothing, small biases.
-    pub fn random(config: &Config, seed: u64) -> Self {
+    /// Weights as before any training, with an embedding for atomic numbers below `rows`: uniform within √(6/(inputs + outputs)), as
+    /// Glorot and Bengio (2010) have them, and, since what is zero tests nothing, biases within 0.1. All are numbers of f32. The same
+    /// seed gives the same weights.
+    pub fn random(config: &Config, rows: usize, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let (f, n, k) = (config.features, config.filters, config.n_basis);
         let mut linear = |inputs: usize, outputs: usize, bias: bool| {
@@ -91,7 +90,7 @@ impl Weights {
             let weight = uniform(inputs * outputs, limit);
             Linear { inputs, outputs, weight, bias: uniform(if bias { outputs } else { 0 }, 0.1) }
         };
-        let embedding = linear(ROWS, f, false).weight;
+        let embedding = linear(rows, f, false).weight;
         let mut interactions: Vec<Interaction> = Vec::new();
         for _ in 0..config.layers {
             let interaction = match (config.kind, interactions.first()) {

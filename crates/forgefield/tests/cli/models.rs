@@ -1,5 +1,7 @@
 //! Models: `predict`, `profile`, `convert`, `inspect model`, `verify --model` and `bench --suite models`.
 
+use ff_model::file::StoredDtype;
+use ff_model::weights::Weights;
 use ff_model::{Config, Model, ModelFile};
 use ff_structure::{FrameReader, read_structures};
 use serde_json::Value;
@@ -40,7 +42,10 @@ fn with_model(change: impl Fn(&mut Config)) -> tempfile::TempDir {
     }
     let mut config = file.config().expect("a config");
     change(&mut config);
-    ModelFile::random(&config, 12, 1).write(dir.path().join("model.safetensors")).expect("written");
+    Weights::random(&config, 12, 1)
+        .to_file(&config, StoredDtype::F32)
+        .write(dir.path().join("model.safetensors"))
+        .expect("written");
     std::fs::write(dir.path().join("frames.extxyz"), FRAMES).expect("written");
     dir
 }
