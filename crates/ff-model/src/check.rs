@@ -258,13 +258,8 @@ impl<T: Real> Frame<'_, T> {
     /// How far the stress along a random strain is from differences of the energy over the volume.
     fn strain(&self, stress: Matrix, rng: &mut ChaCha8Rng) -> Result<(f64, f64), ModelError> {
         let volume = self.structure.cell.map_or(f64::INFINITY, |cell| determinant(cell).abs());
-        let mut strain: Matrix = Matrix::default();
-        for a in 0..3 {
-            for b in a..3 {
-                strain[a][b] = rng.random_range(-1.0..1.0);
-                strain[b][a] = strain[a][b];
-            }
-        }
+        let [xx, yy, zz, yz, xz, xy]: [f64; 6] = std::array::from_fn(|_| rng.random_range(-1.0..1.0));
+        let strain = [[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]];
         let (slope, error) = slope(|h| {
             let by: Matrix =
                 std::array::from_fn(|a| std::array::from_fn(|b| f64::from(u8::from(a == b)) + h * strain[a][b]));
