@@ -137,15 +137,12 @@ def forgefield(args, *words):
     return done.stdout
 
 
-def profile(args, file, model):
-    """forgefield's median times in ms by quantity. The one place that knows what its command prints."""
-    options = ("--model", model, "--threads", args.threads, "--seconds", args.seconds, "--json")
+def profile(args, file, model, copies):
+    """forgefield's median times in ms by quantity, of as many copies of the first frame. Its evaluations include their lists."""
+    options = ("--model", model, "--repeat", copies, "--seconds", args.seconds, "--json")
     report = json.loads(forgefield(args, "profile", file, *options))
-    keys = {"energy": "energy_ms", "energy_forces": "energy_forces_ms", "neighbours": "neighbours_ms"}
-    missing = [key for key in keys.values() if key not in report]
-    if missing:
-        raise SystemExit(f"forgefield profile --json: expected {', '.join(keys.values())}, found {', '.join(report)}")
-    return {quantity: float(report[key]) for quantity, key in keys.items()}
+    lists = sum(part["ms"] for part in report["parts"] if part["part"] == "neighbors")
+    return {"energy": report["energy_ms"], "energy_forces": report["energy_forces_ms"], "neighbours": lists}
 
 
 def predict(args, file, model, folder):
@@ -184,7 +181,7 @@ def measure(args, case, frames, peer, model, folder):
     peer.choose(args.seconds / 4)
     samples = {"forgefield": {q: [] for q in QUANTITIES}, "schnetpack": {q: [] for q in QUANTITIES}}
     for _ in range(args.rounds):
-        for quantity, ms in profile(args, file, model).items():
+        for quantity, ms in profile(args, file, model, len(frames)).items():
             samples["forgefield"][quantity].append(ms)
         for quantity, function in contenders.items():
             samples["schnetpack"][quantity].append(median_ms(function, args.seconds, "cpu"))
