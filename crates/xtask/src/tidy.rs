@@ -28,7 +28,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ff-export", &["ff-spec", "ff-tables", "ff-tune"]),
     ("ff-report", &["ff-spec", "ff-tables", "ff-tune", "ff-testkit"]),
     ("ff-structure", &["ff-spec", "ff-kernels"]),
-    ("ff-model", &["ff-spec", "ff-kernels", "ff-tables", "ff-structure"]),
+    ("ff-model", &["ff-spec", "ff-kernels", "ff-structure"]),
+    ("ff-nn", &["ff-spec", "ff-kernels", "ff-model", "ff-ops", "ff-structure"]),
     ("ff-sweep", &["ff-spec", "ff-tables", "ff-tune", "ff-export"]),
     (
         "forgefield",
@@ -51,7 +52,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ff-sweep",
         ],
     ),
-    ("training", &["ff-spec", "ff-ops", "ff-structure", "ff-yardstick"]),
+    ("training", &["ff-spec", "ff-kernels", "ff-model", "ff-nn", "ff-ops", "ff-structure", "ff-yardstick"]),
     ("xtask", &["ff-spec", "ff-codegen"]),
 ];
 

@@ -1,5 +1,6 @@
 //! The container: safetensors, read by the crate of that name and written in the order in which it was read.
 
+use ff_spec::Dtype as ElementDtype;
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value, json};
@@ -46,6 +47,15 @@ impl StoredDtype {
             Dtype::F16 => Some(Self::F16),
             Dtype::BF16 => Some(Self::Bf16),
             _ => None,
+        }
+    }
+}
+
+impl From<ElementDtype> for StoredDtype {
+    fn from(dtype: ElementDtype) -> Self {
+        match dtype {
+            ElementDtype::F32 => Self::F32,
+            ElementDtype::F64 => Self::F64,
         }
     }
 }
