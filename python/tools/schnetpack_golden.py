@@ -208,6 +208,14 @@ def frames():
     return named
 
 
+def exact_frequencies(representation):
+    """Those of Bessel functions in float64: the files say them by the cutoff alone, so that nothing else has to round."""
+    basis = representation.radial_basis
+    if hasattr(basis, "freqs"):
+        cutoff = representation.cutoff_fn.cutoff.double()
+        basis.freqs = torch.arange(1, len(basis.freqs) + 1, dtype=torch.float64) * torch.pi / cutoff
+
+
 def evaluate(model, atoms, length_unit="Ang"):
     """Energy, forces, and stress where every direction is periodic, by SchNetPack in float64, in the model's own units.
 
@@ -220,6 +228,7 @@ def evaluate(model, atoms, length_unit="Ang"):
     torch.set_default_dtype(torch.float64)  # PaiNN's vectors begin as zeros of this type.
     try:
         model = model.double()
+        exact_frequencies(model.representation)
         periodic = bool(all(atoms.pbc))
         rep, atomwise = model.representation, model.output_modules[0]
         inputs = [atomistic.PairwiseDistances()]

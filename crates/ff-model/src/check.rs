@@ -137,9 +137,8 @@ impl Checker {
 
     /// All checks of a frame in an element type.
     ///
-    /// Labels have absolute tolerances for forces, [`Tolerances`]; a stress may be off by what errors of that size in the forces of
-    /// all atoms make over the cutoff, tolerance · N · r_c / V. What is compared with the model itself may be off by as much times
-    /// the largest force in eV/Å where that is above 1; the sum of all forces by that times √N.
+    /// Forces may be off by [`Tolerances`], times the largest force in eV/Å where that is above 1; a stress by what errors of that
+    /// size in the forces of all atoms make over the cutoff, tolerance · N · r_c / V; the sum of all forces by that times √N.
     ///
     /// # Errors
     /// [`ModelError`] for a structure that cannot be computed.
@@ -189,11 +188,11 @@ impl<T: Real> Frame<'_, T> {
             check(Property::Energy, relative(energy, &found), tolerances.energy);
         }
         if let Some(forces) = &labels.forces {
-            check(Property::Forces, apart(&found.forces, forces), tolerances.forces);
+            check(Property::Forces, apart(&found.forces, forces), tolerances.forces * largest);
         }
         if let Some(stress) = labels.stress {
             let error = found.stress.map_or(f64::INFINITY, |found| apart(&found, &stress));
-            check(Property::Stress, error, tolerances.forces * self.lever());
+            check(Property::Stress, error, tolerances.forces * largest * self.lever());
         }
 
         let (error, rounding) = self.differences(&found.forces, &mut rng)?;

@@ -101,7 +101,7 @@ fn what_was_computed_before_an_error_is_kept() {
     let frames = |name: &str| read_structures(dir.join(name)).expect("frames").len();
     // The last frame is torn, of an element without an embedding, or has two atoms in one place.
     for (from, to, words) in [
-        ("H 0.0 -0.7 -0.6", "H 0.0 seven", ["broken.extxyz:12: frame 3", "`seven`"]),
+        ("H 0.0 -0.7 -0.6", "H 0.0 -0.7 seven", ["broken.extxyz:14: frame 3", "`seven`"]),
         ("H 0.0 -0.7 -0.6", "Cl 0.0 -0.7 -0.6", ["broken.extxyz: frame 3: atom 2 has atomic number 17", "1 to 11"]),
         ("H 0.0 -0.7 -0.6", "H 0.1 0.9 -0.5", ["broken.extxyz: frame 3: atoms 1 and 2 are in one place", "above 0"]),
     ] {
