@@ -3,7 +3,7 @@
 use ff_spec::fused_message::Activation;
 use pulp::{Simd, WithSimd};
 
-use super::map::load;
+use super::map::{ground, load};
 use super::tile::Tile;
 use crate::{Element, Lane, has_many_registers, maths};
 
@@ -58,10 +58,11 @@ impl<T: Element, const ORDER: u8> HiddenLayer<'_, T, ORDER> {
     #[inline(always)]
     fn units<S: Simd, const H: usize, const V: usize>(&mut self, simd: S, e: usize, h: usize) {
         let (lanes, hidden, stride) = (T::lanes::<S>(), self.b1.len(), self.tile.stride);
-        let mut values = [[Lane::splat(simd, T::default()); V]; H];
+        let ground = ground(simd);
+        let mut values = [[ground; V]; H];
         let mut slopes = values;
         let bias = &self.b1[h..h + H];
-        unroll!(i in 0..H => { values[i] = [Lane::splat(simd, bias[i]); V]; });
+        unroll!(i in 0..H => { values[i] = [Lane::splat(simd, bias[i]) + ground; V]; });
         for (k, weights) in self.a1.chunks_exact(hidden).enumerate() {
             let weights = &weights[h..h + H];
             let phi = load::<S, T, 1, V>(simd, &self.tile.coefficients[k * stride + e..]);
@@ -81,18 +82,19 @@ impl<T: Element, const ORDER: u8> HiddenLayer<'_, T, ORDER> {
             let at = (h + i) * stride + e;
             unroll!(v in 0..V => {
                 let at = at + v * lanes;
+                let x = values[i][v] - ground;
                 let value = match self.activation {
-                    Activation::ShiftedSoftplus => maths::shifted_softplus(values[i][v]),
-                    Activation::Tanh => maths::tanh(values[i][v]),
+                    Activation::ShiftedSoftplus => maths::shifted_softplus(x),
+                    Activation::Tanh => maths::tanh(x),
                 };
                 value.store_full(&mut self.tile.hidden[at..]);
                 if const { ORDER >= 1 } {
                     let slope = match self.activation {
-                        Activation::ShiftedSoftplus => maths::logistic(values[i][v]),
+                        Activation::ShiftedSoftplus => maths::logistic(x),
                         Activation::Tanh => value.lit(1.0) - value * value,
                     };
                     slope.store_full(&mut self.tile.activation[at..]);
-                    (slope * slopes[i][v]).store_full(&mut self.tile.hidden_slopes[at..]);
+                    (slope * (slopes[i][v] - ground)).store_full(&mut self.tile.hidden_slopes[at..]);
                 }
             });
         });

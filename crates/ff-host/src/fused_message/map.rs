@@ -65,7 +65,9 @@ impl<T: Element> Piece<'_, T> {
         group: usize,
     ) -> Values<S, T, E, P, V> {
         let (lanes, row) = (T::lanes::<S>(), P * V * T::lanes::<S>());
+        let ground = ground(simd);
         let mut values = [load::<S, T, P, V>(simd, self.bias); E];
+        unroll!(e in 0..E => { raise(&mut values[e], ground); });
         for (weights, coefficients) in self.weights.chunks_exact(row).zip(self.coefficients.chunks_exact(self.stride)) {
             let coefficients = splats::<S, T, E>(simd, &coefficients[group..]);
             // One register of weights at a time: beside all values, those of a row would fill more than 16.
@@ -79,7 +81,7 @@ impl<T: Element> Piece<'_, T> {
         let scale = &self.tile.f_c[group..group + E];
         unroll!(e in 0..E => {
             let scale = Lane::splat(simd, scale[e]);
-            unroll!(p in 0..P => { unroll!(v in 0..V => { values[e][p][v] = scale * values[e][p][v]; }); });
+            unroll!(p in 0..P => { unroll!(v in 0..V => { values[e][p][v] = scale * (values[e][p][v] - ground); }); });
         });
         values
     }
@@ -92,8 +94,10 @@ impl<T: Element> Piece<'_, T> {
         group: usize,
     ) -> [Values<S, T, E, P, V>; 2] {
         let (lanes, row) = (T::lanes::<S>(), P * V * T::lanes::<S>());
+        let ground = ground(simd);
         let mut values = [load::<S, T, P, V>(simd, self.bias); E];
-        let mut slopes = [[[Lane::splat(simd, T::default()); V]; P]; E];
+        unroll!(e in 0..E => { raise(&mut values[e], ground); });
+        let mut slopes = [[[ground; V]; P]; E];
         let columns = self.coefficients.chunks_exact(self.stride).zip(self.slopes.chunks_exact(self.stride));
         for (weights, (coefficients, derivatives)) in self.weights.chunks_exact(row).zip(columns) {
             let coefficients = splats::<S, T, E>(simd, &coefficients[group..]);
@@ -113,8 +117,9 @@ impl<T: Element> Piece<'_, T> {
             let (scale, slope) = (Lane::splat(simd, scale[e]), Lane::splat(simd, slope[e]));
             unroll!(p in 0..P => {
                 unroll!(v in 0..V => {
-                    slopes[e][p][v] = slope.mul_add(values[e][p][v], scale * slopes[e][p][v]);
-                    values[e][p][v] = scale * values[e][p][v];
+                    let value = values[e][p][v] - ground;
+                    slopes[e][p][v] = slope.mul_add(value, scale * (slopes[e][p][v] - ground));
+                    values[e][p][v] = scale * value;
                 });
             });
         });
@@ -280,6 +285,21 @@ pub(super) fn load<S: Simd, T: Element, const P: usize, const V: usize>(simd: S,
         unroll!(v in 0..V => { loaded[p][v] = Lane::load_full(simd, &row[(p * V + v) * lanes..]); });
     });
     loaded
+}
+
+/// What sums over basis values begin at, and is taken off at their end. Begun at zero, the tail of a Gaussian makes subnormal numbers
+/// of them, and on these every operation takes a processor a hundred cycles: first backwards took three times as long. It is so
+/// small that sums which it changes are below what any number of them adds up to, and so large that nothing it is added to is
+/// subnormal.
+#[inline(always)]
+pub(super) fn ground<S: Simd, T: Element>(simd: S) -> Lane<S, T> {
+    Lane::splat(simd, T::from_f64(if const { size_of::<T>() == 4 } { 1e-30 } else { 1e-290 }))
+}
+
+/// Adds [`ground`] to every register.
+#[inline(always)]
+fn raise<S: Simd, T: Element, const P: usize, const V: usize>(values: &mut [[Lane<S, T>; V]; P], ground: Lane<S, T>) {
+    unroll!(p in 0..P => { unroll!(v in 0..V => { values[p][v] = values[p][v] + ground; }); });
 }
 
 /// The last linear map of a filter.

@@ -174,27 +174,17 @@ impl<T: Element, B: Basis, const ORDER: u8> WithSimd for BasisTile<'_, T, B, ORD
                 let (d, at) = (Lane::load_full(simd, &tile.d[e..]), k * stride + e);
                 if const { ORDER >= 1 } {
                     let [value, slope, curve] = B::jet(d, r_c, index, &p);
-                    flushed(value).store_full(&mut tile.coefficients[at..]);
-                    flushed(slope).store_full(&mut tile.slopes[at..]);
+                    value.store_full(&mut tile.coefficients[at..]);
+                    slope.store_full(&mut tile.slopes[at..]);
                     if const { ORDER >= 2 } {
-                        flushed(curve).store_full(&mut tile.curves[at..]);
+                        curve.store_full(&mut tile.curves[at..]);
                     }
                 } else {
-                    flushed(B::value(d, r_c, index, &p)).store_full(&mut tile.coefficients[at..]);
+                    B::value(d, r_c, index, &p).store_full(&mut tile.coefficients[at..]);
                 }
             }
         }
     }
-}
-
-/// What is so small that its product with a weight may be subnormal, as zero. A processor takes a hundred cycles for an operation
-/// on subnormal numbers, and every channel of an edge multiplies the tail of a Gaussian with a weight: backwards took five times
-/// as long.
-#[inline(always)]
-fn flushed<S: Simd, T: Element>(x: Lane<S, T>) -> Lane<S, T> {
-    // 2²⁴ and more above the smallest normal number.
-    let smallest = if const { size_of::<T>() == 4 } { 1e-30 } else { 1e-290 };
-    x.abs().select_less(x.lit(smallest), x.lit(0.0), x)
 }
 
 /// Hermite weights of a tile and the table row each edge starts at.
