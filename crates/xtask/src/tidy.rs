@@ -214,6 +214,9 @@ fn naming(shared: &[(String, String)], ops: &[String]) -> Vec<String> {
     violations
 }
 
+/// Crates that are made of ops and so name them: models.
+const OF_OPS: [&str; 2] = ["crates/ff-model/", "crates/ff-nn/"];
+
 /// Whether a file is code that all ops share.
 fn is_shared(path: &str, ops: &[String]) -> bool {
     let code = [".rs", ".toml", ".py", ".sh", ".json"].iter().any(|end| path.ends_with(end)) || path == ".ci/run";
@@ -221,7 +224,7 @@ fn is_shared(path: &str, ops: &[String]) -> bool {
     // Data, documents, and what is generated from them.
     let apart = ["autotune/", "docs/", "experiments/", "notebooks-export/", "tests/", "kernel-templates/", ".git"];
     let is_test = |part: &str| ["tests", "tests.rs", "testing.rs"].contains(&part) || part.ends_with("_tests.rs");
-    code && !apart.iter().any(|start| path.starts_with(start))
+    code && !apart.iter().chain(&OF_OPS).any(|start| path.starts_with(start))
         && !path.split('/').any(|part| own(part) || is_test(part) || part == "generated")
 }
 

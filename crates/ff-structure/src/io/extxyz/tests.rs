@@ -165,13 +165,13 @@ fn no_more_is_read_than_a_frame_and_the_count_after_it() {
 fn what_else_a_frame_says_is_kept() {
     let frame = first(
         "2\nProperties=id:I:1:Z:I:1:pos:R:3:label:S:2:species:S:1 Lattice=\"4 0 0 0 5 0 0 0 6\" name=x flag \
-         'two words'=\"a \\\"b\\\" C:\\d \\\\\" empty= m=[[1,2],[3,4]] name=\n7 9 0 0 0 \"a b\" c H\n8 9 0 0 0 'd e O\n",
+         'two words'=\"a \\\"b\\\" c-\\d \\\\\" empty= m=[[1,2],[3,4]] name=\n7 9 0 0 0 \"a b\" c H\n8 9 0 0 0 'd e O\n",
     );
     let pairs: Vec<(&str, &str)> = frame.info.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     let expected = [
         ("name", "x"),
         ("flag", "T"),
-        ("two words", "a \"b\" C:\\d \\"),
+        ("two words", "a \"b\" c-\\d \\"),
         ("empty", ""),
         ("m", "[1,2],[3,4]"),
         ("name", ""),
