@@ -78,7 +78,7 @@ fn ops_show_what_is_named() {
         ("cell_list", ["registered 0; gated 0", "half_cells", "rows_per_task"]),
         (
             "painn_linear_receiver",
-            ["6 variants of fused_message", "painn_linear_bessel_cosine_receiver", "edges_per_tile"],
+            ["8 variants of fused_message", "painn_linear_bessel_cosine_receiver", "edges_per_tile"],
         ),
         (
             "cfconv_mlp_gaussian_cosine_receiver",
