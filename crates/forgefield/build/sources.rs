@@ -24,10 +24,12 @@ pub enum Part {
 /// Where the sources of host kernels lie below `crates/`, the first that fits. `{op}` is a folder, which is of the op of its
 /// name, `*` one file, `**` whatever lies below a folder. What is listed without a part, and what is not listed, is in the code
 /// of no kernel.
-const PLACES: [(&str, Option<Part>); 7] = [
+const PLACES: [(&str, Option<Part>); 8] = [
     ("ff-host/src/generated/*", Some(Part::Named)),
     // Updates of a list: `verify` builds lists, so no pass is of these.
     ("ff-host/src/{op}/skin.rs", None),
+    // What models have between their messages: no op is made of it.
+    ("ff-host/src/layers/**", None),
     ("ff-host/src/{op}/**", Some(Part::Op)),
     ("ff-host/src/peak.rs", None),
     // A list of modules: an op that comes takes no pass from those that are there.
@@ -263,6 +265,8 @@ mod tests {
             ("ff-host/src/generated/mod.rs", None),
             ("ff-host/src/cell_list/rows.rs", Some((Some("cell_list"), Part::Op))),
             ("ff-host/src/{op}/skin.rs", None),
+    // What models have between their messages: no op is made of it.
+    ("ff-host/src/layers/**", None),
             ("ff-spec/src/cell_list/grid.rs", Some((Some("cell_list"), Part::Op))),
             ("ff-spec/src/lib.rs", None),
             ("ff-cube/src/cell_list/scan.rs", None),
