@@ -265,8 +265,7 @@ mod tests {
             ("ff-host/src/generated/mod.rs", None),
             ("ff-host/src/cell_list/rows.rs", Some((Some("cell_list"), Part::Op))),
             ("ff-host/src/{op}/skin.rs", None),
-            // What models have between their messages: no op is made of it.
-            ("ff-host/src/layers/**", None),
+            ("ff-host/src/layers/dense.rs", None),
             ("ff-spec/src/cell_list/grid.rs", Some((Some("cell_list"), Part::Op))),
             ("ff-spec/src/lib.rs", None),
             ("ff-cube/src/cell_list/scan.rs", None),
