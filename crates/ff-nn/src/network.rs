@@ -27,6 +27,7 @@ impl<B: ForceScatterBackend + VectorNormBackend> NetworkBackend for B {}
 
 /// One interaction, without its filter.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a model has a few, all of one kind")]
 pub enum Interaction<B: Backend> {
     /// Of PaiNN.
     Painn(painn::Interaction<B>),
