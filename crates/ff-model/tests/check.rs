@@ -13,6 +13,9 @@ use ff_spec::Dtype;
 use ff_structure::{FrameReader, Labels, Structure, problems};
 use ff_testkit::shared;
 
+/// What a test changes of a small model.
+type Change<'a> = &'a dyn Fn(&mut Config);
+
 /// A small model's file.
 fn small(kind: &str, change: impl Fn(&mut Config)) -> ModelFile {
     let mut file = ModelFile::default();
@@ -63,7 +66,7 @@ fn the_yardsticks_pass_on_all_frames() {
 
 #[test]
 fn small_models_of_every_kind_have_the_properties() {
-    let variants: [(&str, &dyn Fn(&mut Config)); 5] = [
+    let variants: [(&str, Change<'_>); 5] = [
         ("painn", &|_| {}),
         ("schnet", &|config| config.filters = 5),
         ("painn", &|config| (config.basis, config.cutoff_fn) = (Basis::Bessel, CutoffFn::Cosine)),
