@@ -245,3 +245,15 @@ fn models_are_benched_and_compared() {
     run(dir, "bench --suite models").expect(2, &["--model"]);
     run(dir, "bench --model model.safetensors").expect(2, &["--suite models"]);
 }
+
+#[test]
+fn the_model_that_comes_with_the_repository_holds_its_checks() {
+    let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
+    let [model, frames] = ["ethanol-painn-small.safetensors", "ethanol.extxyz"].map(|name| models.join(name));
+    let dir = folder();
+    let words = format!("--model {} --against {}", model.display(), frames.display());
+    run(dir.path(), &format!("verify {words}")).expect(0, &["10 passed, 0 failed"]);
+    let json = run(dir.path(), &format!("predict {} --model {} --json", frames.display(), model.display())).json();
+    // Total energies of ethanol by PBE/def2-SVP lie at −4,210 eV.
+    assert!((number(&json["results"][0]["energy"]) + 4209.7).abs() < 1.0, "{json}");
+}
