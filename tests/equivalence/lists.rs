@@ -255,6 +255,9 @@ proptest! {
             build(&now, kind, Strategy::Cells, &config, &mut fresh).expect("valid inputs");
             let (all, kept_near) = (within(&fresh, now.cutoff), within(kept.list(), now.cutoff));
             prop_assert!(all == kept_near, "missing {:?}", all.difference(&kept_near).next());
+            let mut near = NeighborList::default();
+            kept.within(now.cutoff, &mut near);
+            prop_assert_eq!(near, fresh);
             // The list itself is as whole as a fresh one: ordered, with its transpose.
             let mut wider = NeighborList::default();
             let reach = Inputs { cutoff: now.cutoff + skin, ..now.clone() };

@@ -79,15 +79,22 @@ impl Names {
 }
 
 /// Puts definitions back in place of their symbols. Not through the constructors: they would merge a definition into the
-/// sum around it, which is what the symbol prevented.
+/// sum around it, which is what the symbol prevented. Except where sums meet of which one term is left, as of (r − d) − (r + d):
+/// to add them up would cancel.
 fn spell_out(expr: &Expr, definitions: &[Expr]) -> Expr {
-    let all = |inner: &[Expr]| inner.iter().map(|e| spell_out(e, definitions)).collect();
+    let all = |inner: &[Expr]| inner.iter().map(|e| spell_out(e, definitions)).collect::<Vec<_>>();
     match expr {
         Expr::Var(name) => match symbol(name, definitions) {
             Some(definition) => spell_out(definition, definitions),
             None => expr.clone(),
         },
-        Expr::Add(terms) => Expr::Add(all(terms)),
+        Expr::Add(terms) => {
+            let terms = all(terms);
+            match add(terms.clone()) {
+                Expr::Add(_) => Expr::Add(terms),
+                single => single,
+            }
+        }
         Expr::Mul(factors) => Expr::Mul(all(factors)),
         Expr::Pow(base, n) => Expr::Pow(Box::new(spell_out(base, definitions)), *n),
         Expr::Call(func, x) => Expr::Call(*func, Box::new(spell_out(x, definitions))),

@@ -19,6 +19,7 @@ mod lane;
 pub mod layers;
 pub mod maths;
 pub mod peak;
+mod pool;
 pub mod vector_norm;
 
 pub use aligned::Aligned;

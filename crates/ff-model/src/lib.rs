@@ -19,7 +19,7 @@ pub mod weights;
 pub use config::{Config, ConfigError};
 pub use error::ModelError;
 pub use file::{FileError, ModelFile};
-pub use host::HostModel;
+pub use host::{HostModel, Neighbors};
 pub use model::Model;
 pub use plan::Plan;
 pub use prediction::{Prediction, Wanted};

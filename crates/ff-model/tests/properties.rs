@@ -7,7 +7,7 @@ use ff_model::config::{Aggregation, Basis, Config, CutoffFn, Head, Kind};
 use ff_model::file::StoredDtype;
 use ff_model::units::{Energy, Length};
 use ff_model::weights::Weights;
-use ff_model::{HostModel, Model, ModelError, Prediction, Wanted};
+use ff_model::{HostModel, Model, ModelError, Neighbors, Prediction, Wanted};
 use ff_structure::Structure;
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
@@ -177,6 +177,39 @@ proptest! {
         let scale: f64 = stress.as_flattened().iter().map(|x| x.abs()).sum();
         prop_assert!((slope - stress[a][b]).abs() <= 1e-6 * (1e-2 + scale), "{slope} and {}", stress[a][b]);
         prop_assert_eq!(stress[a][b], stress[b][a]);
+    }
+
+    /// Atoms walk, jump by lattice vectors, and cells change, of several structures at once: kept lists change no bit.
+    #[test]
+    fn kept_lists_give_the_numbers_of_new_ones(
+        model in models(),
+        structures in prop::collection::vec(structures(), 0..5),
+        skin in 0.0..1.5_f64,
+        step in 0.0..0.4_f64,
+        seed in any::<u64>(),
+    ) {
+        let model = HostModel::<f64>::new(&model).expect("a model");
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let (mut structures, mut kept) = (structures, Neighbors::new(skin).expect("a skin"));
+        let mut predictions = Vec::new();
+        for round in 0..8 {
+            model.predict_with(&structures, Wanted::FORCES, &mut kept, &mut predictions).expect("predictions");
+            prop_assert_eq!(&predictions, &model.predict(&structures, Wanted::FORCES).expect("predictions"));
+            for structure in &mut structures {
+                if let (5, Some(cell)) = (round, &mut structure.cell) {
+                    cell[2][2] *= 1.01;
+                }
+                for position in &mut structure.positions {
+                    let (jumps, axis) = (round == 2 && rng.random(), rng.random_range(0..3));
+                    *position = std::array::from_fn(|k| {
+                        let jump = structure.cell.filter(|_| jumps && structure.pbc[axis]).map_or(0.0, |cell| cell[axis][k]);
+                        position[k] + jump + rng.random_range(-step..=step)
+                    });
+                }
+            }
+        }
+        let most = 8 * structures.len() as u64;
+        prop_assert!(kept.rebuilds() <= most, "{} of at most {most}", kept.rebuilds());
     }
 
     #[test]

@@ -24,11 +24,10 @@ pub fn value<F: Float>(d: F, r_c: F) -> F {
 #[cube]
 pub fn value_d1<F: Float>(d: F, r_c: F) -> F {
     let t0 = r_c * r_c;
-    let t1 = r_c - d;
-    let t2 = d + r_c;
-    let t3 = t2 * t1 / t0;
-    let t4 = F::new(1.0) / max(t3, F::new(0.001953125));
-    (t1 - t2) * select(F::new(0.001953125) < t3, maths::exp::<F>(F::new(1.0) - t4), F::new(0.0)) * (t4 * t4) / t0
+    let t1 = (d + r_c) * (r_c - d) / t0;
+    let t2 = F::new(1.0) / max(t1, F::new(0.001953125));
+    -(F::new(2.0) * d) * select(F::new(0.001953125) < t1, maths::exp::<F>(F::new(1.0) - t2), F::new(0.0)) * (t2 * t2)
+        / t0
 }
 
 /// The second derivative in d.

@@ -40,7 +40,7 @@ pub trait Real:
         out: &mut NeighborList<Self>,
     ) -> Result<(), InputError>;
     #[doc(hidden)]
-    fn rebuild(list: &mut SkinList<Self>, old_cell: Option<&[Self]>) -> Result<usize, InputError>;
+    fn rebuild(list: &mut SkinList<Self>, new_cell: bool) -> Result<usize, InputError>;
 }
 
 macro_rules! real {
@@ -60,8 +60,8 @@ macro_rules! real {
             }
 
             #[inline(never)]
-            fn rebuild(list: &mut SkinList<Self>, old_cell: Option<&[Self]>) -> Result<usize, InputError> {
-                list.rebuild(old_cell)
+            fn rebuild(list: &mut SkinList<Self>, new_cell: bool) -> Result<usize, InputError> {
+                list.rebuild(new_cell)
             }
         }
     )*};

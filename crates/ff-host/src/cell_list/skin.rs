@@ -6,9 +6,13 @@ use ff_spec::cell_list::{InputError, Inputs, NeighborList, Variant};
 use rayon::prelude::*;
 
 use super::{HostConfig, Real, Shared, build, for_each_part, within_limit};
+use crate::pool::Pooled;
 
 /// Atoms of one part in a pass over atoms.
 const PART: usize = 1024;
+
+/// The place of an edge that is not there: a list has fewer.
+const NONE: u32 = u32::MAX;
 
 /// A list at cutoff + skin that is built again, system by system, only when it may miss a pair (Verlet, Phys. Rev. 159, 98
 /// (1967)).
@@ -21,8 +25,10 @@ pub struct SkinList<T> {
     inputs: Inputs<T>,
     /// Positions each system had when its list was built.
     built_at: Vec<T>,
-    /// Positions before the last update, whose memory the next one uses.
-    before: Vec<T>,
+    /// Positions and cells before the last update, whose memory the next one uses.
+    before: [Vec<T>; 2],
+    /// Whether the list of each system may miss a pair, [n_systems].
+    stale: Vec<bool>,
     skin: T,
     variant: Variant,
     config: HostConfig,
@@ -41,7 +47,8 @@ impl<T: Real> SkinList<T> {
         let mut list = NeighborList::default();
         build(&inputs, variant.list, variant.strategy, &config, &mut list)?;
         let (built_at, rebuilds) = (inputs.positions.clone(), vec![0; inputs.n_systems()]);
-        Ok(Self { inputs, built_at, before: Vec::new(), skin, variant, config, list, rebuilds })
+        let stale = vec![false; inputs.n_systems()];
+        Ok(Self { inputs, built_at, before: Default::default(), stale, skin, variant, config, list, rebuilds })
     }
 
     /// The list, with edge vectors of the latest positions.
@@ -68,14 +75,22 @@ impl<T: Real> SkinList<T> {
         if let Some((tensor, shape, expected, found)) = shapes.into_iter().find(|(_, _, e, f)| e != f) {
             return Err(InputError::Shape { tensor, shape, expected, found });
         }
-        std::mem::swap(&mut self.inputs.positions, &mut self.before);
+        let [positions_before, cell_before] = &mut self.before;
+        std::mem::swap(&mut self.inputs.positions, positions_before);
         self.inputs.positions.clear();
         self.inputs.positions.extend_from_slice(positions);
-        let old_cell = cell.map(|cell| std::mem::replace(&mut self.inputs.cell, cell.to_vec()));
-        let built = T::rebuild(self, old_cell.as_deref());
+        if let Some(cell) = cell {
+            std::mem::swap(&mut self.inputs.cell, cell_before);
+            self.inputs.cell.clear();
+            self.inputs.cell.extend_from_slice(cell);
+        }
+        let built = T::rebuild(self, cell.is_some());
         if built.is_err() {
-            std::mem::swap(&mut self.inputs.positions, &mut self.before);
-            self.inputs.cell = old_cell.unwrap_or_else(|| std::mem::take(&mut self.inputs.cell));
+            let [positions_before, cell_before] = &mut self.before;
+            std::mem::swap(&mut self.inputs.positions, positions_before);
+            if cell.is_some() {
+                std::mem::swap(&mut self.inputs.cell, cell_before);
+            }
         }
         built
     }
@@ -89,10 +104,44 @@ impl<T: Real> SkinList<T> {
         self.update(&positions, Some(cell))
     }
 
-    /// Brings the list up to the inputs, whose cells were `old_cell` before if they are new.
-    pub(super) fn rebuild(&mut self, old_cell: Option<&[T]>) -> Result<usize, InputError> {
+    /// The edges of [`SkinList::list`] that are shorter than `cutoff` in Å, into `out`, whose memory is used again: of a cutoff
+    /// that is the list's less the skin, what [`build`] makes of the latest positions, to the last bit.
+    pub fn within(&self, cutoff: T, out: &mut NeighborList<T>) {
+        let list = &self.list;
+        let squared = cutoff * cutoff;
+        let is_edge = |r: &[T; 3]| r[0] * r[0] + r[1] * r[1] + r[2] * r[2] < squared;
+        let NeighborList { row_ptr, sender, shift, edge_vec, sender_ptr, transpose } = out;
+        let mut places = Pooled::<Vec<u32>>::take([0; 8], Vec::new);
+        (places.clear(), row_ptr.clear(), sender.clear(), shift.clear(), edge_vec.clear());
+        row_ptr.push(0);
+        for row in list.row_ptr.windows(2) {
+            for edge in row[0] as usize..row[1] as usize {
+                let r = &list.edge_vec[edge];
+                let place = sender.len() as u32;
+                if is_edge(r) {
+                    sender.push(list.sender[edge]);
+                    shift.push(list.shift[edge]);
+                    edge_vec.push(*r);
+                    places.push(place);
+                } else {
+                    places.push(NONE);
+                }
+            }
+            row_ptr.push(sender.len() as u32);
+        }
+        (sender_ptr.clear(), transpose.clear());
+        sender_ptr.push(0);
+        for row in list.sender_ptr.windows(2) {
+            let sent = &list.transpose[row[0] as usize..row[1] as usize];
+            transpose.extend(sent.iter().map(|edge| places[*edge as usize]).filter(|place| *place != NONE));
+            sender_ptr.push(transpose.len() as u32);
+        }
+    }
+
+    /// Brings the list up to the inputs, whose cells may be `new_cell`.
+    pub(super) fn rebuild(&mut self, new_cell: bool) -> Result<usize, InputError> {
         self.inputs.check()?;
-        let moved = self.moved(old_cell);
+        let moved = self.moved(new_cell);
         if moved.is_empty() {
             refresh(&self.inputs, &mut self.list);
         } else if moved.len() < self.inputs.n_systems() {
@@ -132,15 +181,16 @@ impl<T: Real> SkinList<T> {
     }
 
     /// The systems whose lists may miss a pair.
-    fn moved(&self, old_cell: Option<&[T]>) -> Vec<usize> {
-        let inputs = &self.inputs;
-        let half = self.skin.to_f64() / 2.0;
-        let has_moved = |system: &usize| {
-            if old_cell.is_some_and(|old| inputs.cell_differs(*system, old)) {
+    fn moved(&mut self, new_cell: bool) -> Vec<usize> {
+        let Self { inputs, built_at, before: [_, old_cell], stale, skin, .. } = self;
+        let inputs = &*inputs;
+        let (half, built_at) = (skin.to_f64() / 2.0, &*built_at);
+        let has_moved = |system: usize| {
+            if new_cell && inputs.cell_differs(system, old_cell) {
                 return true;
             }
-            let coordinates = 3 * inputs.atoms(*system).start..3 * inputs.atoms(*system).end;
-            let pairs = (&inputs.positions[coordinates.clone()], &self.built_at[coordinates]);
+            let coordinates = 3 * inputs.atoms(system).start..3 * inputs.atoms(system).end;
+            let pairs = (&inputs.positions[coordinates.clone()], &built_at[coordinates]);
             let parts = pairs.0.par_chunks(3 * PART).zip(pairs.1.par_chunks(3 * PART));
             parts.any(|(now, then)| {
                 now.as_chunks::<3>().0.iter().zip(then.as_chunks::<3>().0).any(|(now, then)| {
@@ -152,8 +202,8 @@ impl<T: Real> SkinList<T> {
                 })
             })
         };
-        let all: Vec<usize> = (0..inputs.n_systems()).collect();
-        all.into_par_iter().filter(has_moved).collect()
+        stale.par_iter_mut().enumerate().for_each(|(system, stale)| *stale = has_moved(system));
+        (0..).zip(stale).filter_map(|(system, stale)| stale.then_some(system)).collect()
     }
 
     /// Takes the lists of some systems from `part`, which has those alone.

@@ -9,6 +9,7 @@ use ff_spec::force_scatter::{DoubleGradients, Gradients, Outputs, Reduction};
 use rayon::prelude::*;
 
 use crate::Element;
+use crate::pool::Pooled;
 use ff_spec::SenderList;
 
 /// The source of these kernels.
@@ -115,9 +116,6 @@ compiled!(f32, f64);
 /// xx, yy, zz, yz, xz, xy of a symmetric matrix.
 type Symmetric = [f64; 6];
 
-/// What a task adds to the strain of each of its systems.
-type Partials = Vec<(usize, Symmetric)>;
-
 /// Σ values of received edges − Σ values of sent edges into `out.forces`, and Σ sym(a ⊗ b) over the edges of a system, and
 /// over the `products` (a, b), into `out.strain`.
 fn sums<T: Element>(
@@ -134,6 +132,18 @@ fn sums<T: Element>(
     }
 }
 
+/// What `gather` keeps from call to call.
+#[derive(Default)]
+struct Memory {
+    /// Where the atoms of each task begin, and where those of the last end.
+    cuts: Vec<usize>,
+    /// What tasks add to the strain of their systems, that of `task` to `system` at `task + system`: tasks of consecutive atoms
+    /// share no place.
+    partials: Vec<(usize, Symmetric)>,
+    /// [n_systems].
+    sums: Vec<Symmetric>,
+}
+
 fn gather<T: Element>(
     call: &Call<'_, T>,
     values: &[T],
@@ -141,9 +151,56 @@ fn gather<T: Element>(
     config: &HostConfig,
     out: &mut Outputs<T>,
 ) {
-    let tasks = rows(call, config);
-    let forces = split(&mut out.forces, tasks.iter().map(|atoms| 3 * atoms.len()));
-    let run = |(atoms, forces): (Range<usize>, &mut [T])| -> Partials {
+    let mut memory = Pooled::<Memory>::take([0; 8], Memory::default);
+    let Memory { cuts, partials, sums } = &mut *memory;
+    cut(call, config, cuts);
+    let (tasks, n_systems) = (cuts.len() - 1, call.system_ptr.len() - 1);
+    partials.clear();
+    partials.resize(tasks + n_systems, (0, [0.0; 6]));
+    Gather { call, values, products, cuts }.run(0..tasks, &mut out.forces, partials);
+    sums.clear();
+    sums.resize(n_systems, [0.0; 6]);
+    for (system, partial) in &*partials {
+        if let Some(sum) = sums.get_mut(*system) {
+            add(sum, *partial);
+        }
+    }
+    for (strain, sum) in out.strain.chunks_exact_mut(9).zip(&*sums) {
+        store(strain, full(*sum).as_flattened());
+    }
+}
+
+/// The tasks of one [`gather`].
+struct Gather<'a, T> {
+    call: &'a Call<'a, T>,
+    values: &'a [T],
+    products: &'a [(&'a [T], &'a [T])],
+    cuts: &'a [usize],
+}
+
+impl<T: Element> Gather<'_, T> {
+    /// Where the first partial of a task is.
+    fn place(&self, task: usize) -> usize {
+        task + owner(self.call.system_ptr, self.cuts[task])
+    }
+
+    /// Runs tasks on the forces of their atoms and their partials, which begin with the first of theirs.
+    fn run(&self, tasks: Range<usize>, forces: &mut [T], partials: &mut [(usize, Symmetric)]) {
+        if tasks.len() > 1 {
+            let half = tasks.start + tasks.len() / 2;
+            let (of_first, of_second) = forces.split_at_mut(3 * (self.cuts[half] - self.cuts[tasks.start]));
+            let (first, second) = partials.split_at_mut(self.place(half) - self.place(tasks.start));
+            let run =
+                (|| self.run(tasks.start..half, of_first, first), || self.run(half..tasks.end, of_second, second));
+            rayon::join(run.0, run.1);
+        } else if !tasks.is_empty() {
+            self.task(tasks.start, forces, partials);
+        }
+    }
+
+    fn task(&self, task: usize, forces: &mut [T], to: &mut [(usize, Symmetric)]) {
+        let Self { call, values, products, cuts } = self;
+        let atoms = cuts[task]..cuts[task + 1];
         let SenderList { sender_ptr, transpose, .. } = call.senders;
         for (atom, force) in atoms.clone().zip(forces.chunks_exact_mut(3)) {
             let mut sum = [0.0; 3];
@@ -153,19 +210,10 @@ fn gather<T: Element>(
             }
             store(force, sum);
         }
-        partials(call, atoms.start, row_range(call.row_ptr, atoms), products)
-    };
-    let tasks: Vec<_> = tasks.into_iter().zip(forces).collect();
-    let partials: Vec<Partials> = match tasks.len() {
-        1 => tasks.into_iter().map(run).collect(),
-        _ => tasks.into_par_iter().map(run).collect(),
-    };
-    let mut sums = vec![[0.0; 6]; call.system_ptr.len() - 1];
-    for (system, partial) in partials.into_iter().flatten() {
-        add(&mut sums[system], partial);
-    }
-    for (strain, sum) in out.strain.chunks_exact_mut(9).zip(sums) {
-        store(strain, full(sum).concat());
+        let first = owner(call.system_ptr, atoms.start);
+        partials(call, atoms.start, row_range(call.row_ptr, atoms), products, |system, sum| {
+            to[system - first] = (system, sum);
+        });
     }
 }
 
@@ -201,9 +249,9 @@ fn atomic<T: Element>(
             add_all(&forces[3 * sender..3 * sender + 3], &at(values, edge).map(|x| -x));
         }
         add_all(&forces[3 * receiver..3 * receiver + 3], &sum);
-        for (system, sum) in partials(call, first, edges, products) {
+        partials(call, first, edges, products, |system, sum| {
             add_all(&strain[9 * system..9 * system + 9], full(sum).as_flattened());
-        }
+        });
     };
     match n_edges.div_ceil(config.edges_per_task) {
         1 => run(0),
@@ -211,12 +259,17 @@ fn atomic<T: Element>(
     }
 }
 
-/// Σ sym(a ⊗ b) of consecutive edges, by system; `first` is an atom at or before the receiver of the first of them.
-fn partials<T: Element>(call: &Call<'_, T>, first: usize, edges: Range<usize>, products: &[(&[T], &[T])]) -> Partials {
-    let mut partials = Partials::new();
+/// Gives Σ sym(a ⊗ b) of consecutive edges to `to`, by system; `first` is an atom at or before the receiver of the first of them.
+fn partials<T: Element>(
+    call: &Call<'_, T>,
+    first: usize,
+    edges: Range<usize>,
+    products: &[(&[T], &[T])],
+    mut to: impl FnMut(usize, Symmetric),
+) {
     let mut start = edges.start;
     if edges.is_empty() {
-        return partials;
+        return;
     }
     for system in owner(call.system_ptr, first)..call.system_ptr.len() - 1 {
         let end = edges.end.min(call.row_ptr[call.system_ptr[system + 1] as usize] as usize);
@@ -225,14 +278,13 @@ fn partials<T: Element>(call: &Call<'_, T>, first: usize, edges: Range<usize>, p
             for (a, b) in products {
                 (start..end).for_each(|edge| add(&mut sum, symmetric_product(at(a, edge), at(b, edge))));
             }
-            partials.push((system, sum));
+            to(system, sum);
             start = end;
         }
         if start == edges.end {
             break;
         }
     }
-    partials
 }
 
 /// `vec` and `grad` times s into the gradients in `edge_grad` and in `edge_vec`; F̄_i − F̄_j is added to the former where there
@@ -276,20 +328,28 @@ fn spread<T: Element>(
     }
 }
 
-/// Tasks of consecutive atoms, of about `edges_per_task` edges in all or of one atom; none without atoms.
-fn rows<T>(call: &Call<'_, T>, config: &HostConfig) -> Vec<Range<usize>> {
+/// Cuts atoms into tasks of about `edges_per_task` edges in all or of one atom, none without atoms: where each begins, and where
+/// the last ends.
+fn cut<T>(call: &Call<'_, T>, config: &HostConfig, cuts: &mut Vec<usize>) {
     let n_atoms = call.row_ptr.len() - 1;
-    let mut tasks = Vec::new();
+    cuts.clear();
+    cuts.push(0);
     let mut first = 0;
     for atom in 0..n_atoms {
         // An atom without edges costs its outputs: as much as an edge or so.
         let cost = row_range(call.row_ptr, first..atom + 1).len() + atom - first;
         if cost >= config.edges_per_task || atom + 1 == n_atoms {
-            tasks.push(first..atom + 1);
             first = atom + 1;
+            cuts.push(first);
         }
     }
-    tasks
+}
+
+/// The tasks of [`cut`].
+fn rows<T>(call: &Call<'_, T>, config: &HostConfig) -> Vec<Range<usize>> {
+    let mut cuts = Vec::new();
+    cut(call, config, &mut cuts);
+    cuts.windows(2).map(|ends| ends[0]..ends[1]).collect()
 }
 
 /// The row of CSR offsets that holds an index: the last that starts at or before it.

@@ -14,11 +14,11 @@ use super::gradient::Pass;
 use super::map::Weights;
 use super::order::ReceiverOrder;
 use super::outer::{Accumulator, Outer, WeightSums};
-use super::pool::Pooled;
 use super::stages::Stages;
 use super::sweep::{Owned, Rows, Sweep, Task};
 use super::tile::Tile;
 use super::weights::Layout;
+use crate::pool::Pooled;
 use crate::{Element, Lane, MAX_LANES};
 
 /// Weights of a call in the order of the passes.

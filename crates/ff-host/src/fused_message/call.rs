@@ -1,8 +1,10 @@
 //! What a call of the host kernels is: its tensors, cotangents, tangent and launch parameters.
 
+use arrayvec::ArrayVec;
 use ff_spec::fused_message::{Filter, Wanted};
 
 use super::order::ReceiverOrder;
+use super::radial::MAX_PARAMETERS;
 use super::weights::PackedFilter;
 
 /// Borrowed inputs of one call; shapes as in [`ff_spec::fused_message::Inputs`], already checked. `nodes` and `vectors` are
@@ -25,7 +27,7 @@ pub struct Call<'a, T> {
     /// K.
     pub n_basis: usize,
     /// Parameters of the basis in declared order, each of length 1 or K.
-    pub basis: Vec<&'a [T]>,
+    pub basis: ArrayVec<&'a [T], MAX_PARAMETERS>,
     /// Parameters of the cutoff function in declared order.
     pub cutoff: Vec<T>,
     /// Weights.

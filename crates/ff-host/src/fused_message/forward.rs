@@ -10,12 +10,12 @@ use super::config::HostConfig;
 use super::map::Weights;
 use super::message::Messages;
 use super::order::ReceiverOrder;
-use super::pool::Pooled;
 use super::stages::Stages;
 use super::sweep::{Owned, Rows, Shared, Sink, Sweep, edges_per_task};
 use super::tile::Tile;
 use super::weights::Layout;
 use crate::Element;
+use crate::pool::Pooled;
 
 /// One owner per receiver: they are cut into tasks of about equal numbers of edges, each summed in the order of its edges.
 /// The same bits on every run.

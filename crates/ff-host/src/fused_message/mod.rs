@@ -16,7 +16,6 @@ mod map;
 mod message;
 mod order;
 mod outer;
-mod pool;
 mod radial;
 mod rates;
 mod stages;

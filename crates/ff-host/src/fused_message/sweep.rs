@@ -9,6 +9,7 @@ use super::call::Call;
 use super::config::HostConfig;
 use super::tile::Tile;
 use crate::Element;
+use crate::pool::Pooled;
 
 /// The most parts into which the edges are cut where gradients in weights are summed. Each has sums of its own, so it bounds
 /// their memory, to so many times that of the weights, and the threads that can share the work.
@@ -33,30 +34,40 @@ impl<'a> Sweep<'a> {
         (row, self.ptr[row] as usize..self.ptr[row + 1] as usize)
     }
 
-    /// Consecutive rows, of `edges_per_task` edges in all or of one row.
-    fn tasks(self) -> Vec<Task<'a>> {
-        let mut tasks = Vec::new();
-        let (mut first, mut sum) = (0, 0);
+    /// Consecutive rows, of `edges_per_task` edges in all or of one row: where each task begins, and where the last ends.
+    fn cuts(self) -> Pooled<Vec<usize>> {
+        let mut cuts = Pooled::<Vec<usize>>::take([0; 8], Vec::new);
+        cuts.clear();
+        cuts.push(0);
+        let mut sum = 0;
         let n_rows = self.ptr.len() - 1;
         for at in 0..n_rows {
             // An empty row costs its outputs: as much as an edge or so.
             let cost = self.row(at).1.len() + 1;
             if sum > 0 && sum + cost > self.edges_per_task {
-                tasks.push(Task { sweep: self, rows: first..at });
-                (first, sum) = (at, 0);
+                cuts.push(at);
+                sum = 0;
             }
             sum += cost;
         }
-        tasks.push(Task { sweep: self, rows: first..n_rows });
-        tasks
+        cuts.push(n_rows);
+        cuts
+    }
+
+    fn task(self, cuts: &[usize], index: usize) -> Task<'a> {
+        Task { sweep: self, rows: cuts[index]..cuts[index + 1] }
     }
 
     /// Runs every task, each with the memory of its thread.
     pub fn run<S>(self, scratch: impl Fn() -> S + Sync + Send, run: impl Fn(&mut S, &Task) + Sync + Send) {
-        match &self.tasks()[..] {
+        let cuts = self.cuts();
+        let cuts = &cuts[..];
+        match cuts.len() - 1 {
             // Nothing to share: the pool would cost more than it gives.
-            [task] => run(&mut scratch(), task),
-            tasks => tasks.par_iter().for_each_init(scratch, run),
+            1 => run(&mut scratch(), &self.task(cuts, 0)),
+            tasks => (0..tasks)
+                .into_par_iter()
+                .for_each_init(scratch, |scratch, index| run(scratch, &self.task(cuts, index))),
         }
     }
 
@@ -68,14 +79,17 @@ impl<'a> Sweep<'a> {
         sums: impl Fn() -> W + Sync + Send,
         run: impl Fn(&mut S, &mut W, &Task) + Sync + Send,
     ) -> Vec<W> {
-        let tasks = self.tasks();
-        let parts: Vec<&[Task]> = tasks.chunks(tasks.len().div_ceil(PARTS)).collect();
-        let part = |scratch: &mut S, part: &[Task]| {
+        let cuts = self.cuts();
+        let cuts = &cuts[..];
+        let tasks = cuts.len() - 1;
+        let of_part = tasks.div_ceil(PARTS);
+        let part = |scratch: &mut S, part: usize| {
             let mut sums = sums();
-            part.iter().for_each(|task| run(scratch, &mut sums, task));
+            let tasks = part * of_part..tasks.min((part + 1) * of_part);
+            tasks.for_each(|index| run(scratch, &mut sums, &self.task(cuts, index)));
             sums
         };
-        parts.into_par_iter().map_init(scratch, part).collect()
+        (0..tasks.div_ceil(of_part)).into_par_iter().map_init(scratch, part).collect()
     }
 }
 

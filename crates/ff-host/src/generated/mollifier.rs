@@ -24,11 +24,9 @@ pub fn value<S: Simd, T: Element>(d: Lane<S, T>, r_c: Lane<S, T>) -> Lane<S, T> 
 #[inline(always)]
 pub fn value_d1<S: Simd, T: Element>(d: Lane<S, T>, r_c: Lane<S, T>) -> Lane<S, T> {
     let t0 = r_c * r_c;
-    let t1 = r_c - d;
-    let t2 = d + r_c;
-    let t3 = t2 * t1 / t0;
-    let t4 = d.lit(1.0) / t3.max(d.lit(0.001953125));
-    (t1 - t2) * d.lit(0.001953125).select_less(t3, maths::exp(d.lit(1.0) - t4), d.lit(0.0)) * (t4 * t4) / t0
+    let t1 = (d + r_c) * (r_c - d) / t0;
+    let t2 = d.lit(1.0) / t1.max(d.lit(0.001953125));
+    -(d.lit(2.0) * d) * d.lit(0.001953125).select_less(t1, maths::exp(d.lit(1.0) - t2), d.lit(0.0)) * (t2 * t2) / t0
 }
 
 /// The second derivative in d.

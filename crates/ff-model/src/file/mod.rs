@@ -70,7 +70,11 @@ impl ModelFile {
         let path = path.as_ref();
         let written = || -> std::io::Result<()> {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            let mut builder = tempfile::Builder::new();
+            // What any new file has; a temporary one would be its owner's alone.
+            #[cfg(unix)]
+            builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+            let mut file = builder.tempfile_in(folder)?;
             std::io::Write::write_all(&mut file, &self.to_bytes())?;
             file.persist(path)?;
             Ok(())

@@ -27,6 +27,24 @@ impl<'a, T> Cut<'a, T> {
         Self { start: values.as_mut_ptr(), len: values.len(), owner: PhantomData }
     }
 
+    /// Part `index` of a tensor that is made of parts of `len` elements each.
+    ///
+    /// # Panics
+    /// Out of bounds.
+    pub fn part(&self, index: usize, len: usize) -> Self {
+        self.range(index * len, len)
+    }
+
+    /// `len` elements from `first` on.
+    ///
+    /// # Panics
+    /// Out of bounds.
+    pub fn range(&self, first: usize, len: usize) -> Self {
+        assert!(first + len <= self.len, "{len} elements from {first} on, of {}", self.len);
+        // SAFETY: in bounds.
+        Self { start: unsafe { self.start.add(first) }, len, owner: PhantomData }
+    }
+
     /// Rows of `width` elements.
     ///
     /// # Panics
@@ -35,7 +53,7 @@ impl<'a, T> Cut<'a, T> {
     /// # Safety
     /// While the slice lives, no other has any of these rows.
     #[expect(clippy::mut_from_ref, reason = "the rows are disjoint, as the caller promises")]
-    pub unsafe fn rows(&self, rows: &Range<usize>, width: usize) -> &mut [T] {
+    pub unsafe fn rows(&self, rows: &Range<usize>, width: usize) -> &'a mut [T] {
         let (start, end) = (rows.start * width, rows.end * width);
         assert!(start <= end && end <= self.len, "rows {rows:?} of {width} in {} elements", self.len);
         // SAFETY: in bounds, and exclusive as the caller promises.

@@ -6,18 +6,15 @@ use super::blocks::Cut;
 use super::workspace::Scratch;
 use super::{HostModel, Real};
 
-/// The pre-activations of the head, cut into rows.
-pub(super) struct Head<'a, T> {
-    pub layers: Vec<Cut<'a, T>>,
-}
-
-/// Energies of the rows of a block, into the last tensor of the head; where forces are wanted, their gradients in q, into `of_q`.
+/// Energies of the rows of a block, into the last tensor of the head, which has the pre-activations of its layers one after the
+/// other, each of `all` rows; where forces are wanted, their gradients in q, into `of_q`.
 ///
 /// # Safety
 /// No other task has these rows.
 pub(super) unsafe fn readout<T: Real>(
     model: &HostModel<T>,
-    head: &Head<'_, T>,
+    head: &Cut<'_, T>,
+    all: usize,
     block: &Range<usize>,
     q: &[T],
     of_q: Option<&mut [T]>,
@@ -25,9 +22,13 @@ pub(super) unsafe fn readout<T: Real>(
 ) {
     let rows = block.len();
     let last = model.head.len() - 1;
+    let outputs = |k: usize| {
+        let before = model.head[..k].iter().map(|layer| layer.outputs()).sum::<usize>();
+        head.range(all * before, all * model.head[k].outputs())
+    };
     for (k, layer) in model.head.iter().enumerate() {
         // SAFETY: as the caller promises.
-        let out = unsafe { head.layers[k].rows(block, layer.outputs()) };
+        let out = unsafe { outputs(k).rows(block, layer.outputs()) };
         if k == 0 {
             T::dense(layer, q, out, false);
         } else {
@@ -49,7 +50,7 @@ pub(super) unsafe fn readout<T: Real>(
             let of_inputs = &mut next[..rows * layer.inputs()];
             T::dense_backward(layer, of_outputs, of_inputs, false);
             // SAFETY: as above; nothing else of these rows is borrowed.
-            let before = unsafe { head.layers[k - 1].rows(block, layer.inputs()) };
+            let before = unsafe { outputs(k - 1).rows(block, layer.inputs()) };
             T::activation_backward(model.head_activation, before, of_inputs);
             std::mem::swap(&mut gradient, &mut next);
         }

@@ -3,12 +3,15 @@
 mod blocks;
 mod filter;
 mod head;
+mod neighbors;
 mod painn;
+mod schedule;
 mod schnet;
 mod system;
 mod times;
 mod workspace;
 
+use std::ops::Range;
 use std::sync::Mutex;
 
 use ff_kernels::fused_message::HostElement;
@@ -16,7 +19,6 @@ use ff_kernels::fused_message::host::{HostConfig, PackedFilter, Stages};
 use ff_kernels::host::layers::{Activation, Compiled as Layers, Dense};
 use ff_kernels::{force_scatter, fused_message};
 use ff_spec::fused_message::{Filter, Radial};
-use rayon::prelude::*;
 
 use crate::config::{Aggregation, Config, ConfigError};
 use crate::error::ModelError;
@@ -26,6 +28,8 @@ use crate::units::Unit;
 use crate::weights::{Interaction, Linear};
 use ff_structure::Structure;
 use filter::Filters;
+use neighbors::Lists;
+pub use neighbors::Neighbors;
 pub use times::{Part, Times};
 use workspace::Workspace;
 
@@ -183,63 +187,113 @@ impl<T: Real> HostModel<T> {
         wanted: Wanted,
         times: &Times,
     ) -> Result<Vec<Prediction>, ModelError> {
-        let mut predictions = vec![Prediction::default(); structures.len()];
-        let groups = groups(structures);
-        if let [_] = groups[..] {
-            self.group(0, structures, wanted, times, rayon::current_num_threads(), &mut predictions)?;
-            return Ok(predictions);
-        }
-        let mut rest = &mut predictions[..];
-        let tasks: Vec<_> = groups
-            .into_iter()
-            .map(|group| {
-                let (out, others) = std::mem::take(&mut rest).split_at_mut(group.len());
-                rest = others;
-                (group, out)
-            })
-            .collect();
-        let run = |(group, out): (std::ops::Range<usize>, &mut [Prediction])| {
-            self.group(group.start, &structures[group], wanted, times, 1, out)
-        };
-        // All are computed before the first that failed is named, so that which it is does not depend on threads.
-        tasks.into_par_iter().map(run).collect::<Vec<_>>().into_iter().collect::<Result<(), _>>()?;
+        let mut groups = Vec::new();
+        let mut predictions = Vec::new();
+        let call = Call { structures, wanted, times };
+        self.call(&call, &mut groups, Lists::default(), &mut predictions)?;
         Ok(predictions)
     }
 
-    /// Computes systems together in one workspace, with so many threads; the first is number `first` in the caller's list.
-    fn group(
+    /// As [`HostModel::predict`], with neighbour lists that `neighbors` keeps for the next call with the same structures, moved, and
+    /// into `out`, whose memory is used again. The numbers are those of [`HostModel::predict`], to the last bit. Calls for which no
+    /// list is built allocate nothing once they have seen the largest of their systems, but what `gemm` packs the matrices of a
+    /// product into.
+    ///
+    /// # Errors
+    /// As [`HostModel::predict`]; `out` is then unspecified.
+    pub fn predict_with(
         &self,
-        first: usize,
         structures: &[Structure],
         wanted: Wanted,
-        times: &Times,
+        neighbors: &mut Neighbors,
+        out: &mut Vec<Prediction>,
+    ) -> Result<(), ModelError> {
+        let mut groups = std::mem::take(&mut neighbors.groups);
+        let call = Call { structures, wanted, times: &Times::off() };
+        let done = self.call(&call, &mut groups, neighbors.of(structures.len()), out);
+        neighbors.groups = groups;
+        done
+    }
+
+    fn call(
+        &self,
+        call: &Call<'_>,
+        groups: &mut Vec<Range<usize>>,
+        lists: Lists<'_>,
+        out: &mut Vec<Prediction>,
+    ) -> Result<(), ModelError> {
+        out.resize_with(call.structures.len(), Prediction::default);
+        group(call.structures, groups);
+        let threads = if groups.len() > 1 { 1 } else { rayon::current_num_threads() };
+        let run = || self.groups(call, groups, lists, threads, out);
+        // Once into the pool, and not once for every part.
+        match rayon::current_thread_index() {
+            Some(_) => run(),
+            None => rayon::scope(|_| run()),
+        }
+    }
+
+    /// Computes groups in parallel; `lists` and `out` begin with those of the first. The error is that of the first group that has
+    /// one, whatever the number of threads.
+    fn groups(
+        &self,
+        call: &Call<'_>,
+        groups: &[Range<usize>],
+        lists: Lists<'_>,
+        threads: usize,
+        out: &mut [Prediction],
+    ) -> Result<(), ModelError> {
+        match groups {
+            [] => Ok(()),
+            [group] => self.group(call, group.clone(), lists, threads, out),
+            _ => {
+                let (first, second) = groups.split_at(groups.len() / 2);
+                let at = second[0].start - first[0].start;
+                let (lists, (out, others)) = (lists.split(at), out.split_at_mut(at));
+                let (first, second) = rayon::join(
+                    || self.groups(call, first, lists.0, threads, out),
+                    || self.groups(call, second, lists.1, threads, others),
+                );
+                first.and(second)
+            }
+        }
+    }
+
+    /// Computes systems together in one workspace, with so many threads.
+    fn group(
+        &self,
+        call: &Call<'_>,
+        group: Range<usize>,
+        lists: Lists<'_>,
         threads: usize,
         out: &mut [Prediction],
     ) -> Result<(), ModelError> {
         let taken = self.pool.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
         let mut workspace = taken.unwrap_or_default();
         workspace.threads = threads;
-        let done = self.evaluate(first, structures, wanted, times, &mut workspace, out);
+        let done = self.evaluate(call, group, lists, &mut workspace, out);
         self.pool.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(workspace);
         done
     }
 
     fn evaluate(
         &self,
-        first: usize,
-        structures: &[Structure],
-        wanted: Wanted,
-        times: &Times,
+        call: &Call<'_>,
+        group: Range<usize>,
+        lists: Lists<'_>,
         workspace: &mut Workspace<T>,
         out: &mut [Prediction],
     ) -> Result<(), ModelError> {
-        times.whole(Part::Neighbors, 0, workspace.threads, || workspace.load(self, first, structures))?;
+        let Call { structures, wanted, times } = *call;
+        let (first, structures) = (group.start, &structures[group]);
+        let threads = workspace.threads;
+        times.whole(Part::Neighbors, 0, threads, || workspace.load(self, first, structures, lists))?;
         match &self.layers[0] {
-            Layer::Painn(_) => painn::run(self, workspace, wanted.forces, times),
-            Layer::Schnet(_) => schnet::run(self, workspace, wanted.forces, times),
+            Layer::Painn(_) => schedule::run::<T, painn::Painn>(self, workspace, wanted.forces, times),
+            Layer::Schnet(_) => schedule::run::<T, schnet::Schnet>(self, workspace, wanted.forces, times),
         }
         if wanted.forces {
-            times.whole(Part::Forces, 0, workspace.threads, || workspace.scatter());
+            times.whole(Part::Forces, 0, threads, || workspace.scatter());
         }
         for (slot, (structure, prediction)) in structures.iter().zip(out).enumerate() {
             self.finish(workspace, slot, structure, wanted, prediction);
@@ -285,9 +339,16 @@ impl<T: Real> HostModel<T> {
     }
 }
 
-/// Structures in groups of consecutive ones that are computed together.
-fn groups(structures: &[Structure]) -> Vec<std::ops::Range<usize>> {
-    let mut groups = Vec::new();
+/// What a call is asked for.
+struct Call<'a> {
+    structures: &'a [Structure],
+    wanted: Wanted,
+    times: &'a Times,
+}
+
+/// Cuts structures into groups of consecutive ones that are computed together.
+fn group(structures: &[Structure], groups: &mut Vec<Range<usize>>) {
+    groups.clear();
     let (mut start, mut atoms) = (0, 0);
     for (at, structure) in structures.iter().enumerate() {
         if at > start && atoms + structure.n_atoms() > GROUP {
@@ -299,5 +360,4 @@ fn groups(structures: &[Structure]) -> Vec<std::ops::Range<usize>> {
     if start < structures.len() {
         groups.push(start..structures.len());
     }
-    groups
 }

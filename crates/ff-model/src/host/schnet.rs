@@ -1,14 +1,12 @@
-//! SchNet: convolutions and dense layers, then the same backwards.
+//! SchNet: the convolution of a layer and what is around it, and their backwards.
 
 use std::ops::Range;
 
 use ff_kernels::host::layers::Dense;
 
-use super::blocks::{Cut, for_each_block};
-use super::head::{Head, readout};
-use super::painn::embed;
-use super::workspace::{Scratch, Workspace, copy, scratch};
-use super::{HostModel, Layer as AnyLayer, PackedMessage, Part, Real, Times, dense};
+use super::schedule::{Interactions, Tensors};
+use super::workspace::{Scratch, Workspace, copy};
+use super::{HostModel, Layer as AnyLayer, PackedMessage, Real, dense};
 use crate::weights::Linear;
 
 /// The weights of one interaction.
@@ -31,34 +29,25 @@ fn layer<T: Real>(model: &HostModel<T>, l: usize) -> &Layer<T> {
     }
 }
 
-/// All tensors of a workspace, cut into rows. Every method works on the rows of a block that its task alone has.
-struct Tensors<'a, T> {
-    features: usize,
-    filters: usize,
-    q: Cut<'a, T>,
-    /// y of every layer.
-    nodes: Vec<Cut<'a, T>>,
-    hidden: Vec<Cut<'a, T>>,
-    messages: Cut<'a, T>,
-    head: Head<'a, T>,
-    of_q: Cut<'a, T>,
-    of_nodes: Cut<'a, T>,
-}
+/// The interactions of SchNet.
+pub(super) struct Schnet;
 
-impl<T: Real> Tensors<'_, T> {
+impl<T: Real> Interactions<T> for Schnet {
     /// y of a layer, from x.
-    unsafe fn context(&self, model: &HostModel<T>, l: usize, block: &Range<usize>) {
+    unsafe fn context(t: &Tensors<T>, model: &HostModel<T>, l: usize, block: &Range<usize>, _: &mut Scratch<T>) {
         // SAFETY: the rows of a block are those of one task.
-        let (x, y) = unsafe { (self.q.rows(block, self.features), self.nodes[l].rows(block, self.filters)) };
+        let (x, y) =
+            unsafe { (t.q.rows(block, t.features), t.nodes.part(l, t.rows * t.filters).rows(block, t.filters)) };
         T::dense(&layer(model, l).inputs, x, y, false);
     }
 
     /// x of the next layer, from the messages of this.
-    unsafe fn update(&self, model: &HostModel<T>, l: usize, block: &Range<usize>, scratch: &mut Scratch<T>) {
-        let (f, [first, second]) = (self.features, &layer(model, l).output);
+    unsafe fn update(t: &Tensors<T>, model: &HostModel<T>, l: usize, block: &Range<usize>, scratch: &mut Scratch<T>) {
+        let (f, [first, second]) = (t.features, &layer(model, l).output);
         // SAFETY: the rows of a block are those of one task.
-        let (x, v, hidden) =
-            unsafe { (self.q.rows(block, f), self.messages.rows(block, self.filters), self.hidden[l].rows(block, f)) };
+        let (x, v, hidden) = unsafe {
+            (t.q.rows(block, f), t.messages.rows(block, t.filters), t.hidden_update.part(l, t.rows * f).rows(block, f))
+        };
         T::dense(first, v, hidden, false);
         let active = &mut scratch.a[..block.len() * f];
         T::activate(model.config.activation, hidden, active);
@@ -66,11 +55,21 @@ impl<T: Real> Tensors<'_, T> {
     }
 
     /// Gradients in the messages of a layer, from those in the next layer's x.
-    unsafe fn update_backward(&self, model: &HostModel<T>, l: usize, block: &Range<usize>, scratch: &mut Scratch<T>) {
-        let (f, [first, second]) = (self.features, &layer(model, l).output);
+    unsafe fn update_backward(
+        t: &Tensors<T>,
+        model: &HostModel<T>,
+        l: usize,
+        block: &Range<usize>,
+        scratch: &mut Scratch<T>,
+    ) {
+        let (f, [first, second]) = (t.features, &layer(model, l).output);
         // SAFETY: the rows of a block are those of one task.
         let (of_x, of_v, hidden) = unsafe {
-            (self.of_q.rows(block, f), self.of_nodes.rows(block, self.filters), self.hidden[l].rows(block, f))
+            (
+                t.of_q.rows(block, f),
+                t.of_nodes.rows(block, t.filters),
+                t.hidden_update.part(l, t.rows * f).rows(block, f),
+            )
         };
         let of_hidden = &mut scratch.a[..block.len() * f];
         T::dense_backward(second, of_x, of_hidden, false);
@@ -79,103 +78,41 @@ impl<T: Real> Tensors<'_, T> {
     }
 
     /// Adds the gradients in x that came through a layer's messages.
-    unsafe fn context_backward(&self, model: &HostModel<T>, l: usize, block: &Range<usize>) {
+    unsafe fn context_backward(
+        t: &Tensors<T>,
+        model: &HostModel<T>,
+        l: usize,
+        block: &Range<usize>,
+        _: &mut Scratch<T>,
+    ) {
         // SAFETY: the rows of a block are those of one task.
-        let (of_x, of_y) = unsafe { (self.of_q.rows(block, self.features), self.of_nodes.rows(block, self.filters)) };
+        let (of_x, of_y) = unsafe { (t.of_q.rows(block, t.features), t.of_nodes.rows(block, t.filters)) };
         T::dense_backward(&layer(model, l).inputs, of_y, of_x, true);
     }
-}
 
-/// Energies of all atoms and, where wanted, gradients in all edge vectors.
-pub(super) fn run<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>, forces: bool, times: &Times) {
-    workspace.reserve(model, forces);
-    let (f, layers) = (model.config.features, model.layers.len());
-    for l in 0..=layers {
-        dense_phase(model, workspace, |tensors, species, block, scratch| {
-            // SAFETY: blocks are disjoint, so that each row is in one task.
-            unsafe {
-                if l == 0 {
-                    times.part(Part::Embedding, 0, || embed(model, species, tensors.q.rows(block, f), block));
-                } else {
-                    times.part(Part::Update, l - 1, || tensors.update(model, l - 1, block, scratch));
-                }
-                if l < layers {
-                    return times.part(Part::Context, l, || tensors.context(model, l, block));
-                }
-                times.part(Part::Readout, 0, || {
-                    let of_q = if forces { Some(tensors.of_q.rows(block, f)) } else { None };
-                    readout(model, &tensors.head, block, tensors.q.rows(block, f), of_q, scratch);
-                });
-                if forces {
-                    times.part(Part::UpdateBackward, l - 1, || tensors.update_backward(model, l - 1, block, scratch));
-                }
+    fn messages(model: &HostModel<T>, workspace: &mut Workspace<T>, l: usize) {
+        let n = model.config.filters;
+        let Workspace { rows, systems, atoms, kept, messages, .. } = workspace;
+        let y = &kept.nodes[l * n * *rows..];
+        for (system, atoms) in systems.iter_mut().zip(&*atoms) {
+            let own = atoms.start * n..atoms.end * n;
+            system.forward(model, &layer(model, l).message, &y[own.clone()], &[]);
+            copy(&mut messages[own], &system.message.nodes);
+        }
+    }
+
+    /// Gradients in the edge vectors and, of all layers but the first, in y.
+    fn messages_backward(model: &HostModel<T>, workspace: &mut Workspace<T>, l: usize) {
+        let n = model.config.filters;
+        let Workspace { rows, systems, atoms, kept, of_nodes, .. } = workspace;
+        let y = &kept.nodes[l * n * *rows..];
+        for (system, atoms) in systems.iter_mut().zip(&*atoms) {
+            let own = atoms.start * n..atoms.end * n;
+            let inputs = [&y[own.clone()], &[]];
+            system.backward(model, &layer(model, l).message, inputs, [&of_nodes[own.clone()], &[]], l > 0);
+            if l > 0 {
+                copy(&mut of_nodes[own], &system.gradients.nodes);
             }
-        });
-        if l < layers {
-            times.whole(Part::Message, l, workspace.threads, || messages(model, workspace, l));
-        }
-    }
-    if !forces {
-        return;
-    }
-    for l in (0..layers).rev() {
-        if l + 1 < layers {
-            dense_phase(model, workspace, |tensors, _, block, scratch| {
-                // SAFETY: blocks are disjoint, so that each row is in one task.
-                unsafe {
-                    times.part(Part::ContextBackward, l + 1, || tensors.context_backward(model, l + 1, block));
-                    times.part(Part::UpdateBackward, l, || tensors.update_backward(model, l, block, scratch));
-                }
-            });
-        }
-        times.whole(Part::MessageBackward, l, workspace.threads, || messages_backward(model, workspace, l));
-    }
-}
-
-/// Runs `task` on every block with the memory of its thread.
-fn dense_phase<T: Real>(
-    model: &HostModel<T>,
-    workspace: &mut Workspace<T>,
-    task: impl Fn(&Tensors<'_, T>, &[u8], &Range<usize>, &mut Scratch<T>) + Sync + Send,
-) {
-    let rows = workspace.rows;
-    let Workspace { species, q, layers, messages, head, of_q, of_nodes, scratch: all, .. } = workspace;
-    let (nodes, hidden) =
-        layers.iter_mut().map(|kept| (Cut::new(&mut kept.nodes), Cut::new(&mut kept.hidden_update))).unzip();
-    let tensors = Tensors {
-        features: model.config.features,
-        filters: model.config.filters,
-        q: Cut::new(q),
-        nodes,
-        hidden,
-        messages: Cut::new(messages),
-        head: Head { layers: head.iter_mut().map(|values| Cut::new(values)).collect() },
-        of_q: Cut::new(of_q),
-        of_nodes: Cut::new(of_nodes),
-    };
-    for_each_block(rows, |block| task(&tensors, species, &block, &mut scratch(all)));
-}
-
-fn messages<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>, l: usize) {
-    let n = model.config.filters;
-    let Workspace { systems, atoms, layers, messages, .. } = workspace;
-    for (system, atoms) in systems.iter_mut().zip(&*atoms) {
-        let rows = atoms.start * n..atoms.end * n;
-        system.forward(model, &layer(model, l).message, &layers[l].nodes[rows.clone()], &[]);
-        copy(&mut messages[rows], &system.message.nodes);
-    }
-}
-
-/// Gradients in the edge vectors and, of all layers but the first, in y.
-fn messages_backward<T: Real>(model: &HostModel<T>, workspace: &mut Workspace<T>, l: usize) {
-    let n = model.config.filters;
-    let Workspace { systems, atoms, layers, of_nodes, .. } = workspace;
-    for (system, atoms) in systems.iter_mut().zip(&*atoms) {
-        let rows = atoms.start * n..atoms.end * n;
-        let inputs = [&layers[l].nodes[rows.clone()], &[]];
-        system.backward(model, &layer(model, l).message, inputs, [&of_nodes[rows.clone()], &[]], l > 0);
-        if l > 0 {
-            copy(&mut of_nodes[rows], &system.gradients.nodes);
         }
     }
 }

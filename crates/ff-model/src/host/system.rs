@@ -9,6 +9,7 @@ use ff_spec::force_scatter::{Outputs as Forces, Reduction};
 use ff_spec::fused_message::{Filter, Gradients, Outputs, Wanted};
 use ff_structure::Structure;
 
+use super::neighbors::Kept;
 use super::{HostModel, PackedMessage, Real};
 use crate::error::ModelError;
 
@@ -50,8 +51,15 @@ impl<T: Real> Default for System<T> {
 }
 
 impl<T: Real> System<T> {
-    /// Takes a structure over: its list, and edge vectors rounded once from f64. `index` is its number in the caller's list.
-    pub fn load(&mut self, structure: &Structure, cutoff: f64, index: usize) -> Result<(), ModelError> {
+    /// Takes a structure over: its list, which the caller may have kept, and edge vectors rounded once from f64. `index` is its
+    /// number in the caller's list.
+    pub fn load(
+        &mut self,
+        structure: &Structure,
+        cutoff: f64,
+        index: usize,
+        kept: Option<(&mut Kept, f64)>,
+    ) -> Result<(), ModelError> {
         self.n_atoms = structure.n_atoms();
         let Inputs { positions, system_ptr, cell, pbc, cutoff: radius } = &mut self.inputs;
         positions.clear();
@@ -65,8 +73,12 @@ impl<T: Real> System<T> {
         if structure.cell.is_none() && structure.pbc.contains(&true) {
             return Err(ModelError::MissingCell { name: structure.name.clone(), index, pbc: structure.pbc });
         }
-        lists::build(&self.inputs, List::Full, Strategy::Cells, &lists::HostConfig::default(), &mut self.list)
-            .map_err(|source| ModelError::Neighbors { name: structure.name.clone(), index, source })?;
+        let (inputs, list) = (&self.inputs, &mut self.list);
+        match kept {
+            Some((kept, skin)) => kept.load(inputs, skin, list),
+            None => lists::build(inputs, List::Full, Strategy::Cells, &lists::HostConfig::default(), list),
+        }
+        .map_err(|source| ModelError::Neighbors { name: structure.name.clone(), index, source })?;
         if let Some(edge) = self.list.edge_vec.iter().position(|r| *r == [0.0; 3]) {
             let receiver = self.list.row_ptr.partition_point(|start| *start as usize <= edge) - 1;
             let atoms = [receiver, self.list.sender[edge] as usize];
@@ -136,6 +148,7 @@ impl<T: Real> System<T> {
         let mut message = std::mem::take(&mut self.message);
         let call = self.call(model, (&weights.filter, &weights.forward), nodes, vectors);
         model.stages.forward(&call, &model.configs.forward, &mut message);
+        drop(call);
         self.message = message;
     }
 
@@ -157,6 +170,7 @@ impl<T: Real> System<T> {
         let backward = Backward { sender_ptr, transpose, receiver, nodes: of_nodes, vectors: of_vectors, wanted };
         let call = self.call(model, (&weights.filter, &weights.backward), nodes, vectors);
         model.stages.backward(&call, backward, &model.configs.backward, &mut gradients);
+        drop(call);
         if let Some([nodes, vectors]) = kept {
             (gradients.nodes, gradients.vectors) = (nodes, vectors);
         }

@@ -8,6 +8,7 @@ use ff_structure::Structure;
 use rayon::prelude::*;
 
 use super::blocks::ROWS;
+use super::neighbors::Lists;
 use super::system::System;
 use super::{HostModel, Layer, Real};
 use crate::error::ModelError;
@@ -15,19 +16,19 @@ use crate::error::ModelError;
 /// Elements from which on a sum of two tensors is worth a second thread.
 const PARALLEL: usize = 1 << 16;
 
-/// What a layer keeps for its backward; rows of atoms.
+/// What layers keep for their backwards; layer after layer, rows of atoms.
 pub(super) struct Kept<T> {
-    /// Pre-activations before the message, [rows, F] (PaiNN).
+    /// Pre-activations before the message, [layers, rows, F] (PaiNN).
     pub hidden: Aligned<T>,
-    /// What messages are made of: s [rows, 3F] or y [rows, filters].
+    /// What messages are made of: s [layers, rows, 3F] or y [layers, rows, filters].
     pub nodes: Aligned<T>,
-    /// V and U, [rows, 3, 2F] (PaiNN).
+    /// V and U, [layers, rows, 3, 2F] (PaiNN).
     pub mixed: Aligned<T>,
-    /// √(Σ V² + ε), [rows, F] (PaiNN).
+    /// √(Σ V² + ε), [layers, rows, F] (PaiNN).
     pub norm: Aligned<T>,
-    /// Pre-activations after the message, [rows, F].
+    /// Pre-activations after the message, [layers, rows, F].
     pub hidden_update: Aligned<T>,
-    /// (a_q, a_μ, a_qμ), [rows, 3F] (PaiNN).
+    /// (a_q, a_μ, a_qμ), [layers, rows, 3F]; of the last, without a_μ (PaiNN).
     pub a: Aligned<T>,
 }
 
@@ -49,13 +50,17 @@ pub(super) struct Workspace<T: Real> {
     pub species: Vec<u8>,
     /// Scalar features, [rows, F].
     pub q: Aligned<T>,
-    /// Vector features before every layer and after the last, each [rows, 3, F] (PaiNN).
-    pub mu: Vec<Aligned<T>>,
-    pub layers: Vec<Kept<T>>,
+    /// Vector features after every layer, [layers, rows, 3, F] (PaiNN).
+    pub mu: Aligned<T>,
+    /// Those before the first: zeros, [rows, 3, F] (PaiNN).
+    pub no_mu: Aligned<T>,
+    pub kept: Kept<T>,
     /// Messages summed at their receivers, [rows, filters] (SchNet).
     pub messages: Aligned<T>,
-    /// Pre-activations of the head's layers, and the energies as the last.
-    pub head: Vec<Aligned<T>>,
+    /// Pre-activations of the head's layers one after the other, each [rows, outputs].
+    pub head: Aligned<T>,
+    /// Where in `head` the energies begin.
+    pub energies: usize,
     pub of_q: Aligned<T>,
     pub of_mu: Aligned<T>,
     /// Gradients in what messages were made of, or in their sums.
@@ -74,10 +79,12 @@ impl<T: Real> Default for Workspace<T> {
             atoms: Vec::new(),
             species: Vec::new(),
             q: none(),
-            mu: Vec::new(),
-            layers: Vec::new(),
+            mu: none(),
+            no_mu: none(),
+            kept: Kept { hidden: none(), nodes: none(), mixed: none(), norm: none(), hidden_update: none(), a: none() },
             messages: none(),
-            head: Vec::new(),
+            head: none(),
+            energies: 0,
             of_q: none(),
             of_mu: none(),
             of_nodes: none(),
@@ -111,7 +118,13 @@ pub(super) fn copy<T: Real>(a: &mut [T], b: &[T]) {
 
 impl<T: Real> Workspace<T> {
     /// Takes structures over with their lists; the first is number `first` of the caller's.
-    pub fn load(&mut self, model: &HostModel<T>, first: usize, structures: &[Structure]) -> Result<(), ModelError> {
+    pub fn load(
+        &mut self,
+        model: &HostModel<T>,
+        first: usize,
+        structures: &[Structure],
+        mut lists: Lists<'_>,
+    ) -> Result<(), ModelError> {
         self.atoms.clear();
         self.species.clear();
         let rows = model.embedding.len() / model.config.features;
@@ -128,7 +141,7 @@ impl<T: Real> Workspace<T> {
             self.systems.push(System::default());
         }
         for (at, structure) in structures.iter().enumerate() {
-            self.systems[at].load(structure, model.config.cutoff, first + at)?;
+            self.systems[at].load(structure, model.config.cutoff, first + at, lists.of(at))?;
         }
         self.rows = self.species.len().next_multiple_of(ROWS);
         Ok(())
@@ -141,38 +154,22 @@ impl<T: Real> Workspace<T> {
         let parts = if painn { 3 } else { 1 };
         room(&mut self.q, rows * f);
         let layers = model.layers.len();
-        if self.layers.len() < layers {
-            let none = || Aligned::zeros(0);
-            let kept = || Kept {
-                hidden: none(),
-                nodes: none(),
-                mixed: none(),
-                norm: none(),
-                hidden_update: none(),
-                a: none(),
-            };
-            self.layers.resize_with(layers, kept);
-            self.mu.resize_with(layers + 1, none);
-            self.head.resize_with(model.head.len(), none);
-        }
-        for kept in &mut self.layers {
-            room(&mut kept.nodes, rows * parts * n);
-            room(&mut kept.hidden_update, rows * f);
-            if painn {
-                room(&mut kept.hidden, rows * f);
-                room(&mut kept.mixed, rows * 6 * f);
-                room(&mut kept.norm, rows * f);
-                room(&mut kept.a, rows * 3 * f);
-            }
-        }
+        let kept = &mut self.kept;
+        room(&mut kept.nodes, layers * rows * parts * n);
+        room(&mut kept.hidden_update, layers * rows * f);
         if painn {
-            self.mu.iter_mut().for_each(|mu| room(mu, rows * 3 * f));
+            room(&mut kept.hidden, layers * rows * f);
+            room(&mut kept.mixed, layers * rows * 6 * f);
+            room(&mut kept.norm, layers * rows * f);
+            room(&mut kept.a, layers * rows * 3 * f);
+            room(&mut self.mu, layers * rows * 3 * f);
+            room(&mut self.no_mu, rows * 3 * f);
         } else {
             room(&mut self.messages, rows * n);
         }
-        for (buffer, layer) in self.head.iter_mut().zip(&model.head) {
-            room(buffer, rows * layer.outputs());
-        }
+        let outputs = model.head.iter().map(|layer| layer.outputs());
+        room(&mut self.head, rows * outputs.clone().sum::<usize>());
+        self.energies = rows * outputs.take(model.head.len() - 1).sum::<usize>();
         room(&mut self.of_q, rows * f);
         room(&mut self.of_nodes, rows * parts * n);
         if painn {
@@ -200,7 +197,7 @@ impl<T: Real> Workspace<T> {
 
     /// Energies of a system's atoms, as the head gave them.
     pub fn energies(&self, slot: usize) -> &[T] {
-        self.head.last().map_or(&[], |energies| &energies[self.atoms[slot].clone()])
+        &self.head[self.energies..][self.atoms[slot].clone()]
     }
 
     /// Forces [n_atoms, 3] and strain derivative [3, 3] of a system.

@@ -137,6 +137,39 @@ fn predict_refuses_what_it_cannot_do() {
     run(dir, "predict frames.extxyz").expect(2, &["--model"]);
 }
 
+/// Frames come through a pipe, which takes what was not read yet only when some of them were computed.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_keeps_the_frames_that_were_computed() {
+    use std::io::Write;
+    use std::process::Stdio;
+
+    let dir = with_model(|_| {});
+    let dir = dir.path();
+    assert!(Command::new("mkfifo").arg(dir.join("pipe.extxyz")).status().expect("mkfifo").success());
+    let child = forgefield(dir)
+        .args("predict pipe.extxyz --model model.safetensors -o out.extxyz --batch-atoms 3".split_whitespace())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut pipe = std::fs::File::options().write(true).open(dir.join("pipe.extxyz")).expect("a pipe");
+    pipe.write_all(FRAMES.repeat(1000).as_bytes()).expect("written");
+    let kill = Command::new("sh").arg("-c").arg(format!("kill -INT {}", child.id())).status().expect("a shell");
+    assert!(kill.success());
+    // Whoever waits for a frame hears of Ctrl-C with the next; nobody may be left to read the last.
+    let _ = pipe.write_all(FRAMES.repeat(1000).as_bytes());
+    drop(pipe);
+    let done: Done = child.wait_with_output().expect("ends").into();
+    let done = done.expect(130, &["interrupted after", "frames before are in out.extxyz"]);
+    let kept = read_structures(dir.join("out.extxyz")).expect("whole frames").len();
+    assert!(
+        (1..6000).contains(&kept) && done.err.contains(&format!("the {kept} frames before")),
+        "{kept}: {}",
+        done.err
+    );
+}
+
 #[test]
 fn profile_has_parts_and_floors() {
     let dir = with_model(|_| {});

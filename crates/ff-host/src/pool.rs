@@ -12,10 +12,10 @@ thread_local! {
 }
 
 /// The sizes that a piece of memory was made for.
-pub(super) type Sizes = [usize; 8];
+pub(crate) type Sizes = [usize; 8];
 
 /// Memory that goes back to its thread.
-pub(super) struct Pooled<S: 'static>(Option<Box<(Sizes, S)>>);
+pub(crate) struct Pooled<S: 'static>(Option<Box<(Sizes, S)>>);
 
 impl<S: 'static> Pooled<S> {
     /// What this thread has kept of these sizes, or a new one. What it holds is what its last user left there.
