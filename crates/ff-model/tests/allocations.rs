@@ -37,7 +37,7 @@ unsafe impl GlobalAlloc for Counting {
 static COUNTING: Counting = Counting;
 
 /// Allocations of the last of some evaluations of these structures, which move a little between them, and the most that its matrix
-/// products make: one each, of which there is one for each layer and block of atoms, forward and backward.
+/// products make: one for either matrix of a product, of which there is one for each layer and block of atoms, forward and backward.
 fn allocations(path: &str, structures: &[Structure], threads: usize) -> (usize, usize) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
     let model = Model::load(path).expect("a model");
@@ -64,7 +64,7 @@ fn allocations(path: &str, structures: &[Structure], threads: usize) -> (usize, 
         }
         assert_eq!(neighbors.rebuilds(), 0);
         assert!(predictions.iter().all(|prediction| prediction.energy.is_finite()));
-        (ALLOCATIONS.load(Ordering::Relaxed) - before, blocks * products)
+        (ALLOCATIONS.load(Ordering::Relaxed) - before, 2 * blocks * products)
     })
 }
 
