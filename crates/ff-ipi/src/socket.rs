@@ -85,6 +85,10 @@ impl Endpoint {
                 let mut failure = io::Error::new(ErrorKind::AddrNotAvailable, "the host has no address");
                 for address in address.to_socket_addrs()? {
                     match TcpStream::connect_timeout(&address, ATTEMPT) {
+                        // A port that nobody listens on may be given to whoever looks for it: it would find itself.
+                        Ok(stream) if stream.local_addr()? == stream.peer_addr()? => {
+                            failure = ErrorKind::ConnectionRefused.into();
+                        }
                         Ok(stream) => {
                             // Messages are small, and answers are waited for.
                             stream.set_nodelay(true)?;
@@ -132,6 +136,16 @@ enum Stream {
     Unix(UnixStream),
 }
 
+impl Stream {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(bytes),
+            #[cfg(unix)]
+            Self::Unix(stream) => stream.read(bytes),
+        }
+    }
+}
+
 /// A connection that waits for its server, and ends with an error once it is told to stop.
 pub struct Socket<'a> {
     stream: Stream,
@@ -141,26 +155,27 @@ pub struct Socket<'a> {
 impl Socket<'_> {
     fn patiently(&mut self, mut call: impl FnMut(&mut Stream) -> io::Result<usize>) -> io::Result<usize> {
         loop {
-            if self.stop.load(Ordering::Relaxed) {
-                return Err(io::Error::other(Stop));
-            }
             match call(&mut self.stream) {
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
                 done => return done,
             }
+            self.go_on()?;
         }
+    }
+
+    fn go_on(&self) -> io::Result<()> {
+        if self.stop.load(Ordering::Relaxed) { Err(io::Error::other(Stop)) } else { Ok(()) }
     }
 }
 
 impl Read for Socket<'_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.patiently(|stream| match stream {
-            Stream::Tcp(stream) => stream.read(bytes),
-            #[cfg(unix)]
-            Stream::Unix(stream) => stream.read(bytes),
-        })
+        self.go_on()?;
+        self.patiently(|stream| stream.read(bytes))
     }
 }
+
+/// What was begun is sent to its end, even after a stop, as long as the server takes it.
 
 impl Write for Socket<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -176,6 +191,27 @@ impl Write for Socket<'_> {
             Stream::Tcp(stream) => stream.flush(),
             #[cfg(unix)]
             Stream::Unix(stream) => stream.flush(),
+        }
+    }
+}
+
+/// Closed with something unread, a connection is reset, which ends i-PI 3.3 where it waits for forces; read to its end, it is over,
+/// and the server asks another client.
+impl Drop for Socket<'_> {
+    fn drop(&mut self) {
+        let quick = match &self.stream {
+            Stream::Tcp(stream) => stream.set_nonblocking(true),
+            #[cfg(unix)]
+            Stream::Unix(stream) => stream.set_nonblocking(true),
+        };
+        let mut rest = [0; 4096];
+        if quick.is_ok() {
+            // A server that sends without end is not listened to without end.
+            for _ in 0..1024 {
+                if !matches!(self.stream.read(&mut rest), Ok(1..)) {
+                    break;
+                }
+            }
         }
     }
 }

@@ -318,3 +318,24 @@ fn nobody_is_waited_for_no_longer_than_asked_and_a_stop_is_heard() {
     raised(false);
     raised(true);
 }
+
+/// A connection that is closed with something unread is reset, and i-PI ends where it is.
+#[test]
+fn a_client_that_stops_leaves_no_broken_connection() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("socket");
+    let listener = UnixListener::bind(&path).expect("a socket");
+    let stop = AtomicBool::new(false);
+    let endpoint = Endpoint::unix(path.to_str().expect("a path"));
+    let mut socket = endpoint.connect(Duration::ZERO, &stop).expect("a server");
+    let mut server = listener.accept().expect("a client").0;
+    send(&mut server, Request::Positions(vec![geometry(0.0)]));
+    send(&mut server, Request::Forces);
+    let ended = serve(&mut socket, 2, |all| {
+        stop.store(true, Ordering::Relaxed);
+        Ok::<_, Infallible>(all.iter().map(outcome).collect())
+    });
+    assert!(matches!(ended, Err(ServeError::Protocol(Error::Stopped))), "{ended:?}");
+    drop(socket);
+    assert_eq!(server.read(&mut [0; 12]).expect("an end and no reset"), 0);
+}

@@ -17,6 +17,9 @@ use crate::models::{AnyModel, Untrained, load, on_host};
 use crate::screen::Screen;
 use crate::{interrupt, workload};
 
+/// Between two connections, where the first was good for nothing.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// What is printed as JSON.
 #[derive(Serialize)]
 struct Report {
@@ -87,54 +90,46 @@ impl Run<'_> {
     /// One connection after the other, until the server says `EXIT` or does not come back; how it ended.
     fn serve(&mut self) -> Result<&'static str> {
         let stop = interrupt::flag();
-        let mut wait = Duration::from_secs_f64(self.args.wait);
-        // Why the last connection ended, where the server did not say so.
-        let mut lost: Option<Error> = None;
-        let mut closed = false;
+        let retry = Duration::from_secs_f64(self.args.retry);
+        let mut deadline = Instant::now() + Duration::from_secs_f64(self.args.wait);
+        // How the last connection ended, where the server did not say that it is over; none of one between two steps.
+        let mut last: Option<Option<Error>> = None;
         loop {
-            let mut socket = match self.endpoint.connect(wait, stop) {
+            let mut socket = match self.endpoint.connect(deadline.saturating_duration_since(Instant::now()), stop) {
                 Ok(socket) => socket,
-                // It has closed its end between two steps, as ASE's does when it is done.
-                Err(Error::Connect { .. }) if closed => return Ok("closed"),
-                Err(error @ Error::Connect { .. }) => {
-                    let after = lost.map(|lost| format!("{lost}, and then: ")).unwrap_or_default();
-                    let waited = wait.as_secs_f64();
-                    return Err(Failure::fault(format!("{after}{error}, within {waited} s")));
+                Err(absent @ Error::Connect { .. }) => {
+                    return match last {
+                        // ASE's server leaves when it is done, and says nothing.
+                        Some(None) => Ok("closed"),
+                        Some(Some(lost)) => Err(Failure::fault(format!("{}: {lost}; {absent}", self.endpoint))),
+                        None => Err(Failure::fault(format!("{absent}, within {} s", self.args.wait))),
+                    };
                 }
                 Err(error) => return Err(self.failure(error)),
             };
             self.connections += 1;
             self.screen.say(format!("connected to {}", self.endpoint));
-            let begin = Instant::now();
-            let atoms = self.structures[0].n_atoms();
-            let ended = ff_ipi::serve(&mut socket, atoms, |geometries| self.evaluate(geometries));
+            let (begin, before) = (Instant::now(), self.evaluations);
+            let ended =
+                ff_ipi::serve(&mut socket, self.structures[0].n_atoms(), |geometries| self.evaluate(geometries));
             self.connected += begin.elapsed();
             drop(socket);
-            wait = Duration::from_secs_f64(self.args.retry);
-            closed = false;
-            match ended {
+            let how = match ended {
                 Ok(Ended::Exit) => return Ok("exit"),
-                Ok(Ended::Closed) => {
-                    if wait.is_zero() {
-                        return Ok("closed");
-                    }
-                    closed = true;
-                    self.screen.say(format!(
-                        "{} closed the connection: waiting for it for {} s",
-                        self.endpoint,
-                        wait.as_secs_f64()
-                    ));
-                }
-                Err(ServeError::Evaluation(failure)) => return Err(failure),
-                Err(ServeError::Protocol(error)) if error.is_lost() && !wait.is_zero() => {
-                    self.screen.warn(format!(
-                        "{}: {error}: waiting for it for {} s",
-                        self.endpoint,
-                        wait.as_secs_f64()
-                    ));
-                    lost = Some(error);
-                }
+                Ok(Ended::Closed) if retry.is_zero() => return Ok("closed"),
+                Ok(Ended::Closed) => None,
+                Err(ServeError::Protocol(error)) if error.is_lost() && !retry.is_zero() => Some(error),
                 Err(ServeError::Protocol(error)) => return Err(self.failure(error)),
+                Err(ServeError::Evaluation(failure)) => return Err(failure),
+            };
+            // A server that takes connections and asks nothing is not waited for again and again.
+            if self.evaluations > before || last.is_none() {
+                deadline = Instant::now() + retry;
+                let said = how.as_ref().map_or_else(|| "the server closed the connection".to_owned(), Error::to_string);
+                self.screen.say(format!("{}: {said}; waiting {} s for it", self.endpoint, self.args.retry));
+                last = Some(how);
+            } else {
+                std::thread::sleep(PAUSE);
             }
         }
     }
