@@ -40,6 +40,19 @@ FORGEFIELD = arguments.forgefield.resolve()
 OWN = f"forgefield-{os.getpid()}"
 
 
+STARTED = []
+
+
+def tidy():
+    """Whatever a check that failed has left."""
+    for process in STARTED:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    for path in pathlib.Path("/tmp").glob(f"ipi_{OWN}*"):
+        path.unlink()
+
+
 def server_of(name):
     return ["--unix", name] if isinstance(name, str) else ["--ipi", f"127.0.0.1:{name}"]
 
@@ -52,6 +65,7 @@ class Client:
         command = [FORGEFIELD, "serve", *server_of(name), "--model", model, "--structure", folder / structure]
         command += ["--dtype", "f64", "--threads", "1", "--json", *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.errors, text=True)
+        STARTED.append(self.process)
 
     def said(self):
         self.errors.seek(0)
@@ -167,7 +181,8 @@ def write_xyz(path, atoms):
 
 
 NVT = "<dynamics mode='nvt'>{step}{thermostat}</dynamics>"
-NPT = "<dynamics mode='npt'>{step}{thermostat}<barostat mode='{barostat}'><tau units='femtosecond'>{tau}</tau>{thermostat}</barostat></dynamics>"
+BAROSTAT = "<barostat mode='{barostat}'><tau units='femtosecond'>{tau}</tau>{thermostat}</barostat>"
+NPT = "<dynamics mode='npt'>{step}{thermostat}" + BAROSTAT + "</dynamics>"
 
 
 def write_input(folder, name, dynamics, beads=1, socket_options="", pbc="false", barostat="flexible", steps=STEPS):
@@ -175,11 +190,14 @@ def write_input(folder, name, dynamics, beads=1, socket_options="", pbc="false",
     kind = "langevin" if beads == 1 else "pile_l"
     thermostat = f"<thermostat mode='{kind}'><tau units='femtosecond'>100</tau></thermostat>"
     dynamics = dynamics.format(step=step, thermostat=thermostat, barostat=barostat, tau=TAU)
-    place = f"<address>{name}</address>" if isinstance(name, str) else f"<address>127.0.0.1</address><port>{name}</port>"
-    mode = "unix" if isinstance(name, str) else "inet"
+    mode, place = "unix", f"<address>{name}</address>"
+    if not isinstance(name, str):
+        mode, place = "inet", f"<address>127.0.0.1</address><port>{name}</port>"
     (folder / "input.xml").write_text(f"""<simulation verbosity='low' safe_stride='10'>
   <output prefix='sim'>
-    <properties stride='1' filename='out'> [ step, conserved{{electronvolt}}, potential{{electronvolt}}, volume{{angstrom3}}, temperature{{kelvin}} ] </properties>
+    <properties stride='1' filename='out'>
+      [ step, conserved{{electronvolt}}, potential{{electronvolt}}, volume{{angstrom3}}, temperature{{kelvin}} ]
+    </properties>
     <trajectory filename='pos' stride='{STEPS}' format='xyz' cell_units='angstrom'> positions{{angstrom}} </trajectory>
     <checkpoint filename='checkpoint' stride='10'/>
   </output>
@@ -211,6 +229,7 @@ class Ipi:
         self.process = subprocess.Popen(
             [sys.executable, program, start], cwd=folder, stdout=self.log, stderr=self.log, env=environment
         )
+        STARTED.append(self.process)
 
     def steps(self):
         """Lines of its output so far."""
@@ -375,7 +394,8 @@ class Proxy:
 def check_clients(folder):
     """A path of four beads by one client, by two, and in batches of four: the same path."""
     outputs, steps = {}, 60
-    options = {"one": (1, ""), "two": (2, ""), "batch": (1, "<batch_size>4</batch_size>"), "odd": (1, "<batch_size>3</batch_size>")}
+    options = {"one": (1, ""), "two": (2, "")}
+    options |= {name: (1, f"<batch_size>{size}</batch_size>") for name, size in (("batch", 4), ("odd", 3))}
     said = []
     for name, (clients, socket_options) in options.items():
         below = folder / name
@@ -486,7 +506,8 @@ def check_refusals(folder):
     refusal(folder, 2, "POSDATA has 37 atoms, expected 36", lambda c: c.sendall(wrong))
     nothing = b"POSDATA     " + bytes(144) + struct.pack("i", 36) + struct.pack("108d", *range(108))
     refusal(folder, 2, "evaluation 1: ", lambda c: c.sendall(nothing))
-    report = refusal(folder, 130, "interrupted after 0 evaluations", lambda c: (c.sendall(b"STATUS      "), c.recv(12)), interrupt=True)
+    asks = lambda c: (c.sendall(b"STATUS      "), c.recv(12))
+    report = refusal(folder, 130, "interrupted after 0 evaluations", asks, interrupt=True)
     assert report["ended"] == "interrupted", report
     write_input(folder, OWN, NVT)
     text = (folder / "input.xml").read_text()
@@ -495,9 +516,7 @@ def check_refusals(folder):
     client = Client(folder, OWN, "atoms.extxyz")
     client.end(2)
     assert "shared memory" in client.said(), client.said()
-    ipi.process.kill()
-    ipi.process.wait()
-    pathlib.Path(f"/tmp/ipi_{OWN}").unlink(missing_ok=True)
+    tidy()
     return "by name and without a panic"
 
 
@@ -527,4 +546,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    finally:
+        tidy()

@@ -1,7 +1,8 @@
 //! The messages, as they are read and written.
 //!
-//! Each begins with a header of twelve bytes, padded with spaces. Numbers are in the byte order of the machine, lengths in Bohr and
-//! energies in Hartree; b structures of n atoms are sent at once, b being 1 unless INIT's text has `batch_size:b`.
+//! Each begins with a header of twelve bytes, padded with spaces. Numbers are in the byte order of the machine, lengths
+//! in Bohr and energies in Hartree; b structures of n atoms are sent at once, b being 1 unless INIT's text has
+//! `batch_size:b`.
 //!
 //! | header | then | says |
 //! | --- | --- | --- |
@@ -13,7 +14,8 @@
 //! | `NEEDINIT`, `READY`, `HAVEDATA` | | answers to `STATUS` |
 //! | `FORCEREADY` | b f64 energies, i32 n, b × 3n f64 forces, b × 9 f64 virials, b × (i32 length, text) | the answer to `GETFORCE` |
 //!
-//! Matrices are sent row by row and have lattice vectors as columns. The inverse is not read: ASE sends that of the transposed cell.
+//! Matrices are sent row by row and have lattice vectors as columns. The inverse is not read: ASE sends that of the
+//! transposed cell.
 
 use std::io::{self, Read, Write};
 
@@ -333,7 +335,8 @@ fn init(from: &mut impl Read) -> Result<Request, Error> {
 fn positions(from: &mut impl Read, shape: Shape) -> Result<Vec<Geometry>, Error> {
     let Shape { atoms, batch } = shape;
     let expected = batch.saturating_mul(144 + 24 * atoms).saturating_add(4);
-    // Sent through shared memory, a number of atoms and names of segments come, and then nothing: looked at before it is waited for.
+    // Sent through shared memory, a number of atoms and names of segments come, and then nothing: looked at before it
+    // is waited for.
     let mut begin = [0; 16];
     Body::new(&mut *from, "POSDATA", expected).bytes(&mut begin)?;
     if begin.ends_with(SEGMENT) {

@@ -27,8 +27,8 @@ pub enum ServeError<E> {
 
 /// Answers a server until it ends.
 ///
-/// `evaluate` is given the structures of a message, all of `atoms` atoms, and returns an outcome for each. Structures that a batch
-/// is filled up with, copies of its last one, are not computed again.
+/// `evaluate` is given the structures of a message, all of `atoms` atoms, and returns an outcome for each. Structures
+/// that a batch is filled up with, copies of its last one, are not computed again.
 ///
 /// # Errors
 /// What the server sends and may not, a connection that ends in the midst of a step, and what `evaluate` says.

@@ -195,8 +195,8 @@ impl Write for Socket<'_> {
     }
 }
 
-/// Closed with something unread, a connection is reset, which ends i-PI 3.3 where it waits for forces; read to its end, it is over,
-/// and the server asks another client.
+/// Closed with something unread, a connection is reset, which ends i-PI 3.3 where it waits for forces; read to its end,
+/// it is over, and the server asks another client.
 impl Drop for Socket<'_> {
     fn drop(&mut self) {
         let quick = match &self.stream {

@@ -1,4 +1,5 @@
-//! Whatever bytes come, the decoder says what they are or what is wrong: no panic, and no more memory than bytes that came.
+//! Whatever bytes come, the decoder says what they are or what is wrong: no panic, and no more memory than bytes that
+//! came.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
