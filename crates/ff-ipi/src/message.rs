@@ -209,8 +209,8 @@ impl Reply {
 /// # Errors
 /// One that is no number, not positive or too large.
 pub fn batch(text: &str, atoms: usize) -> Result<usize, Error> {
-    let sizes = text.split(',').filter_map(|part| part.split_once(':')).filter(|(key, _)| key.trim() == "batch_size");
-    let Some((_, size)) = sizes.last() else { return Ok(1) };
+    let parameters = text.split(',').filter_map(|part| part.split_once(':'));
+    let Some((_, size)) = parameters.rev().find(|(key, _)| key.trim() == "batch_size") else { return Ok(1) };
     let found = size.trim_matches(|c: char| c.is_whitespace() || c == '\0');
     let fits = |batch: &usize| *batch >= 1 && batch.saturating_mul(atoms.max(1)) <= MOST_ATOMS;
     found.parse().ok().filter(fits).ok_or_else(|| Error::Batch { found: found.to_owned(), atoms })

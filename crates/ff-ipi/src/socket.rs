@@ -176,7 +176,6 @@ impl Read for Socket<'_> {
 }
 
 /// What was begun is sent to its end, even after a stop, as long as the server takes it.
-
 impl Write for Socket<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.patiently(|stream| match stream {
