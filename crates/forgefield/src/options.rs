@@ -15,6 +15,7 @@ use crate::commands::ops::args::OpsArgs;
 use crate::commands::predict::args::PredictArgs;
 use crate::commands::profile::args::ProfileArgs;
 use crate::commands::report::args::ReportArgs;
+use crate::commands::serve::args::ServeArgs;
 use crate::commands::sweep::args::SweepArgs;
 use crate::commands::tables::args::TablesArgs;
 use crate::commands::tune::args::TuneArgs;
@@ -29,6 +30,7 @@ usage: forgefield <command> [options]
   devices   what can run here, and where its tuning tables go
   ops       every op, variant, parameter and dtype
   predict   energies, forces and stress of a model for a file's frames
+  serve     forces for i-PI and ASE through a socket
   profile   what the parts of a model's evaluation take, and their floors
   convert   a model's file in other units or another dtype
   verify    check kernels against the f64 reference; check a model
@@ -42,7 +44,6 @@ usage: forgefield <command> [options]
   sweep     measure everything that an experiment's axes span
   notebook  an experiment's results as a Jupyter notebook
   report    a page to look at, or a figure, of what was measured
-
 start with `forgefield devices`, then `forgefield tune`: under two minutes
 `forgefield <command> --help` has every option and an example.
 exit codes: 0 done, 1 does not hold, 2 bad usage or input, 3 device fault";
@@ -92,6 +93,7 @@ impl Options {
             Some(Command::Tables(args)) => args.json(),
             Some(Command::Sweep(args)) => args.json,
             Some(Command::Predict(args)) => args.json,
+            Some(Command::Serve(args)) => args.json,
             Some(Command::Profile(args)) => args.json,
             Some(Command::Convert(_) | Command::Export(_) | Command::Notebook(_) | Command::Report(_)) | None => false,
         }
@@ -126,6 +128,18 @@ error or Ctrl-C it holds the whole frames that were computed before it.
 --json: {\"model\", \"dtype\", \"frames\", \"atoms\", \"seconds\", \"structures_per_s\", \"results\": [{\"frame\", \"name\", \"atoms\",
 \"energy\", \"max_force\", \"forces\", \"stress\"}]}, the results without -o.")]
     Predict(PredictArgs),
+    /// Forces for i-PI or ASE's SocketIOCalculator, through their socket.
+    #[command(after_help = "Examples:
+  forgefield serve --ipi localhost:31415 --model model.safetensors --structure water.extxyz
+  forgefield serve --unix water --model model.safetensors --structure water.extxyz
+
+i-PI and ASE are the servers and move the atoms; this answers with energy, forces and, where a direction repeats, the virial.
+They send no elements: FILE has them, in the server's order, and says which directions repeat; its positions do not matter.
+Any number of these may answer one server. i-PI's batches (batch_size with consolidate_messages) are computed in one call.
+--unix NAME is the socket /tmp/ipi_NAME, as i-PI and ASE call it.
+--json: {\"model\", \"dtype\", \"server\", \"atoms\", \"connections\", \"evaluations\", \"seconds\", \"computing_seconds\",
+\"evaluations_per_s\", \"ended\"}; seconds are those of being connected.")]
+    Serve(ServeArgs),
     /// What energy and forces of one frame take, by part and layer, beside the floor that arithmetic and bandwidth set.
     #[command(after_help = "Examples:
   forgefield profile benzene.xyz --model model.safetensors

@@ -30,6 +30,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ff-structure", &["ff-spec", "ff-kernels"]),
     ("ff-model", &["ff-spec", "ff-kernels", "ff-structure"]),
     ("ff-nn", &["ff-spec", "ff-kernels", "ff-model", "ff-ops", "ff-structure"]),
+    ("ff-ipi", &[]),
     ("ff-sweep", &["ff-spec", "ff-tables", "ff-tune", "ff-export"]),
     (
         "forgefield",
@@ -46,6 +47,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ff-ops",
             "ff-tune",
             "ff-export",
+            "ff-ipi",
             "ff-model",
             "ff-report",
             "ff-structure",

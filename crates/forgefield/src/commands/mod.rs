@@ -12,6 +12,7 @@ pub mod ops;
 pub mod predict;
 pub mod profile;
 pub mod report;
+pub mod serve;
 pub mod sweep;
 pub mod tables;
 pub mod tune;
@@ -31,6 +32,7 @@ pub fn run(options: &Options, screen: &Screen) -> Result<()> {
         Some(Command::Devices(args)) => devices::run(args, screen),
         Some(Command::Ops(args)) => ops::run(args, screen),
         Some(Command::Predict(args)) => predict::run(args, screen),
+        Some(Command::Serve(args)) => serve::run(args, screen),
         Some(Command::Profile(args)) => profile::run(args, screen),
         Some(Command::Convert(args)) => convert::run(args, screen),
         Some(Command::Verify(args)) => verify::run(args, screen),

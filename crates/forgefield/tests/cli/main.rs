@@ -8,6 +8,8 @@ mod inspect;
 mod models;
 mod neighbors;
 mod report;
+#[cfg(unix)]
+mod serve;
 mod sweep;
 mod tune;
 mod verify;

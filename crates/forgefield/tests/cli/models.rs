@@ -27,7 +27,7 @@ H 0.0 -0.7 -0.6
 ";
 
 /// A folder with `model.safetensors`, small and random, and `frames.extxyz`.
-fn with_model(change: impl Fn(&mut Config)) -> tempfile::TempDir {
+pub fn with_model(change: impl Fn(&mut Config)) -> tempfile::TempDir {
     let dir = folder();
     let mut file = ModelFile::default();
     for (key, value) in [
