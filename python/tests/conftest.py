@@ -33,9 +33,9 @@ def ethanol():
 
 @pytest.fixture
 def crystal():
-    """Ethanol in a thin triclinic cell, whose images see each other."""
+    """Ethanol in a triclinic cell that is small enough for images to see each other, across its boundary."""
     atoms = molecule("CH3CH2OH")
-    atoms.set_cell([[4.6, 0.0, 0.0], [0.9, 5.1, 0.0], [-0.7, 0.4, 6.3]])
+    atoms.set_cell([[7.6, 0.0, 0.0], [1.4, 6.9, 0.0], [-1.1, 0.9, 6.8]])
     atoms.pbc = True
     atoms.rattle(0.05, seed=4)
     return atoms

@@ -2,12 +2,10 @@
 
 import copy
 import pickle
-import threading
 
 import numpy as np
 import pytest
 from ase import Atoms, units
-from ase.build import bulk, make_supercell
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from ase.calculators.lj import LennardJones
@@ -15,7 +13,7 @@ from ase.calculators.mixing import SumCalculator
 from ase.filters import FrechetCellFilter
 from ase.io import Trajectory, read, write
 from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 from ase.mep import NEB
 from ase.optimize import BFGS
@@ -86,12 +84,13 @@ def test_stress_is_the_slope_of_the_energy(f64, crystal):
 
 
 def test_results_are_never_stale(f64, crystal):
+    # So small that the energy changes with each side of the cell.
+    crystal.set_cell(crystal.cell.array * 0.8)
     crystal.calc = calc = Calculator(f64, enable_timing=True)
-    fresh = lambda: Calculator(f64).get_potential_energy(crystal.copy())
     energies = [crystal.get_potential_energy()]
 
-    def changed(same=False):
-        assert crystal.get_potential_energy() == fresh()
+    def changed():
+        assert crystal.get_potential_energy() == Calculator(f64).get_potential_energy(crystal.copy())
         np.testing.assert_array_equal(crystal.get_forces(), Calculator(f64).get_forces(crystal.copy()))
         energies.append(crystal.get_potential_energy())
 
@@ -175,14 +174,15 @@ def test_batches_are_what_single_calls_are(f32, ethanol, crystal, slab):
 def test_verlet_conserves_and_langevin_runs(f64, ethanol):
     ethanol.calc = Calculator(f64)
     BFGS(ethanol, logfile=None).run(fmax=0.02, steps=100)
-    MaxwellBoltzmannDistribution(ethanol, temperature_K=300, rng=np.random.default_rng(0))
+    thermalize_momenta(ethanol, 300, rng=np.random.default_rng(0))
     dynamics = VelocityVerlet(ethanol, 0.5 * units.fs)
     total = [ethanol.get_total_energy()]
     dynamics.attach(lambda: total.append(ethanol.get_total_energy()))
     dynamics.run(200)
     # Of 0.3 eV of kinetic energy; the fluctuation of velocity Verlet at this step.
     assert np.ptp(total) < 0.02
-    Langevin(ethanol, 0.5 * units.fs, temperature_K=300, friction=0.01 / units.fs, rng=np.random.default_rng(1)).run(50)
+    bath = {"temperature_K": 300, "friction": 0.01 / units.fs, "fixcm": False, "rng": np.random.default_rng(1)}
+    Langevin(ethanol, 0.5 * units.fs, **bath).run(50)
     assert np.isfinite(ethanol.get_total_energy())
 
 
@@ -197,21 +197,20 @@ def test_relaxation_of_atoms_and_cell(f64, crystal):
 def test_neb_with_threads_and_a_shared_calculator(f32, ethanol):
     ethanol.calc = Calculator(f32)
     BFGS(ethanol, logfile=None).run(fmax=0.05, steps=100)
-    turned = ethanol.copy()
-    turned.set_dihedral(1, 0, 2, 3, 40, indices=[3]) if False else turned.rattle(0.05, seed=8)
-    for parallel, shared in [(True, False), (False, True)]:
-        images = [ethanol.copy() for _ in range(4)] + [turned.copy()]
+    other = ethanol.copy()
+    other.rattle(0.1, seed=8)
+    forces = []
+    # Threads each have their image and its calculator, and all have one model; one calculator goes from image to image.
+    for shared in [False, True]:
+        images = [ethanol.copy() for _ in range(5)] + [other.copy()]
         calc = Calculator(f32)
         for image in images:
             image.calc = calc if shared else Calculator(f32)
-        band = NEB(images, parallel=False, allow_shared_calculator=shared)
+        band = NEB(images, parallel=not shared, allow_shared_calculator=shared, method="improvedtangent")
         band.interpolate()
-        BFGS(band, logfile=None).run(fmax=0.05, steps=5)
-        assert np.isfinite(band.get_forces()).all()
-        if parallel:
-            threads = [threading.Thread(target=image.get_forces) for image in images]
-            [thread.start() for thread in threads]
-            [thread.join() for thread in threads]
+        BFGS(band, logfile=None).run(fmax=1e-6, steps=5)
+        forces.append(band.get_forces())
+    np.testing.assert_array_equal(*forces)
 
 
 def test_phonons(f64, crystal, tmp_path):
@@ -221,8 +220,8 @@ def test_phonons(f64, crystal, tmp_path):
     phonons.run()
     phonons.read(acoustic=True)
     energies = phonons.band_structure([[0, 0, 0]])[0]
-    # O–H and C–H stretches are the highest, at some 0.35 to 0.48 eV; this cell is squeezed.
-    assert 0.3 < energies.max() < 0.6
+    # The O–H stretch is the highest, at some 0.46 eV, and none but rotation and sliding are below 10 meV.
+    assert 0.42 < energies.max() < 0.49 and (energies > 0.01).sum() >= 21
 
 
 def test_sums(f64, crystal):
