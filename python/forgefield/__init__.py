@@ -6,8 +6,13 @@ arrays of. Contiguous ones of float64 are read where they are; others (float32, 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ._forgefield import Model, __version__
 from ._forgefield import neighbor_list as _neighbor_list
+
+if TYPE_CHECKING:
+    from .calculator import Calculator
 
 __all__ = ["Calculator", "Model", "__version__", "neighbor_list"]
 

@@ -1,11 +1,12 @@
 from os import PathLike
-from typing import Any, TypedDict
+from typing import Any, TypedDict, type_check_only
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __version__: str
 
+@type_check_only
 class Prediction(TypedDict, total=False):
     """Of one system, or of each of several: see `Model.compute`."""
 
