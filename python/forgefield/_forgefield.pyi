@@ -50,7 +50,8 @@ class Model:
         cell: [3, 3], lattice vectors as rows, Å; zeros for none. pbc: which of them repeat, [3] or one for all; wanted where
         there is a cell.
         systems: the system of each atom, [n_atoms], ascending from 0; then `cell` may be [n_systems, 3, 3] and `pbc`
-        [n_systems, 3], and systems without atoms are counted by them. Batches are divided so that memory suffices.
+        [n_systems, 3], and systems without atoms are counted by them. Batches are divided so that memory suffices; Ctrl-C is
+        heard between the parts.
 
         Of one system: `energy` (float, eV), `forces` [n_atoms, 3] (eV/Å), `stress` [3, 3] (eV/Å³, tension positive; absent where
         nothing repeats or the cell has no volume), `energies` [n_atoms] (eV) where `per_atom`.
