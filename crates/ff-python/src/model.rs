@@ -141,7 +141,7 @@ impl Model {
 
     /// Energy and, where wanted, forces, stress and energies of atoms.
     #[pyo3(signature = (positions, numbers, cell = None, pbc = None, systems = None, *, forces = true, stress = true, per_atom = false))]
-    #[expect(clippy::too_many_arguments, reason = "as Python has them, by their names")]
+    #[allow(clippy::too_many_arguments, reason = "as Python has them, by their names")]
     fn compute<'py>(
         &self,
         py: Python<'py>,
