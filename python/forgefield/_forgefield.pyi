@@ -1,5 +1,5 @@
 from os import PathLike
-from typing import Any, TypedDict, type_check_only
+from typing import Any, TypedDict, final, type_check_only
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +15,7 @@ class Prediction(TypedDict, total=False):
     forces: NDArray[np.float64]
     stress: NDArray[np.float64]
 
+@final
 class Model:
     """A model with its weights packed for this machine.
 
@@ -61,6 +62,8 @@ class Model:
         not trained on.
         """
 
+    def __copy__(self) -> Model: ...
+    def __deepcopy__(self, _memo: Any, /) -> Model: ...
     @property
     def cutoff(self) -> float:
         """Radius beyond which atoms do not see each other, Å."""

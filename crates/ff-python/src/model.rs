@@ -139,7 +139,11 @@ impl Model {
         Self::new(ModelFile::from_bytes(bytes).map_err(found)?, dtype).map_err(PyValueError::new_err)
     }
 
-    /// Energy and, where wanted, forces, stress and energies of atoms.
+    /// Energy (eV) and, where wanted, forces (eV/Å), stress (eV/Å³, tension positive) and energies of atoms (eV), as a dict.
+    ///
+    /// positions: [n_atoms, 3], Å. numbers: [n_atoms], atomic numbers. cell: [3, 3], lattice vectors as rows, Å. pbc: which of them
+    /// repeat, [3] or one for all. systems: the system of each atom, [n_atoms], ascending; then cell may be [n_systems, 3, 3] and pbc
+    /// [n_systems, 3], energy is [n_systems], and stress is [n_systems, 3, 3] with NaN where there is none.
     #[pyo3(signature = (positions, numbers, cell = None, pbc = None, systems = None, *, forces = true, stress = true, per_atom = false))]
     #[allow(clippy::too_many_arguments, reason = "as Python has them, by their names")]
     fn compute<'py>(
