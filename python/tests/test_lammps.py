@@ -1,5 +1,10 @@
 """The real LAMMPS beside the calculator and ASE's velocity Verlet."""
 
+import os
+import signal
+import sys
+import threading
+
 import numpy as np
 import pytest
 from ase import units
@@ -128,6 +133,19 @@ def test_an_error_ends_the_run(f64, crystal):
     # What was wrong was that run.
     term.numbers[1:] = [1, 6, 8]
     lmp.command("run 2")
+    lmp.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals to send")
+def test_ctrl_c_ends_the_run(f64, crystal):
+    lmp = start(triclinic(crystal))
+    attach(lmp, f64, ELEMENTS)
+    lmp.command("fix nve all nve")
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        lmp.command("run 1000000")
+    assert 0 < lmp.extract_global("ntimestep") < 1_000_000
     lmp.close()
 
 
