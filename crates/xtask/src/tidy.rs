@@ -54,6 +54,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ff-sweep",
         ],
     ),
+    ("ff-python", &["ff-spec", "ff-model", "ff-structure"]),
     ("training", &["ff-spec", "ff-kernels", "ff-model", "ff-nn", "ff-ops", "ff-structure", "ff-yardstick"]),
     ("xtask", &["ff-spec", "ff-codegen"]),
 ];
@@ -66,6 +67,9 @@ const TESTS: &[&str] = &["ff-tests", "ff-ops-tests"];
 
 /// The package that `cargo build` means.
 const BINARY: &str = "forgefield";
+
+/// The Python module, which is built together with the binary.
+const MODULE: &str = "ff-python";
 
 /// Crates that must build where no GPU crate does, and fast.
 const LIGHT: &[&str] = &["ff-spec", "ff-reference", "ff-codegen", "ff-tables", "ff-testkit", "xtask"];
@@ -100,8 +104,10 @@ pub fn run(root: &Path) -> anyhow::Result<bool> {
     let readmes: Vec<(String, String)> =
         ops.iter().map(|op| read(&format!("{TEMPLATE_ROOT}/{op}/README.md"))).collect();
     rules.push(("radial function table", base_table(&sources, &readmes)));
-    let [built, tested] = [&["build"][..], &["test", "--workspace", "--no-run"]].map(|build| units(root, build));
-    rules.push(("features", apart(&built?, &tested?)));
+    let wheel = &["build", "--package", BINARY, "--package", MODULE][..];
+    let [built, wheel, tested] =
+        [&["build"][..], wheel, &["test", "--workspace", "--no-run"]].map(|build| units(root, build));
+    rules.push(("features", apart(&(&built? | &wheel?), &tested?)));
 
     let broken: usize = rules.iter().map(|(_, violations)| violations.len()).sum();
     for (rule, violations) in &rules {
@@ -271,8 +277,8 @@ fn units(root: &Path, build: &[&str]) -> anyhow::Result<BTreeSet<String>> {
     Ok(units.into_iter().map(line).collect())
 }
 
-/// Packages that `cargo build` compiles with other features than the tests do, so that they and all above them would be compiled
-/// twice: lines of `built` that `tested` does not have.
+/// Packages that `cargo build` or the wheel compiles with other features than the tests do, so that they and all above them would
+/// be compiled twice: lines of `built` that `tested` does not have. What tests do not compile at all is compiled once.
 fn apart(built: &BTreeSet<String>, tested: &BTreeSet<String>) -> Vec<String> {
     let like = |line: &str| {
         let package = line.split_once(' ').map_or(line, |(package, _)| package);
@@ -281,8 +287,9 @@ fn apart(built: &BTreeSet<String>, tested: &BTreeSet<String>) -> Vec<String> {
     };
     built
         .difference(tested)
+        .filter(|line| !like(line).is_empty())
         .map(|line| {
-            format!("`cargo build` has `{line}`, expected what tests have, `{}`: {BINARY} can turn that on", like(line))
+            format!("a build has `{line}`, expected what tests have, `{}`: {BINARY} can turn that on", like(line))
         })
         .collect()
 }
@@ -521,7 +528,8 @@ mod tests {
         let same = lines(&["bytes@1.0.0: default std, opt-level 3", "memchr@2.0.0: std, opt-level 0"]);
         assert_eq!(apart(&same, &tested), Vec::<String>::new());
         let found = apart(&lines(&["bytes@1.0.0: default std, opt-level 3", "memchr@2.0.0: , opt-level 0"]), &tested);
-        let expected = "`cargo build` has `memchr@2.0.0: , opt-level 0`, expected what tests have, `memchr@2.0.0: std, opt-level 0`: ";
+        let expected =
+            "a build has `memchr@2.0.0: , opt-level 0`, expected what tests have, `memchr@2.0.0: std, opt-level 0`: ";
         assert!(found.len() == 1 && found[0].starts_with(expected), "{found:?}");
     }
 

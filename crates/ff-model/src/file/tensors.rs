@@ -128,7 +128,7 @@ const PICKLES: [&[u8]; 3] = [b"PK\x03\x04", b"\x80\x02", b"\x80\x04"];
 
 impl ModelFile {
     /// Reads a file from its bytes; an error says what was found instead.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
         if PICKLES.iter().any(|start| bytes.starts_with(start)) {
             return Err("a pickle, as torch.save writes it; `schnetpack_to_safetensors.py` converts it".to_owned());
         }
@@ -154,7 +154,7 @@ impl ModelFile {
     }
 
     /// The bytes of the file: the header in the order of metadata and tensors, their data in the same order.
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    pub fn to_bytes(&self) -> Vec<u8> {
         let mut header = Map::new();
         if !self.metadata.is_empty() {
             let metadata: Map<String, Value> =

@@ -1,0 +1,90 @@
+from os import PathLike
+from typing import Any, TypedDict, final, type_check_only
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__version__: str
+
+@type_check_only
+class Prediction(TypedDict, total=False):
+    """Of one system, or of each of several: see `Model.compute`."""
+
+    energy: Any
+    energies: NDArray[np.float64]
+    forces: NDArray[np.float64]
+    stress: NDArray[np.float64]
+
+@final
+class Model:
+    """A model with its weights packed for this machine.
+
+    It never changes: threads may share it, and copies are the same. Pickles hold all of its file.
+    """
+
+    @classmethod
+    def load(cls, path: str | PathLike[str], dtype: str = "f32") -> Model:
+        """Reads a model's file and packs its weights in `dtype`, `f32` or `f64`.
+
+        Raises `OSError` where the file cannot be read, `ValueError` where it is no model.
+        """
+
+    @classmethod
+    def from_bytes(cls, bytes: bytes, dtype: str = "f32") -> Model:
+        """As `load`, of the bytes of a file."""
+
+    def compute(
+        self,
+        positions: ArrayLike,
+        numbers: ArrayLike,
+        cell: ArrayLike | None = None,
+        pbc: ArrayLike | None = None,
+        systems: ArrayLike | None = None,
+        *,
+        forces: bool = True,
+        stress: bool = True,
+        per_atom: bool = False,
+    ) -> Prediction:
+        """What the model says of a system, or of several at once, without holding the interpreter's lock.
+
+        positions: [n_atoms, 3], Å; atoms may lie anywhere. numbers: [n_atoms], atomic numbers.
+        cell: [3, 3], lattice vectors as rows, Å; zeros for none. pbc: which of them repeat, [3] or one for all; wanted where
+        there is a cell.
+        systems: the system of each atom, [n_atoms], ascending from 0; then `cell` may be [n_systems, 3, 3] and `pbc`
+        [n_systems, 3], and systems without atoms are counted by them. Batches are divided so that memory suffices; Ctrl-C is
+        heard between the parts.
+
+        Of one system: `energy` (float, eV), `forces` [n_atoms, 3] (eV/Å), `stress` [3, 3] (eV/Å³, tension positive; absent where
+        nothing repeats or the cell has no volume), `energies` [n_atoms] (eV) where `per_atom`.
+        With `systems`: `energy` [n_systems] and `stress` [n_systems, 3, 3], NaN where there is none. Arrays are the caller's.
+
+        Raises `ValueError` for shapes, positions, cells and elements that cannot be, and warns once of elements that the model was
+        not trained on.
+        """
+
+    def __copy__(self) -> Model: ...
+    def __deepcopy__(self, _memo: Any, /) -> Model: ...
+    @property
+    def cutoff(self) -> float:
+        """Radius beyond which atoms do not see each other, Å."""
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers that the model was trained on; empty where its file does not say."""
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers were trained."""
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the file says of itself."""
+
+    @property
+    def dtype(self) -> str:
+        """The element type of the computation, `f32` or `f64`."""
+
+def neighbor_list(
+    quantities: str, positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: float
+) -> list[NDArray[Any]]:
+    """What `forgefield.neighbor_list` is made of."""
