@@ -29,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ff-report", &["ff-spec", "ff-tables", "ff-tune", "ff-testkit"]),
     ("ff-structure", &["ff-spec", "ff-kernels"]),
     ("ff-model", &["ff-spec", "ff-kernels", "ff-structure"]),
+    ("ff-md", &["ff-model", "ff-structure"]),
     ("ff-nn", &["ff-spec", "ff-kernels", "ff-model", "ff-ops", "ff-structure"]),
     ("ff-sweep", &["ff-spec", "ff-tables", "ff-tune", "ff-export"]),
     (
@@ -46,6 +47,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ff-ops",
             "ff-tune",
             "ff-export",
+            "ff-md",
             "ff-model",
             "ff-report",
             "ff-structure",
