@@ -80,6 +80,7 @@ pub struct Lengths {
 pub struct Outputs {
     trajectory: Option<Appended>,
     log: Option<Appended>,
+    resumed: bool,
 }
 
 impl Outputs {
@@ -89,7 +90,7 @@ impl Outputs {
     /// Files that cannot be created.
     pub fn create(trajectory: Option<&Path>, log: Option<&Path>) -> Result<Self, MdError> {
         let create = |path: Option<&Path>| path.map(Appended::create).transpose();
-        Ok(Self { trajectory: create(trajectory)?, log: create(log)? })
+        Ok(Self { trajectory: create(trajectory)?, log: create(log)?, resumed: false })
     }
 
     /// The files of a run that goes on, as they were when its state was taken.
@@ -98,7 +99,12 @@ impl Outputs {
     /// Files that are shorter than they were.
     pub fn resume(trajectory: Option<&Path>, log: Option<&Path>, lengths: Lengths) -> Result<Self, MdError> {
         let resume = |path: Option<&Path>, length| path.map(|path| Appended::resume(path, length)).transpose();
-        Ok(Self { trajectory: resume(trajectory, lengths.trajectory)?, log: resume(log, lengths.log)? })
+        Ok(Self { trajectory: resume(trajectory, lengths.trajectory)?, log: resume(log, lengths.log)?, resumed: true })
+    }
+
+    /// Whether they hold what was written up to a restart, that of step 0 among it.
+    pub(crate) fn resumed(&self) -> bool {
+        self.resumed
     }
 
     /// Whether there is a trajectory.

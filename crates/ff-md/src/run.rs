@@ -129,8 +129,8 @@ impl Summary {
     }
 }
 
-/// Runs a simulation to the end of its plan. One at step 0 writes its first frames, lines and restart file before it begins; one
-/// that goes on from a restart file has them written.
+/// Runs a simulation to the end of its plan. With new outputs it writes its first frames, lines and restart file before it begins;
+/// with those that it goes on with they are there.
 ///
 /// A run that diverges keeps what was written, and the last restart file.
 ///
@@ -148,7 +148,7 @@ pub fn simulate<P: Potential>(
         None => Ok(()),
         Some(restart) => restart.save(&simulation.state(), outputs),
     };
-    if first == 0 {
+    if !outputs.resumed() {
         outputs.lines(&format!("{}\n", Row::HEADER))?;
         write(simulation, plan, outputs, 0.0, watch)?;
         save(simulation, outputs)?;
@@ -305,7 +305,7 @@ pub fn minimize<P: Potential>(
         }
         Ok::<(), MdError>(())
     };
-    if first == 0 {
+    if !outputs.resumed() {
         outputs.lines(&format!("{MINIMIZE_HEADER}\n"))?;
         let all: Vec<usize> = (0..minimizer.structures().len()).collect();
         write(minimizer, outputs, &all)?;

@@ -247,7 +247,8 @@ fn a_solid_at_constant_pressure_balances_every_component_of_the_pressure() {
         }
         for system in 0..systems.len() {
             let drift = simulation.drift(system);
-            assert!(drift.abs() < 0.2, "the conserved quantity drifts by {drift} meV/atom/ps");
+            println!("drift {drift:.5} meV/atom/ps");
+            assert!(drift.abs() < 0.005, "the conserved quantity drifts by {drift} meV/atom/ps");
             let cell = simulation.structures()[system].cell.expect("a cell");
             assert_eq!(cell[0][1] != 0.0, anisotropic, "{cell:?}");
         }

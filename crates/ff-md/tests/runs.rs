@@ -104,7 +104,7 @@ fn a_run_that_was_killed_at_any_byte_ends_with_the_same_bits() {
     assert_eq!(values(&dir.path().join("log.csv")), log);
 
     // Killed: the restart file is an earlier one, and what was appended after it ends anywhere.
-    for (killed, cut) in [(20, 0), (20, 1), (33, 17), (33, 500), (45, 1200), (59, 3)] {
+    for (killed, cut) in [(0, 0), (5, 0), (12, 900), (20, 0), (20, 1), (33, 17), (33, 500), (45, 1200), (59, 3)] {
         let dir = tempfile::tempdir().expect("a folder");
         let at = |name: &str| dir.path().join(name);
         // To the last restart file that a killed process would have written by itself.
