@@ -494,6 +494,13 @@ impl<P: Potential> Simulation<P> {
         self.potential
             .evaluate(&self.structures, wanted, &mut self.predictions)
             .map_err(|error| broken(error.system, &self.structures, error.reason))?;
+        for (system, structure) in self.structures.iter().enumerate() {
+            let (expected, found) = (structure.n_atoms(), self.predictions.get(system).map_or(0, |p| p.forces.len()));
+            if found != expected {
+                let reason = format!("the potential has forces on {found} atoms, expected {expected}");
+                return Err(broken(system, &self.structures, reason));
+            }
+        }
         let limit = self.settings.largest_force;
         for (system, prediction) in self.predictions.iter().enumerate() {
             let square = |f: &[f64; 3]| cell::dot(*f, *f);

@@ -16,8 +16,11 @@ pub enum Purpose {
     Barostat = 3,
 }
 
-/// Words of the generator between two steps, in bits: 4·10⁹ words for each of 2³⁶ steps.
+/// Words of the generator between two steps, in bits: 4·10⁹ words for each of [`MOST_STEPS`].
 const WORDS_PER_STEP: u32 = 32;
+
+/// Steps that have random numbers of their own.
+pub const MOST_STEPS: u64 = 1 << 36;
 
 /// The numbers of one replica at one step for one purpose.
 pub struct Stream {

@@ -58,3 +58,28 @@ fn ethanol_keeps_its_energy_over_ten_thousand_steps() {
     let summary = nve(&model, &structures, 1, 10_000);
     assert!(summary.drift.abs() <= 0.1, "{summary:?}");
 }
+
+#[test]
+fn ethanols_energy_fluctuates_with_the_square_of_the_step() {
+    let (model, structures) = small();
+    let model = Model::load(model).unwrap_or_else(|error| panic!("{error}"));
+    let structure = read_structures(structures).unwrap_or_else(|error| panic!("{error}")).remove(0);
+    // Half a picosecond: later trajectories of different steps are different trajectories.
+    let fluctuation = |dt: f64| {
+        let settings = Settings { timestep_fs: dt, ..Settings::new(Ensemble::Nve) };
+        let system = started(structure.clone(), 0, &settings);
+        let potential = ModelPotential::<f32>::new(HostModel::new(&model).expect("kernels"));
+        let mut simulation = Simulation::new(potential, &[system], settings).unwrap_or_else(|error| panic!("{error}"));
+        let energies: Vec<f64> = (0..(500.0 / dt) as usize)
+            .map(|_| {
+                simulation.step().unwrap_or_else(|error| panic!("{error}"));
+                simulation.observe(0).conserved
+            })
+            .collect();
+        let (mean, _) = common::mean(&energies);
+        (energies.iter().map(|e| (e - mean).powi(2)).sum::<f64>() / energies.len() as f64).sqrt()
+    };
+    let (long, short) = (fluctuation(0.5), fluctuation(0.25));
+    println!("{long:e} eV at 0.5 fs, {short:e} eV at 0.25 fs: {}", long / short);
+    assert!((long / short - 4.0).abs() < 0.6, "{}", long / short);
+}

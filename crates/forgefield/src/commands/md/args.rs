@@ -17,7 +17,7 @@ pub struct MdArgs {
     #[arg(long, default_value = "nve")]
     pub ensemble: EnsembleChoice,
     /// Steps, those before a restart among them.
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(..=ff_md::MOST_STEPS))]
     pub steps: u64,
     /// Time step.
     #[arg(long, value_name = "FS", default_value_t = 0.5)]

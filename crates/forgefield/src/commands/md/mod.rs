@@ -127,7 +127,8 @@ pub fn run(args: &MdArgs, screen: &Screen) -> Result<()> {
         print(&report, &settings, screen)?
     }
     if let Some(path) = &args.figure {
-        let title = format!("{} in {}", run.file.display(), name(args.ensemble));
+        let file = run.file.file_name().unwrap_or(run.file.as_os_str()).to_string_lossy();
+        let title = format!("{file} in {}", name(args.ensemble));
         figure::write(path, &title, log, rows)?;
     }
     failure.map_or(Ok(()), Err)
