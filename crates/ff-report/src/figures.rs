@@ -46,8 +46,8 @@ impl<E: std::error::Error + Send + Sync> From<DrawingAreaErrorKind<E>> for Figur
     }
 }
 
-type Result<T> = std::result::Result<T, FigureError>;
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(crate) type Result<T> = std::result::Result<T, FigureError>;
+pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// Panels of a figure of heat maps; the searches with most configurations are drawn, and how many there are is said.
 const MOST_PANELS: usize = 6;
@@ -56,9 +56,9 @@ const MOST_BARS: usize = 40;
 /// Curves of a figure.
 const MOST_CURVES: usize = 7;
 
-const TEXT: RGBColor = RGBColor(28, 33, 40);
-const SOFT: RGBColor = RGBColor(89, 99, 110);
-const LINE: RGBColor = RGBColor(212, 216, 222);
+pub(crate) const TEXT: RGBColor = RGBColor(28, 33, 40);
+pub(crate) const SOFT: RGBColor = RGBColor(89, 99, 110);
+pub(crate) const LINE: RGBColor = RGBColor(212, 216, 222);
 /// Okabe and Ito's colours, told apart by most eyes.
 const HUES: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
@@ -69,7 +69,7 @@ const HUES: [RGBColor; 7] = [
     RGBColor(86, 180, 233),
     RGBColor(138, 125, 0),
 ];
-const FONT: &str = "sans-serif";
+pub(crate) const FONT: &str = "sans-serif";
 
 /// Draws a figure of everything in a report.
 ///
@@ -85,7 +85,7 @@ pub fn svg(report: &Report, figure: Figure) -> Result<String> {
 }
 
 /// Draws on a white page of a size in px.
-fn drawn(size: (u32, u32), draw: impl FnOnce(&Area<'_>) -> Result<()>) -> Result<String> {
+pub(crate) fn drawn(size: (u32, u32), draw: impl FnOnce(&Area<'_>) -> Result<()>) -> Result<String> {
     let mut text = String::new();
     {
         let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
@@ -96,12 +96,12 @@ fn drawn(size: (u32, u32), draw: impl FnOnce(&Area<'_>) -> Result<()>) -> Result
     Ok(text)
 }
 
-fn style(size: u32, colour: RGBColor, h: HPos, v: VPos) -> TextStyle<'static> {
+pub(crate) fn style(size: u32, colour: RGBColor, h: HPos, v: VPos) -> TextStyle<'static> {
     let font = (FONT, size).into_font();
     TextStyle { font, color: colour.to_backend_color(), pos: Pos::new(h, v) }
 }
 
-fn write(area: &Area<'_>, text: impl Into<String>, at: (i32, i32), style: TextStyle<'static>) -> Result<()> {
+pub(crate) fn write(area: &Area<'_>, text: impl Into<String>, at: (i32, i32), style: TextStyle<'static>) -> Result<()> {
     let text: String = text.into();
     Ok(area.draw(&Text::new(text, at, style))?)
 }
@@ -329,7 +329,7 @@ fn explained(bars: &[&Speedup]) -> String {
     said.join(" ")
 }
 
-fn hue(place: usize) -> RGBColor {
+pub(crate) fn hue(place: usize) -> RGBColor {
     HUES[place % HUES.len()]
 }
 
@@ -383,7 +383,7 @@ fn ratio(x: f64) -> String {
 }
 
 /// A number without the zeros behind it, as scales have it.
-fn trimmed(x: f64) -> String {
+pub(crate) fn trimmed(x: f64) -> String {
     let text = format!("{x:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

@@ -11,6 +11,7 @@ mod page;
 mod report;
 mod roofline;
 mod search;
+mod series;
 mod speedup;
 
 pub use bench::{Bench, BenchError};
@@ -20,4 +21,5 @@ pub use page::{ECHARTS, ECHARTS_VERSION, page};
 pub use report::{Device, Environment, Report, Sources, Subject, family, names};
 pub use roofline::{Peak, Point, Roof};
 pub use search::{Cell, Config, Map, Search, Step};
+pub use series::{Panel, Series, series};
 pub use speedup::{Basis, Over, Speedup};

@@ -9,6 +9,8 @@ use crate::commands::devices::args::DevicesArgs;
 use crate::commands::eval::args::EvalArgs;
 use crate::commands::export::args::ExportArgs;
 use crate::commands::inspect::args::InspectArgs;
+use crate::commands::md::args::MdArgs;
+use crate::commands::minimize::args::MinimizeArgs;
 use crate::commands::neighbors::args::{ListFormat, NeighborsArgs};
 use crate::commands::notebook::args::NotebookArgs;
 use crate::commands::ops::args::OpsArgs;
@@ -30,6 +32,7 @@ usage: forgefield <command> [options]
   devices   what can run here, and where its tuning tables go
   ops       every op, variant, parameter and dtype
   predict   energies, forces and stress of a model for a file's frames
+  md        molecular dynamics with a model;  minimize  to rest
   serve     forces for i-PI and ASE through a socket
   profile   what the parts of a model's evaluation take, and their floors
   convert   a model's file in other units or another dtype
@@ -44,8 +47,7 @@ usage: forgefield <command> [options]
   sweep     measure everything that an experiment's axes span
   notebook  an experiment's results as a Jupyter notebook
   report    a page to look at, or a figure, of what was measured
-start with `forgefield devices`, then `forgefield tune`: under two minutes
-`forgefield <command> --help` has every option and an example.
+start with `forgefield devices`; `forgefield <command> --help` has examples
 exit codes: 0 done, 1 does not hold, 2 bad usage or input, 3 device fault";
 
 /// The examples of `tables select`. Like those of [`Command`] they name ops, which commands themselves do not.
@@ -93,6 +95,8 @@ impl Options {
             Some(Command::Tables(args)) => args.json(),
             Some(Command::Sweep(args)) => args.json,
             Some(Command::Predict(args)) => args.json,
+            Some(Command::Md(args)) => args.run.json,
+            Some(Command::Minimize(args)) => args.run.json,
             Some(Command::Serve(args)) => args.json,
             Some(Command::Profile(args)) => args.json,
             Some(Command::Convert(_) | Command::Export(_) | Command::Notebook(_) | Command::Report(_)) | None => false,
@@ -128,6 +132,32 @@ error or Ctrl-C it holds the whole frames that were computed before it.
 --json: {\"model\", \"dtype\", \"frames\", \"atoms\", \"seconds\", \"structures_per_s\", \"results\": [{\"frame\", \"name\", \"atoms\",
 \"energy\", \"max_force\", \"forces\", \"stress\"}]}, the results without -o.")]
     Predict(PredictArgs),
+    /// Molecular dynamics of a structure file's frames under a model: NVE, NVT, NPT.
+    #[command(after_help = "Examples:
+  forgefield md molecule.xyz --model model.safetensors --steps 10000 -o trajectory.extxyz --log log.csv --figure run.svg
+  forgefield md liquid.extxyz --model model.safetensors --ensemble npt --pressure-bar 1 --steps 100000 --restart liquid.json
+  forgefield md molecule.xyz --model model.safetensors --ensemble langevin --replicas 64 --json
+
+All frames of FILE, and of each --replicas copies, advance in one call per step. Frames hold energy, forces, stress and momenta as
+ASE reads them, positions that are never wrapped, and replica, step and time_fs. Masses are the standard ones, or a column
+`masses`; a column `move_mask` holds atoms, as ASE writes FixAtoms and FixCartesian. Without --keep-drift the motion of the centre
+of mass is taken out and its three degrees of freedom do not count.
+--restart: killed at any time, the same command goes on where FILE.json was written last and ends with the same bits on host.
+A run that diverges stops before the step that has no forces, ends with 1, and keeps what was written.
+--json: {\"steps\", \"drift_mev_per_atom_ps\", \"mean_temperature_k\", \"temperature_error_k\", \"steps_per_s\", \"ns_per_day\",
+\"rebuilds\", \"replicas\", \"atoms\", \"stopped\": null or why}; the drift is the slope of the conserved quantity.")]
+    Md(MdArgs),
+    /// Relax a structure file's frames to the next minimum of a model's energy, by FIRE.
+    #[command(after_help = "Examples:
+  forgefield minimize molecule.xyz --model model.safetensors -o relaxed.extxyz
+  forgefield minimize crystal.extxyz --model model.safetensors --cell --fmax 0.005 -o relaxed.extxyz
+
+Each frame moves on its own until no force is larger than --fmax; with --cell also no strain derivative of the enthalpy over the
+number of atoms, in eV. Files are as those of `md`; the last frame of each system is written in any case.
+Ends with 1 where a system is not at rest after --steps.
+--json: {\"steps\", \"converged\", \"steps_per_s\", \"rebuilds\", \"systems\": [{\"name\", \"replica\", \"energy\", \"max_force\",
+\"volume\", \"converged\"}], \"stopped\": null or why}.")]
+    Minimize(MinimizeArgs),
     /// Forces for i-PI or ASE's SocketIOCalculator, through their socket.
     #[command(after_help = "Examples:
   forgefield serve --ipi localhost:31415 --model model.safetensors --structure water.extxyz

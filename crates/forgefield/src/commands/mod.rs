@@ -6,6 +6,8 @@ pub mod devices;
 pub mod eval;
 pub mod export;
 pub mod inspect;
+pub mod md;
+pub mod minimize;
 pub mod neighbors;
 pub mod notebook;
 pub mod ops;
@@ -32,6 +34,8 @@ pub fn run(options: &Options, screen: &Screen) -> Result<()> {
         Some(Command::Devices(args)) => devices::run(args, screen),
         Some(Command::Ops(args)) => ops::run(args, screen),
         Some(Command::Predict(args)) => predict::run(args, screen),
+        Some(Command::Md(args)) => md::run(args, screen),
+        Some(Command::Minimize(args)) => minimize::run(args, screen),
         Some(Command::Serve(args)) => serve::run(args, screen),
         Some(Command::Profile(args)) => profile::run(args, screen),
         Some(Command::Convert(args)) => convert::run(args, screen),

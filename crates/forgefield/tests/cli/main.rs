@@ -5,6 +5,7 @@ mod bench;
 mod describe;
 mod eval;
 mod inspect;
+mod md;
 mod models;
 mod neighbors;
 mod report;
