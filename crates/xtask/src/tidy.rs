@@ -29,7 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ff-report", &["ff-spec", "ff-tables", "ff-tune", "ff-testkit"]),
     ("ff-structure", &["ff-spec", "ff-kernels"]),
     ("ff-model", &["ff-spec", "ff-kernels", "ff-structure"]),
-    ("ff-nn", &["ff-spec", "ff-kernels", "ff-model", "ff-ops", "ff-structure"]),
+    ("ff-nn", &["ff-spec", "ff-kernels", "ff-model", "ff-ops", "ff-structure", "ff-tables"]),
     ("ff-sweep", &["ff-spec", "ff-tables", "ff-tune", "ff-export"]),
     (
         "forgefield",
@@ -47,6 +47,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ff-tune",
             "ff-export",
             "ff-model",
+            "ff-nn",
             "ff-report",
             "ff-structure",
             "ff-sweep",
