@@ -1,11 +1,13 @@
 //! Models on devices against the host's kernels in f64.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ff_model::{HostModel, Model, ModelError, Prediction, Wanted};
 use ff_nn::NetworkError;
 use ff_nn::device::{Predict, open};
-use ff_spec::{Dtype, RuntimeKind};
+use ff_ops::fused_message::OpError;
+use ff_spec::{Dtype, LaunchError, RuntimeKind};
 use ff_structure::io::FrameReader;
 use ff_structure::{Structure, builtin};
 
@@ -21,7 +23,7 @@ fn tolerances(dtype: Dtype) -> (f64, f64) {
 
 /// Vulkan, or `None` where that is not here, which is said.
 fn vulkan(model: &Model, dtype: Dtype) -> Option<Box<dyn Predict>> {
-    match open(RuntimeKind::Vulkan, model, dtype, Vec::new()) {
+    match open(RuntimeKind::Vulkan, model, dtype, Arc::default()) {
         Ok(found) => Some(found),
         Err(NetworkError::Open(error)) => {
             println!("not tested on a GPU: {error}");
@@ -32,7 +34,7 @@ fn vulkan(model: &Model, dtype: Dtype) -> Option<Box<dyn Predict>> {
 }
 
 fn flex(model: &Model, dtype: Dtype) -> Box<dyn Predict> {
-    open(RuntimeKind::Host, model, dtype, Vec::new()).unwrap()
+    open(RuntimeKind::Host, model, dtype, Arc::default()).unwrap()
 }
 
 fn assert_same(what: &str, structure: &Structure, found: &Prediction, expected: &Prediction, dtype: Dtype) {
@@ -96,7 +98,7 @@ fn every_option_agrees_on_burn_s_host_backend() {
         let what = path.file_stem().unwrap().to_string_lossy().into_owned();
         let (model, structures) = load(&path);
         if what == "schnet_silu" {
-            let error = open(RuntimeKind::Host, &model, Dtype::F32, Vec::new()).err().unwrap();
+            let error = open(RuntimeKind::Host, &model, Dtype::F32, Arc::default()).err().unwrap();
             assert_eq!(error, NetworkError::Activation { found: "silu" });
             continue;
         }
@@ -106,13 +108,26 @@ fn every_option_agrees_on_burn_s_host_backend() {
     }
 }
 
-/// Both kinds of message, every activation and reading of the kernels' variants.
+/// Kernels of both kinds of message, with radial functions of every kind; the rest is the same as on Burn's host backend.
 #[test]
 fn options_agree_on_a_device() {
-    for name in ["painn_mollifier", "painn_shared_both", "painn_avg", "schnet_bessel", "schnet_filters"] {
+    for name in ["painn_mollifier", "painn_shared_both", "schnet_bessel"] {
         let (model, structures) = load(&golden(name));
         let Some(device) = vulkan(&model, Dtype::F32) else { return };
         assert_agrees(&format!("{name} on a device"), &model, &*device, &structures, Dtype::F32);
+    }
+}
+
+/// What Vulkan would compute wrongly is refused.
+#[test]
+fn no_model_runs_on_vulkan_in_double_precision() {
+    let (model, _) = load(&golden("painn_gaussian_centered"));
+    match open(RuntimeKind::Vulkan, &model, Dtype::F64, Arc::default()) {
+        Err(NetworkError::Op(OpError::Launch(LaunchError::Unsupported(why)))) => {
+            assert!(why.ends_with("does not compute models in f64"), "{why}");
+        }
+        Err(NetworkError::Open(error)) => println!("not tested on a GPU: {error}"),
+        other => panic!("{:?}", other.map(drop)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use ff_kernels::host::peak::Peak;
 use ff_model::host::Times;
@@ -108,16 +109,14 @@ impl AnyModel {
         .map_err(Failure::input)
     }
 
-    /// Brings a model to a runtime.
+    /// The same model on a runtime: what is wrong with it was said by the host's, whatever it runs on.
     ///
     /// # Errors
-    /// A model without kernels, as bad input; a dtype that the device does not compute in, as a fault.
-    pub fn on(runtime: RuntimeKind, model: &Model, dtype: Dtype) -> Result<Self> {
-        // What is wrong with a model is said in the words of the host's, whatever it runs on.
-        let host = Self::new(model, dtype)?;
+    /// A dtype that the device does not compute in, as a fault.
+    pub fn on(self, runtime: RuntimeKind, model: &Model, dtype: Dtype) -> Result<Self> {
         match runtime {
-            RuntimeKind::Host => Ok(host),
-            kind => Ok(Self::Device(open(kind, model, dtype, Vec::new()).map_err(Failure::fault)?)),
+            RuntimeKind::Host => Ok(self),
+            kind => Ok(Self::Device(open(kind, model, dtype, Arc::default()).map_err(Failure::fault)?)),
         }
     }
 

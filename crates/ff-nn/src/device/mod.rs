@@ -27,7 +27,7 @@ use crate::network::NetworkBackend;
 use crate::setup::Setup;
 use atoms::Atoms;
 use head::Head;
-pub use runtime::{Predict, open};
+pub use runtime::{Predict, computes_in, open};
 
 /// A model with its weights on a device, in either order of its dense layers, and the kernels of its messages.
 ///
@@ -80,8 +80,8 @@ impl<B: NetworkBackend> DeviceModel<B> {
     ) -> Result<Self, NetworkError> {
         let (config, weights) = (model.config(), model.weights());
         let id = B::device_id(device);
-        if dtype == Dtype::F64 && !id.f64 {
-            let message = format!("{} does not compute in f64", id.name);
+        if !computes_in(&id, dtype) {
+            let message = format!("{} does not compute models in {dtype}", id.name);
             return Err(OpError::Launch(LaunchError::Unsupported(message)).into());
         }
         let setup = Setup::with_tables(config, weights, tables, device)?;

@@ -7,13 +7,22 @@ use burn_cubecl::cubecl::wgpu::WgpuRuntime;
 use burn_flex::Flex;
 use ff_model::{Model, Prediction, Wanted};
 use ff_ops::fused_message::CubeKernels;
-use ff_spec::{Dtype, RuntimeKind};
+use ff_spec::{DeviceId, Dtype, RuntimeKind};
 use ff_structure::Structure;
 use ff_tables::Table;
 
 use super::DeviceModel;
 use crate::error::NetworkError;
 use crate::network::NetworkBackend;
+
+/// Whether models run on a device in a dtype. In f64 what Burn computes between the messages is not refused on Vulkan, but wrong, as
+/// Mesa's software device shows; Metal has no f64.
+pub fn computes_in(device: &DeviceId, dtype: Dtype) -> bool {
+    match device.runtime {
+        RuntimeKind::Vulkan | RuntimeKind::Metal => dtype == Dtype::F32,
+        RuntimeKind::Host | RuntimeKind::Cuda => dtype == Dtype::F32 || device.f64,
+    }
+}
 
 /// A model on some device.
 pub trait Predict {
@@ -38,10 +47,10 @@ pub fn open(
     kind: RuntimeKind,
     model: &Model,
     dtype: Dtype,
-    tables: impl Into<Arc<[Table]>>,
+    tables: Arc<[Table]>,
 ) -> Result<Box<dyn Predict>, NetworkError> {
+    // Not generic: where it is called, nothing of Burn is compiled.
     ff_kernels::open(kind)?;
-    let tables = tables.into();
     match kind {
         RuntimeKind::Host => Ok(Box::new(DeviceModel::<Flex>::new(model, dtype, tables, &Default::default())?)),
         RuntimeKind::Vulkan | RuntimeKind::Metal => {

@@ -285,6 +285,8 @@ fn a_device_says_what_the_host_says() {
         }
         assert_eq!(found["stress"].is_null(), expected["stress"].is_null());
     }
-    run(dir, "verify --model model.safetensors --against frames.extxyz --runtime vulkan --dtype f32")
-        .expect(0, &["runtime vulkan"]);
+    run(dir, "verify --model model.safetensors --against frames.extxyz --runtime vulkan")
+        .expect(0, &["runtime vulkan", "does not compute models in f64: not checked"]);
+    run(dir, "predict frames.extxyz --model model.safetensors --runtime vulkan --dtype f64")
+        .expect(3, &["does not compute models in f64"]);
 }

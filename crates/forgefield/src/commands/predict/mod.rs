@@ -55,11 +55,10 @@ struct Row {
 /// Evaluates a model on every frame of a file.
 pub fn run(args: &PredictArgs, screen: &Screen) -> Result<()> {
     let model = load(&args.model)?;
-    // What is wrong with the model comes before what is missing here.
-    AnyModel::new(&model, args.dtype)?;
+    let host = AnyModel::new(&model, args.dtype)?;
     let mut reader = FrameReader::open(&args.file).map_err(Failure::input)?;
     let output = args.output.as_deref().map(|path| Output::create(path, &args.file)).transpose()?;
-    let evaluator = AnyModel::on(announce(args.runtime, screen)?.runtime, &model, args.dtype)?;
+    let evaluator = host.on(announce(args.runtime, screen)?.runtime, &model, args.dtype)?;
     // What Ctrl-C finds computed is kept.
     interrupt::flag();
     let forces = !args.no_forces;

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use ff_model::Wanted;
 use ff_model::check::{Check, Checker};
+use ff_nn::device::computes_in;
 use ff_spec::{Dtype, RuntimeKind};
 use ff_structure::{FrameReader, Structure};
 use ff_testkit::gate::{GateRow, GateSummary};
@@ -39,10 +41,11 @@ pub fn run(path: &Path, args: &VerifyArgs, screen: &Screen) -> Result<()> {
     for choice in choices {
         let device = announce(choice, screen)?;
         for dtype in &dtypes {
-            if args.dtype.is_empty() && *dtype == Dtype::F64 && !device.f64 {
-                screen.say(format!("{} does not compute in f64: not checked", device.name));
+            if args.dtype.is_empty() && !computes_in(&device, *dtype) {
+                screen.say(format!("{} does not compute models in {dtype}: not checked", device.name));
             } else {
-                models.push((device.runtime, *dtype, AnyModel::on(device.runtime, &model, *dtype)?));
+                let host = AnyModel::new(&model, *dtype)?;
+                models.push((device.runtime, *dtype, host.on(device.runtime, &model, *dtype)?));
             }
         }
     }
@@ -65,8 +68,10 @@ pub fn run(path: &Path, args: &VerifyArgs, screen: &Screen) -> Result<()> {
                     checker.frame(&frame.structure, &labels, *dtype, number).map_err(PredictError::from)
                 }
                 AnyModel::Device(device) => {
-                    let model = |structures: &[Structure], wanted| Ok(device.predict(structures, wanted)?);
-                    checker.device_frame::<PredictError>(&model, &frame.structure, &labels, *dtype, number)
+                    let model = |structures: &[Structure], wanted: Wanted| {
+                        device.predict(structures, wanted).map_err(PredictError::from)
+                    };
+                    checker.device_frame(&model, &frame.structure, &labels, *dtype, number)
                 }
             };
             for check in checks.map_err(|e| e.of_frames(&frames, number as usize))? {
