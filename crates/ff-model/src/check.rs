@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::config::ConfigError;
 use crate::error::ModelError;
-use crate::host::{HostModel, Real};
+use crate::host::HostModel;
 use crate::model::Model;
 use crate::prediction::{Prediction, Wanted};
 
@@ -32,8 +32,10 @@ pub enum Property {
     Rotation,
     /// Renumbered atoms have the same energy and forces.
     Permutation,
-    /// In a batch each system has the bits that it has alone.
+    /// In a batch each system has the numbers that it has alone: on the host to the last bit.
     Batch,
+    /// A device says what the host says in f64.
+    Host,
     /// Forces sum to zero.
     Balance,
 }
@@ -50,6 +52,7 @@ impl Property {
             Self::Rotation => "rotation",
             Self::Permutation => "permutation",
             Self::Batch => "batch",
+            Self::Host => "host",
             Self::Balance => "balance",
         }
     }
@@ -64,8 +67,13 @@ impl Property {
         match self {
             Self::Energy => "beside those of the atoms",
             Self::Stress | Self::Strain => "in eV/Å³",
-            Self::Batch => "in bits",
-            Self::Forces | Self::Differences | Self::Rotation | Self::Permutation | Self::Balance => "in eV/Å",
+            Self::Forces
+            | Self::Differences
+            | Self::Rotation
+            | Self::Permutation
+            | Self::Batch
+            | Self::Host
+            | Self::Balance => "in eV/Å",
         }
     }
 }
@@ -149,23 +157,45 @@ impl Checker {
         dtype: Dtype,
         seed: u64,
     ) -> Result<Vec<Check>, ModelError> {
-        match dtype {
-            Dtype::F32 => Frame { model: &self.single, exact: &self.double, structure, dtype }.checks(labels, seed),
-            Dtype::F64 => Frame { model: &self.double, exact: &self.double, structure, dtype }.checks(labels, seed),
-        }
+        let model: &Evaluate<'_, ModelError> = match dtype {
+            Dtype::F32 => &|structures, wanted| self.single.predict(structures, wanted),
+            Dtype::F64 => &|structures, wanted| self.double.predict(structures, wanted),
+        };
+        Frame { model, exact: &self.double, structure, dtype, bits: true }.checks(labels, seed)
+    }
+
+    /// The same of what a device says by `model`, whose numbers are also compared with those of the host in f64. In a batch they are
+    /// those of a system alone to [`Tolerances`].
+    ///
+    /// # Errors
+    /// What `model` says, and [`ModelError`] of the host.
+    pub fn device_frame<E: From<ModelError>>(
+        &self,
+        model: &Evaluate<'_, E>,
+        structure: &Structure,
+        labels: &Labels,
+        dtype: Dtype,
+        seed: u64,
+    ) -> Result<Vec<Check>, E> {
+        Frame { model, exact: &self.double, structure, dtype, bits: false }.checks(labels, seed)
     }
 }
 
-struct Frame<'a, T: Real> {
-    model: &'a HostModel<T>,
+/// A model as it is checked.
+pub type Evaluate<'a, E> = dyn Fn(&[Structure], Wanted) -> Result<Vec<Prediction>, E> + 'a;
+
+struct Frame<'a, E> {
+    model: &'a Evaluate<'a, E>,
     exact: &'a HostModel<f64>,
     structure: &'a Structure,
     dtype: Dtype,
+    /// Whether numbers in a batch are those of its systems to the last bit.
+    bits: bool,
 }
 
-impl<T: Real> Frame<'_, T> {
-    fn predict(&self, structure: &Structure) -> Result<Prediction, ModelError> {
-        let mut predictions = self.model.predict(std::slice::from_ref(structure), WANTED)?;
+impl<E: From<ModelError>> Frame<'_, E> {
+    fn predict(&self, structure: &Structure) -> Result<Prediction, E> {
+        let mut predictions = (self.model)(std::slice::from_ref(structure), WANTED)?;
         Ok(predictions.remove(0))
     }
 
@@ -173,7 +203,7 @@ impl<T: Real> Frame<'_, T> {
         Ok(self.exact.predict(std::slice::from_ref(structure), Wanted::ENERGY)?[0].energy)
     }
 
-    fn checks(&self, labels: &Labels, seed: u64) -> Result<Vec<Check>, ModelError> {
+    fn checks(&self, labels: &Labels, seed: u64) -> Result<Vec<Check>, E> {
         let (structure, dtype) = (self.structure, self.dtype);
         let tolerances = Tolerances::of(dtype);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -220,9 +250,17 @@ impl<T: Real> Frame<'_, T> {
         check(Property::Permutation, same(&of_shuffled, &expected), allowed);
 
         let batch = [structure.clone(), rotated, structure.clone()];
-        let together = self.model.predict(&batch, WANTED)?;
-        let equal = together[0] == found && together[1] == of_rotated && together[2] == found;
-        check(Property::Batch, if equal { 0.0 } else { f64::INFINITY }, 0.0);
+        let together = (self.model)(&batch, WANTED)?;
+        if self.bits {
+            let equal = together[0] == found && together[1] == of_rotated && together[2] == found;
+            check(Property::Batch, if equal { 0.0 } else { f64::INFINITY }, 0.0);
+        } else {
+            let expected = [&found, &of_rotated, &found];
+            let off = together.iter().zip(expected).map(|(together, alone)| same(together, &alone.forces));
+            check(Property::Batch, off.fold(0.0, f64::max), allowed);
+            let host = self.exact.predict(std::slice::from_ref(structure), WANTED)?.remove(0);
+            check(Property::Host, same(&host, &host.forces), allowed);
+        }
 
         let sum: Vec3 = std::array::from_fn(|k| found.forces.iter().map(|f| f[k]).sum());
         check(Property::Balance, sum.iter().fold(0.0, |most: f64, x| most.max(x.abs())), allowed * n.sqrt().max(1.0));

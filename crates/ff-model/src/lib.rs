@@ -22,4 +22,4 @@ pub use file::{FileError, ModelFile};
 pub use host::{HostModel, Neighbors};
 pub use model::Model;
 pub use plan::Plan;
-pub use prediction::{Prediction, Wanted};
+pub use prediction::{Prediction, Raw, Wanted};

@@ -7,8 +7,11 @@ use ff_kernels::host::layers::Activation;
 /// σ(x).
 pub(crate) fn activate<B: Backend>(activation: Activation, x: Tensor<B, 2>) -> Tensor<B, 2> {
     match activation {
-        // x·σ(x) by tanh, which does not overflow.
-        Activation::Silu => x.clone() * x.mul_scalar(0.5).tanh().mul_scalar(0.5).add_scalar(0.5),
+        // x·σ(x) = ½x·tanh ½x + ½x, which does not overflow.
+        Activation::Silu => {
+            let half = x.mul_scalar(0.5);
+            half.clone() * half.clone().tanh() + half
+        }
         Activation::ShiftedSoftplus => shifted_softplus(x),
         Activation::Tanh => x.tanh(),
     }
@@ -20,4 +23,21 @@ fn shifted_softplus<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
     let sign = x.ones_like().mask_fill(x.clone().lower_elem(0.0), -1.0);
     let size = x.clone() * sign;
     (x + size.clone()).mul_scalar(0.5) + size.neg().exp().log1p().sub_scalar(std::f64::consts::LN_2)
+}
+
+/// σ′(x).
+pub(crate) fn slope<B: Backend>(activation: Activation, x: Tensor<B, 2>) -> Tensor<B, 2> {
+    match activation {
+        // With t = tanh ½x: ½(1 + t)(1 + ½x(1 − t)).
+        Activation::Silu => {
+            let half = x.mul_scalar(0.5);
+            let t = half.clone().tanh();
+            (half.clone() - half * t.clone()).add_scalar(1.0) * t.add_scalar(1.0).mul_scalar(0.5)
+        }
+        Activation::ShiftedSoftplus => x.mul_scalar(0.5).tanh().mul_scalar(0.5).add_scalar(0.5),
+        Activation::Tanh => {
+            let t = x.tanh();
+            (t.clone() * t).neg().add_scalar(1.0)
+        }
+    }
 }

@@ -16,6 +16,28 @@ pub struct Dense<B: Backend> {
     bias: Option<Param<Tensor<B, 1>>>,
 }
 
+/// Wᵀ [outputs, inputs] of a dense layer, in the order in which the backward reads it.
+#[derive(Debug)]
+pub(crate) struct Transposed<B: Backend>(Tensor<B, 2>);
+
+impl<B: Backend> Transposed<B> {
+    /// Of the weights of a file.
+    pub fn new(linear: &Linear, dtype: Dtype, device: &B::Device) -> Self {
+        let shape = [linear.outputs, linear.inputs];
+        Self(parameter(linear.weight.clone(), shape, dtype, device).val())
+    }
+
+    /// Gradients [rows, inputs] in what a layer reads, of those [rows, outputs] in what it gives.
+    pub fn backward(&self, of_outputs: Tensor<B, 2>) -> Tensor<B, 2> {
+        of_outputs.matmul(self.0.clone())
+    }
+
+    /// Wᵀ.
+    pub fn weight(&self) -> Tensor<B, 2> {
+        self.0.clone()
+    }
+}
+
 /// Numbers as a parameter, rounded to `dtype`.
 pub(crate) fn parameter<B: Backend, const D: usize>(
     values: Vec<f64>,

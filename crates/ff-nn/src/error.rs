@@ -1,5 +1,7 @@
 //! Why a network cannot be made or evaluated.
 
+use ff_kernels::OpenError;
+use ff_model::ModelError;
 use ff_ops::fused_message::OpError;
 use ff_structure::NeighborError;
 
@@ -43,6 +45,12 @@ pub enum NetworkError {
         /// Why.
         source: NeighborError,
     },
+    /// A structure that no model computes.
+    #[error(transparent)]
+    Structure(#[from] ModelError),
+    /// There is no such device.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// An op refuses its tensors.
     #[error(transparent)]
     Op(#[from] OpError),

@@ -2,12 +2,13 @@
 //!
 //! A [`Network`] holds what is trained; a [`Setup`] what is not, its kernels among it; a [`Batch`] the atoms. [`evaluate`] makes
 //! energies, forces and strain derivatives of the three, which on `Autodiff<B>` have gradients in the weights. [`weights::random`]
-//! begins a training, [`Network::to_file`] ends it with a file that `ff-model` reads. The maths is in `models.md`; the same numbers
-//! come without a graph, and faster, from [`ff_model::HostModel`].
+//! begins a training, [`Network::to_file`] ends it with a file that `ff-model` reads. The maths is in `models.md`. The same numbers
+//! come without a graph, and faster, from a [`DeviceModel`], and on the host from [`ff_model::HostModel`].
 
 mod activation;
 mod batch;
 mod dense;
+pub mod device;
 mod error;
 mod evaluate;
 mod filter;
@@ -19,6 +20,7 @@ pub mod weights;
 
 pub use batch::Batch;
 pub use dense::Dense;
+pub use device::DeviceModel;
 pub use error::NetworkError;
 pub use evaluate::{Evaluation, evaluate};
 pub use filter::Filter;

@@ -152,9 +152,9 @@ impl<B: NetworkBackend> Network<B> {
             match of_layer(&self.interactions, l) {
                 Interaction::Painn(painn) => {
                     let vectors = mu.take().expect("only the last layer has none");
-                    (q, mu) = painn.forward(setup, &graph, &filter, (q, vectors), l + 1 == config.layers)?;
+                    (q, mu, _) = painn.forward(setup, &graph, &filter, (q, vectors), l + 1 == config.layers)?;
                 }
-                Interaction::Schnet(schnet) => q = schnet.forward(setup, &graph, &filter, q)?,
+                Interaction::Schnet(schnet) => (q, _) = schnet.forward(setup, &graph, &filter, q)?,
             }
         }
         let (last, hidden) = self.head.split_last().expect("a head has a layer");

@@ -13,6 +13,14 @@ use crate::error::NetworkError;
 use crate::network::NetworkBackend;
 use crate::setup::Setup;
 
+/// What the backward of an interaction reads.
+pub(crate) struct Kept<B: Backend> {
+    /// y, [n_atoms, filters].
+    pub nodes: Tensor<B, 2>,
+    /// Pre-activations after the message, [n_atoms, F].
+    pub hidden: Tensor<B, 2>,
+}
+
 /// A continuous-filter convolution between dense layers, without its filter.
 #[derive(Module, Debug)]
 pub struct Interaction<B: Backend> {
@@ -32,17 +40,19 @@ impl<B: Backend> Interaction<B> {
 }
 
 impl<B: NetworkBackend> Interaction<B> {
-    /// x [n_atoms, F] of the next layer.
+    /// x [n_atoms, F] of the next layer, with what the backward reads.
     pub(crate) fn forward(
         &self,
         setup: &Setup<B>,
         graph: &Graph<B>,
         filter: &LoadedFilter<B>,
         x: Tensor<B, 2>,
-    ) -> Result<Tensor<B, 2>, NetworkError> {
+    ) -> Result<(Tensor<B, 2>, Kept<B>), NetworkError> {
         let nodes = self.inputs.forward(x.clone());
-        let sums = setup.kernels().forward(graph, Features { nodes, vectors: None }, filter)?.nodes;
+        let sums = setup.kernels().forward(graph, Features { nodes: nodes.clone(), vectors: None }, filter)?.nodes;
         let [first, second] = &self.output;
-        Ok(x + second.forward(activate(setup.config().activation, first.forward(sums))))
+        let hidden = first.forward(sums);
+        let x = x + second.forward(activate(setup.config().activation, hidden.clone()));
+        Ok((x, Kept { nodes, hidden }))
     }
 }

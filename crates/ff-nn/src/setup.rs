@@ -1,11 +1,14 @@
 //! What of a model is not trained.
 
+use std::sync::Arc;
+
 use ff_kernels::host::layers::Activation;
 use ff_model::config::{Config, Kind, activation_name};
 use ff_model::weights::Weights;
 use ff_ops::fused_message::{FusedMessageBackend, Layer};
 use ff_spec::fused_message::{Activation as FilterActivation, FilterKind, Radial, Reduction, Variant};
 use ff_structure::Structure;
+use ff_tables::Table;
 
 use crate::error::NetworkError;
 
@@ -17,6 +20,7 @@ pub struct Setup<B: FusedMessageBackend> {
     /// By atomic number, eV; may be empty.
     atomref: Vec<f64>,
     filter_activation: FilterActivation,
+    tables: Arc<[Table]>,
     kernels: Layer<B>,
 }
 
@@ -27,6 +31,20 @@ impl<B: FusedMessageBackend> Setup<B> {
     /// # Errors
     /// [`NetworkError`] for radial functions and activations without kernels.
     pub fn new(config: &Config, weights: &Weights, device: &B::Device) -> Result<Self, NetworkError> {
+        Self::with_tables(config, weights, Vec::new(), device)
+    }
+
+    /// As [`Setup::new`], with kernels under the nearest configurations that `tables` hold for the device.
+    ///
+    /// # Errors
+    /// As [`Setup::new`].
+    pub fn with_tables(
+        config: &Config,
+        weights: &Weights,
+        tables: impl Into<Arc<[Table]>>,
+        device: &B::Device,
+    ) -> Result<Self, NetworkError> {
+        let tables = tables.into();
         let filter_activation = match (config.kind, config.activation) {
             // A filter of one layer has none.
             (Kind::Painn, _) | (_, Activation::ShiftedSoftplus) => FilterActivation::ShiftedSoftplus,
@@ -44,11 +62,12 @@ impl<B: FusedMessageBackend> Setup<B> {
             reduction: Reduction::Receiver,
         };
         Ok(Self {
-            kernels: Layer::new(&variant, &weights.radial, Vec::new(), device)?,
+            kernels: Layer::new(&variant, &weights.radial, tables.clone(), device)?,
             config: config.clone(),
             radial: weights.radial.clone(),
             atomref: weights.atomref.clone(),
             filter_activation,
+            tables,
         })
     }
 
@@ -76,6 +95,10 @@ impl<B: FusedMessageBackend> Setup<B> {
 
     pub(crate) fn filter_activation(&self) -> FilterActivation {
         self.filter_activation
+    }
+
+    pub(crate) fn tables(&self) -> &[Table] {
+        &self.tables
     }
 
     pub(crate) fn kernels(&self) -> &Layer<B> {

@@ -93,7 +93,7 @@ pub struct ListPrimitives<B: FusedMessageBackend> {
     row_ptr: IntTensor<B>,
     sender: IntTensor<B>,
     system_ptr: IntTensor<B>,
-    /// Kept with the graph; the host kernels alone read it.
+    /// Kept with the graph.
     host: Arc<HostList>,
     /// `sender_ptr`, `transpose` and `receiver` on a device, which the cube kernels read where sums are gathered.
     by_sender: Option<[IntTensor<B>; 3]>,
@@ -196,7 +196,7 @@ pub struct Systems<B: FusedMessageBackend> {
 }
 
 impl<B: FusedMessageBackend> Systems<B> {
-    /// `n_atoms` [n_systems] counts the atoms of each system of `graph`, whose list is read back once.
+    /// `n_atoms` [n_systems] counts the atoms of each system of `graph`, whose list is read back where nobody has checked it.
     ///
     /// # Errors
     /// [`OpError`] where the atoms are not those of the graph or an edge joins two systems.
@@ -206,7 +206,7 @@ impl<B: FusedMessageBackend> Systems<B> {
             let expected = format!("counts that sum to n_atoms = {}", graph.n_atoms());
             return Err(OpError::Shape { tensor: "system_ptr", found: vec![total], expected });
         }
-        let (row_ptr, sender) = graph.read_list()?;
+        let [row_ptr, sender] = graph.read_list()?;
         let mut system_ptr = vec![0u32];
         let mut of_atoms = Vec::with_capacity(total);
         for (system, n) in n_atoms.iter().enumerate() {
@@ -360,7 +360,7 @@ fn call<B: FusedMessageBackend>(
     let (row_ptr, sender) = (graph.row_ptr().clone().into_primitive(), graph.sender().clone().into_primitive());
     let by_sender = match (device.runtime, variant.reduction) {
         (RuntimeKind::Host, _) | (_, Reduction::Atomic) => None,
-        _ => Some(by_sender::<B>(graph.by_sender(), &row_ptr, &sender)?),
+        _ => Some(by_sender::<B>(graph.by_sender(), graph.host(), &row_ptr, &sender)?),
     };
     let list = ListPrimitives {
         row_ptr,

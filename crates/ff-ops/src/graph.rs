@@ -30,7 +30,8 @@ pub struct Graph<B: Backend> {
     whole: Arc<OnceLock<IntTensor<B>>>,
 }
 
-/// What the host kernels read of a list, found by the first call that needs it and kept for all with this list.
+/// What is known of a list on host: the indices where they were checked, and what the host kernels read, found by the first call
+/// that needs it and kept for all with this list.
 #[derive(Debug, Default)]
 pub(crate) struct HostList {
     indices: OnceLock<[Vec<u32>; 2]>,
@@ -44,9 +45,27 @@ impl HostList {
         Self { senders: OnceLock::from(senders), ..Self::default() }
     }
 
+    /// With `row_ptr` and `sender`.
+    fn with_indices(indices: [Vec<u32>; 2]) -> Self {
+        Self { indices: OnceLock::from(indices), ..Self::default() }
+    }
+
     /// `row_ptr` and `sender`, which are `read` once.
     pub fn indices(&self, read: impl FnOnce() -> [Vec<u32>; 2]) -> &[Vec<u32>; 2] {
         self.indices.get_or_init(read)
+    }
+
+    /// `row_ptr` and `sender`, read back from the device where nobody has looked at them.
+    fn read<B: Backend>(
+        &self,
+        row_ptr: &Tensor<B, 1, Int>,
+        sender: &Tensor<B, 1, Int>,
+    ) -> Result<&[Vec<u32>; 2], OpError> {
+        if let Some(known) = self.indices.get() {
+            return Ok(known);
+        }
+        let found = [read("row_ptr", row_ptr)?, read("sender", sender)?];
+        Ok(self.indices(|| found))
     }
 
     /// The list by sender of these `row_ptr` and `sender`.
@@ -63,9 +82,10 @@ impl HostList {
 /// A list by sender on its device, where it is kept: `sender_ptr`, `transpose` and `receiver`.
 pub(crate) type BySender<B> = Arc<OnceLock<[IntTensor<B>; 3]>>;
 
-/// The list by sender; the first call for a list reads it back and sorts it on host.
+/// The list by sender; the first call for a list sorts it on host, where it reads back what is not known there.
 pub(crate) fn by_sender<B: Backend>(
     kept: &BySender<B>,
+    host: &HostList,
     row_ptr: &IntTensor<B>,
     sender: &IntTensor<B>,
 ) -> Result<[IntTensor<B>; 3], OpError> {
@@ -73,14 +93,15 @@ pub(crate) fn by_sender<B: Backend>(
         return Ok(found.clone());
     }
     let sender = Tensor::<B, 1, Int>::from_primitive(sender.clone());
-    let row_ptr = read("row_ptr", &Tensor::<B, 1, Int>::from_primitive(row_ptr.clone()))?;
-    let list = SenderList::new(&row_ptr, &read("sender", &sender)?);
-    let upload = |values: Vec<u32>| {
-        let values: Vec<i64> = values.into_iter().map(i64::from).collect();
-        Tensor::<B, 1, Int>::from_data(&values[..], &sender.device()).into_primitive()
-    };
-    let SenderList { sender_ptr, transpose, receiver } = list;
+    let row_ptr = Tensor::<B, 1, Int>::from_primitive(row_ptr.clone());
+    let SenderList { sender_ptr, transpose, receiver } = host.senders(host.read(&row_ptr, &sender)?);
+    let upload = |values: &Vec<u32>| indices::<B>(values, &sender.device()).into_primitive();
     Ok(kept.get_or_init(|| [sender_ptr, transpose, receiver].map(upload)).clone())
+}
+
+fn indices<B: Backend>(values: &[u32], device: &B::Device) -> Tensor<B, 1, Int> {
+    let values: Vec<i64> = values.iter().map(|i| i64::from(*i)).collect();
+    Tensor::from_data(&values[..], device)
 }
 
 impl<B: Backend> Graph<B> {
@@ -91,26 +112,30 @@ impl<B: Backend> Graph<B> {
     pub fn new(row_ptr: Tensor<B, 1, Int>, sender: Tensor<B, 1, Int>, edge_vec: Tensor<B, 2>) -> Result<Self, OpError> {
         let graph = Self::of_list(row_ptr, sender, edge_vec, HostList::default(), Arc::default());
         graph.check_shapes()?;
-        let offsets = read("row_ptr", &graph.row_ptr)?;
+        graph.checked()
+    }
+
+    /// The same, with a list on host that is right.
+    fn checked(self) -> Result<Self, OpError> {
+        let [offsets, senders] = self.host.read(&self.row_ptr, &self.sender)?;
         if offsets[0] != 0 {
             return Err(InputError::RowPtrStart { found: offsets[0] }.into());
         }
         if let Some(row) = offsets.windows(2).position(|w| w[0] > w[1]) {
             return Err(InputError::RowPtrDescends { row, from: offsets[row], to: offsets[row + 1] }.into());
         }
-        let (n_atoms, n_edges) = (graph.n_atoms(), offsets[graph.n_atoms()] as usize);
-        if n_edges != graph.n_edges() {
+        let (n_atoms, n_edges) = (self.n_atoms(), offsets[self.n_atoms()] as usize);
+        if n_edges != self.n_edges() {
             let expected = format!("[n_edges] = [{n_edges}], the last entry of `row_ptr`");
-            return Err(OpError::Shape { tensor: "sender", found: vec![graph.n_edges()], expected });
+            return Err(OpError::Shape { tensor: "sender", found: vec![self.n_edges()], expected });
         }
-        let senders = read("sender", &graph.sender)?;
         match senders.iter().position(|j| *j as usize >= n_atoms) {
             Some(edge) => Err(InputError::Sender { edge, found: senders[edge], n_atoms }.into()),
-            None => Ok(graph),
+            None => Ok(self),
         }
     }
 
-    /// Uploads a list and its edge vectors [n_edges, 3] in Å, rounded to `dtype`.
+    /// Uploads a list and its edge vectors [n_edges, 3] in Å, rounded to `dtype`. Nothing is read back.
     ///
     /// # Errors
     /// As [`Graph::new`].
@@ -121,13 +146,13 @@ impl<B: Backend> Graph<B> {
         dtype: Dtype,
         device: &B::Device,
     ) -> Result<Self, OpError> {
-        let indices = |values: &[u32]| {
-            let values: Vec<i64> = values.iter().map(|i| i64::from(*i)).collect();
-            Tensor::<B, 1, Int>::from_data(&values[..], device)
-        };
         let (edge_vec, dtype) = (TensorData::new(edge_vec.to_vec(), [edge_vec.len() / 3, 3]), burn_dtype(dtype));
         let edge_vec = Tensor::from_data(edge_vec.convert_dtype(dtype), (device, dtype));
-        Self::new(indices(row_ptr), indices(sender), edge_vec)
+        let host = HostList::with_indices([row_ptr.to_vec(), sender.to_vec()]);
+        let [row_ptr, sender] = [row_ptr, sender].map(|values| indices(values, device));
+        let graph = Self::of_list(row_ptr, sender, edge_vec, host, Arc::default());
+        graph.check_shapes()?;
+        graph.checked()
     }
 
     /// Takes a list that is known to be right, such as one that was built on the device, without reading it.
@@ -193,9 +218,9 @@ impl<B: Backend> Graph<B> {
         &self.edge_vec
     }
 
-    /// `row_ptr` and `sender`, read back from the device.
-    pub(crate) fn read_list(&self) -> Result<(Vec<u32>, Vec<u32>), OpError> {
-        Ok((read("row_ptr", &self.row_ptr)?, read("sender", &self.sender)?))
+    /// `row_ptr` and `sender`, read back from the device where they are not known on host.
+    pub(crate) fn read_list(&self) -> Result<&[Vec<u32>; 2], OpError> {
+        self.host.read(&self.row_ptr, &self.sender)
     }
 
     /// What is kept for the host kernels.

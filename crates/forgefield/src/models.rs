@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use ff_kernels::host::peak::Peak;
 use ff_model::host::Times;
 use ff_model::{Config, HostModel, Model, ModelError, Prediction, Wanted, batch};
-use ff_spec::{Dtype, RuntimeKind};
+use ff_nn::NetworkError;
+use ff_nn::device::{Predict, open};
+use ff_spec::{DeviceId, Dtype, RuntimeKind};
 use ff_structure::{Structure, elements};
 
 use crate::failure::{Failure, Result};
@@ -22,33 +25,79 @@ pub fn load(path: &Path) -> Result<Model> {
     Model::load(path).map_err(Failure::input)
 }
 
-/// Refuses runtimes that models do not run on; else says in the first line of output where they do.
+/// Refuses runtimes on which models are not measured; else says in the first line of output where they are.
 ///
 /// # Errors
 /// A runtime other than the host.
 pub fn on_host(choice: RuntimeChoice, screen: &Screen) -> Result<()> {
-    let auto = match choice.kind() {
-        None => " (chosen by auto)",
-        Some(RuntimeKind::Host) => "",
+    match choice.kind() {
+        None | Some(RuntimeKind::Host) => announce(choice, screen).map(drop),
         Some(kind) => {
-            let message = format!("models run on host in this version: expected --runtime host or auto, found {kind}");
-            return Err(Failure::input(message));
+            let message =
+                format!("the parts of models are measured on host: expected --runtime host or auto, found {kind}");
+            Err(Failure::input(message))
         }
-    };
-    let host = runtimes::of(RuntimeKind::Host).map_err(runtimes::unavailable)?;
-    screen.headline(format!("runtime {}{auto}", runtimes::describe(host.device())))
+    }
 }
 
-/// A model on the host.
+/// Opens the runtime of a model and says so in the first line of output. `auto` is the host: nothing says yet from which size on a
+/// GPU is faster.
+///
+/// # Errors
+/// A runtime that was asked for and cannot be had, as a fault.
+pub fn announce(choice: RuntimeChoice, screen: &Screen) -> Result<DeviceId> {
+    let auto = if choice.kind().is_none() { " (chosen by auto)" } else { "" };
+    let runtime = runtimes::of(choice.kind().unwrap_or(RuntimeKind::Host)).map_err(runtimes::unavailable)?;
+    screen.headline(format!("runtime {}{auto}", runtimes::describe(runtime.device())))?;
+    Ok(runtime.device().clone())
+}
+
+/// A model on a runtime.
 pub enum AnyModel {
-    /// In f32.
+    /// On the host in f32.
     Single(HostModel<f32>),
-    /// In f64.
+    /// On the host in f64.
     Double(HostModel<f64>),
+    /// On a device.
+    Device(Box<dyn Predict>),
+}
+
+/// Why there is no prediction.
+#[derive(Debug)]
+pub enum PredictError {
+    /// A structure that cannot be computed.
+    Structure(ModelError),
+    /// A device that fails.
+    Device(String),
+}
+
+impl From<ModelError> for PredictError {
+    fn from(error: ModelError) -> Self {
+        Self::Structure(error)
+    }
+}
+
+impl From<NetworkError> for PredictError {
+    fn from(error: NetworkError) -> Self {
+        match error {
+            NetworkError::Structure(error) => Self::Structure(error),
+            other => Self::Device(other.to_string()),
+        }
+    }
+}
+
+impl PredictError {
+    /// Of structures that are frames of a file, the first of them frame `first`, counted from 1.
+    pub fn of_frames(self, file: &Path, first: usize) -> Failure {
+        match self {
+            Self::Structure(error) => of_frame(file, first + error.index(), &error),
+            Self::Device(message) => Failure::fault(message),
+        }
+    }
 }
 
 impl AnyModel {
-    /// Packs a model.
+    /// Packs a model for the host.
     ///
     /// # Errors
     /// A model without kernels, as bad input.
@@ -60,20 +109,32 @@ impl AnyModel {
         .map_err(Failure::input)
     }
 
-    /// As [`HostModel::predict_timed`].
+    /// The same model on a runtime: what is wrong with it was said by the host's, whatever it runs on.
     ///
     /// # Errors
-    /// As there.
+    /// A dtype that the device does not compute in, as a fault.
+    pub fn on(self, runtime: RuntimeKind, model: &Model, dtype: Dtype) -> Result<Self> {
+        match runtime {
+            RuntimeKind::Host => Ok(self),
+            kind => Ok(Self::Device(open(kind, model, dtype, Arc::default()).map_err(Failure::fault)?)),
+        }
+    }
+
+    /// As [`HostModel::predict_timed`]; the parts of an evaluation on a device are not timed.
+    ///
+    /// # Errors
+    /// As there, and what a device says.
     pub fn predict(
         &self,
         structures: &[Structure],
         wanted: Wanted,
         times: &Times,
-    ) -> std::result::Result<Vec<Prediction>, ModelError> {
-        match self {
-            Self::Single(model) => model.predict_timed(structures, wanted, times),
-            Self::Double(model) => model.predict_timed(structures, wanted, times),
-        }
+    ) -> std::result::Result<Vec<Prediction>, PredictError> {
+        Ok(match self {
+            Self::Single(model) => model.predict_timed(structures, wanted, times)?,
+            Self::Double(model) => model.predict_timed(structures, wanted, times)?,
+            Self::Device(model) => model.predict(structures, wanted)?,
+        })
     }
 }
 

@@ -30,7 +30,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ff-structure", &["ff-spec", "ff-kernels"]),
     ("ff-model", &["ff-spec", "ff-kernels", "ff-structure"]),
     ("ff-md", &["ff-model", "ff-structure"]),
-    ("ff-nn", &["ff-spec", "ff-kernels", "ff-model", "ff-ops", "ff-structure"]),
+    ("ff-nn", &["ff-spec", "ff-kernels", "ff-model", "ff-ops", "ff-structure", "ff-tables"]),
     ("ff-ipi", &[]),
     ("ff-sweep", &["ff-spec", "ff-tables", "ff-tune", "ff-export"]),
     (
@@ -51,6 +51,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ff-ipi",
             "ff-md",
             "ff-model",
+            "ff-nn",
             "ff-report",
             "ff-structure",
             "ff-sweep",

@@ -267,7 +267,7 @@ where
 {
     let (client, device) = (inputs.nodes.client.clone(), inputs.nodes.device.clone());
     let list = match reads_list_by_sender(&plan.kind.variant, <I::Op as ff_spec::Op>::ORDER) {
-        true => by_sender::<B>(&inputs.by_sender, &inputs.row_ptr, &inputs.sender)
+        true => by_sender::<B>(&inputs.by_sender, &inputs.host, &inputs.row_ptr, &inputs.sender)
             .map_err(|error| LaunchError::Runtime(error.to_string()))?
             .map(indices),
         false => [None, None, None],

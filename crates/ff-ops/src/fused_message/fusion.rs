@@ -65,7 +65,7 @@ fn with_list<B: FusionBackend + FusedMessageBackend>(
     if !reads_list_by_sender(&plan.kind.variant, order) {
         return Ok(inputs.map(float::<B>, int::<B>, |_| Arc::default()));
     }
-    let list = by_sender::<Fusion<B>>(&inputs.by_sender, &inputs.row_ptr, &inputs.sender)
+    let list = by_sender::<Fusion<B>>(&inputs.by_sender, &inputs.host, &inputs.row_ptr, &inputs.sender)
         .map_err(|error| LaunchError::Runtime(error.to_string()))?;
     let list: BySender<B> = Arc::new(OnceLock::from(list.map(int::<B>)));
     Ok(inputs.map(float::<B>, int::<B>, |_| list))

@@ -25,7 +25,7 @@ pub struct Primitives<B: FusedMessageBackend> {
     pub(super) nodes: FloatTensor<B>,
     pub(super) vectors: Option<FloatTensor<B>>,
     pub(super) filter: FilterPrimitives<B>,
-    /// Kept with the graph; the host kernels alone read it.
+    /// Kept with the graph.
     pub(super) host: Arc<HostList>,
     /// Likewise, read by the cube kernels.
     pub(super) by_sender: BySender<B>,

@@ -102,10 +102,13 @@ impl Case for ModelCase {
         let systems = self.systems.build()?;
         let host = AnyModel::new(&self.model, dtype)?;
         let exact = HostModel::<f64>::new(&self.model).map_err(Failure::input)?;
-        let cannot = |error| Failure::input(format!("{}: {error}", self.name));
-        let oracle = exact.predict(&systems, Wanted::FORCES).map_err(cannot)?;
+        let oracle = exact.predict(&systems, Wanted::FORCES);
+        let oracle = oracle.map_err(|error| Failure::input(format!("{}: {error}", self.name)))?;
         drop(exact);
-        let predict = || host.predict(&systems, Wanted::FORCES, &Times::off()).map_err(cannot);
+        let predict = || {
+            host.predict(&systems, Wanted::FORCES, &Times::off())
+                .map_err(|error| error.of_frames(Path::new(&self.name), 1))
+        };
         let before = error(&predict()?, &oracle)?;
         let samples = time(args, || {
             let begin = Instant::now();

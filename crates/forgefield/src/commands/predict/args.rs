@@ -33,7 +33,7 @@ pub struct PredictArgs {
     /// No stress.
     #[arg(long)]
     pub no_stress: bool,
-    /// Where to run.
+    /// Where to run; auto is the host.
     #[arg(long, default_value = "auto")]
     pub runtime: RuntimeChoice,
     /// Print the result as JSON.

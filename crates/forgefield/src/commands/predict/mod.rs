@@ -15,7 +15,7 @@ use serde::Serialize;
 use self::args::PredictArgs;
 use self::output::Output;
 use crate::failure::{Failure, Result};
-use crate::models::{AnyModel, Untrained, largest_force, load, of_frame, on_host};
+use crate::models::{AnyModel, PredictError, Untrained, announce, largest_force, load};
 use crate::screen::{Progress, Screen};
 use crate::{interrupt, workload};
 
@@ -58,14 +58,14 @@ pub fn run(args: &PredictArgs, screen: &Screen) -> Result<()> {
     let host = AnyModel::new(&model, args.dtype)?;
     let mut reader = FrameReader::open(&args.file).map_err(Failure::input)?;
     let output = args.output.as_deref().map(|path| Output::create(path, &args.file)).transpose()?;
-    on_host(args.runtime, screen)?;
+    let evaluator = host.on(announce(args.runtime, screen)?.runtime, &model, args.dtype)?;
     // What Ctrl-C finds computed is kept.
     interrupt::flag();
     let forces = !args.no_forces;
     let mut run = Run {
         args,
         model: &model,
-        host: &host,
+        evaluator: &evaluator,
         wanted: Wanted { forces, stress: forces && !args.no_stress, per_atom: args.per_atom },
         screen,
         progress: screen.counter(),
@@ -86,7 +86,7 @@ pub fn run(args: &PredictArgs, screen: &Screen) -> Result<()> {
 struct Run<'a> {
     args: &'a PredictArgs,
     model: &'a Model,
-    host: &'a AnyModel,
+    evaluator: &'a AnyModel,
     wanted: Wanted,
     screen: &'a Screen,
     progress: Progress<'a>,
@@ -168,12 +168,15 @@ impl Run<'_> {
             structures.push(std::mem::replace(&mut frame.structure, Structure::open("", Vec::new(), Vec::new())));
             rest.push(frame);
         }
-        let (predictions, failure) = match self.host.predict(&structures, self.wanted, &Times::off()) {
+        let predict = |structures: &[Structure]| self.evaluator.predict(structures, self.wanted, &Times::off());
+        let (predictions, failure) = match predict(&structures) {
             Ok(predictions) => (predictions, None),
             Err(error) => {
-                let failure = of_frame(&self.args.file, self.frames + error.index() + 1, &error);
-                let before = self.host.predict(&structures[..error.index()], self.wanted, &Times::off());
-                (before.unwrap_or_default(), Some(failure))
+                let before = match &error {
+                    PredictError::Structure(error) => predict(&structures[..error.index()]).unwrap_or_default(),
+                    PredictError::Device(_) => Vec::new(),
+                };
+                (before, Some(error.of_frames(&self.args.file, self.frames + 1)))
             }
         };
         for ((mut frame, structure), prediction) in rest.into_iter().zip(structures).zip(predictions) {

@@ -27,7 +27,7 @@ pub struct ProfileArgs {
     /// Seconds of rounds; three are taken in any case.
     #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     pub seconds: f64,
-    /// Where to run.
+    /// Where to run: the parts of a model are timed on the host.
     #[arg(long, default_value = "auto")]
     pub runtime: RuntimeChoice,
     /// Print the result as JSON.

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use self::args::ProfileArgs;
 use crate::failure::{Failure, Result};
-use crate::models::{AnyModel, Roof, load, of_frame, on_host};
+use crate::models::{AnyModel, Roof, load, on_host};
 use crate::screen::{Screen, columns};
 use crate::{interrupt, workload};
 
@@ -65,7 +65,7 @@ pub fn run(args: &ProfileArgs, screen: &Screen) -> Result<()> {
     let predict = |wanted: Wanted, times: &Times| {
         let begin = Instant::now();
         let done = host.predict(&systems, wanted, times);
-        done.map(|_| begin.elapsed().as_secs_f64() * 1e3).map_err(|e| of_frame(&args.file, args.frame as usize, &e))
+        done.map(|_| begin.elapsed().as_secs_f64() * 1e3).map_err(|e| e.of_frames(&args.file, args.frame as usize))
     };
     // What cannot be computed is said by the first evaluation, which also finds cold caches.
     predict(Wanted::FORCES, &Times::off())?;

@@ -3,15 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use ff_model::Wanted;
 use ff_model::check::{Check, Checker};
+use ff_nn::device::computes_in;
 use ff_spec::{Dtype, RuntimeKind};
-use ff_structure::FrameReader;
+use ff_structure::{FrameReader, Structure};
 use ff_testkit::gate::{GateRow, GateSummary};
 
 use super::args::VerifyArgs;
 use super::{distinct, junit, show, writable, write};
 use crate::failure::{Failure, Result};
-use crate::models::{load, of_frame, on_host};
+use crate::models::{AnyModel, PredictError, announce, load};
+use crate::options::RuntimeChoice;
 use crate::screen::{Screen, pretty};
 use crate::{interrupt, workload};
 
@@ -33,9 +36,18 @@ pub fn run(path: &Path, args: &VerifyArgs, screen: &Screen) -> Result<()> {
     let model = load(path)?;
     let checker = Checker::new(&model).map_err(Failure::input)?;
     let mut reader = FrameReader::open(&frames).map_err(Failure::input)?;
-    match args.runtime[..] {
-        [] => on_host(crate::options::RuntimeChoice::Host, screen)?,
-        _ => args.runtime.iter().try_for_each(|choice| on_host(*choice, screen))?,
+    let choices = if args.runtime.is_empty() { vec![RuntimeChoice::Host] } else { args.runtime.clone() };
+    let mut models = Vec::new();
+    for choice in choices {
+        let device = announce(choice, screen)?;
+        for dtype in &dtypes {
+            if args.dtype.is_empty() && !computes_in(&device, *dtype) {
+                screen.say(format!("{} does not compute models in {dtype}: not checked", device.name));
+            } else {
+                let host = AnyModel::new(&model, *dtype)?;
+                models.push((device.runtime, *dtype, host.on(device.runtime, &model, *dtype)?));
+            }
+        }
     }
     screen.headline(format!("{}: {}", path.display(), model.config().summary()))?;
     interrupt::flag();
@@ -50,10 +62,20 @@ pub fn run(path: &Path, args: &VerifyArgs, screen: &Screen) -> Result<()> {
         let frame = frame.map_err(Failure::input)?;
         let labels = frame.labels().map_err(Failure::input)?;
         progress.step(number, format!("frame {number}"));
-        for dtype in &dtypes {
-            let checks = checker.frame(&frame.structure, &labels, *dtype, number);
-            for check in checks.map_err(|e| of_frame(&frames, number as usize, &e))? {
-                add(&mut summary, row(&name, number, &frame.structure.name, &check));
+        for (runtime, dtype, model) in &models {
+            let checks = match model {
+                AnyModel::Single(_) | AnyModel::Double(_) => {
+                    checker.frame(&frame.structure, &labels, *dtype, number).map_err(PredictError::from)
+                }
+                AnyModel::Device(device) => {
+                    let model = |structures: &[Structure], wanted: Wanted| {
+                        device.predict(structures, wanted).map_err(PredictError::from)
+                    };
+                    checker.device_frame(&model, &frame.structure, &labels, *dtype, number)
+                }
+            };
+            for check in checks.map_err(|e| e.of_frames(&frames, number as usize))? {
+                add(&mut summary, row(&name, *runtime, number, &frame.structure.name, &check));
             }
         }
     }
@@ -95,7 +117,7 @@ fn add(summary: &mut GateSummary, row: GateRow) {
     summary.cases.push(row);
 }
 
-fn row(model: &str, frame: u64, name: &str, check: &Check) -> GateRow {
+fn row(model: &str, runtime: RuntimeKind, frame: u64, name: &str, check: &Check) -> GateRow {
     let Check { property, dtype, error, tolerance } = check;
     let case = format!("{}, frame {frame} `{name}`", property.name());
     let holds = check.holds();
@@ -105,7 +127,7 @@ fn row(model: &str, frame: u64, name: &str, check: &Check) -> GateRow {
     GateRow {
         op: OP.to_owned(),
         variant: model.to_owned(),
-        runtime: RuntimeKind::Host,
+        runtime,
         dtype: *dtype,
         order: 0,
         case,
