@@ -134,7 +134,7 @@ fn restart_files_of_other_runs_and_broken_files_are_refused() {
     let path = dir.path().join("restart.json");
     run(dir.path(), 20);
     let load = |seed| RestartFile::new(&path, identity(seed)).expect("a path").load::<State>();
-    let error = load(6).err().expect("another seed").to_string();
+    let error = load(6).expect_err("another seed").to_string();
     assert!(error.contains("another `seed`: expected 6, found 5"), "{error}");
     let (_, lengths) = load(5).expect("readable").expect("there");
     let trajectory = dir.path().join("t.extxyz");
@@ -147,7 +147,7 @@ fn restart_files_of_other_runs_and_broken_files_are_refused() {
         (r#"{"format":"forgefield-restart","schema":1,"identity":{"seed":5},"state":{}}"#, "the state cannot be read"),
     ] {
         fs::write(&path, text).expect("written");
-        let error = load(5).err().expect("broken").to_string();
+        let error = load(5).expect_err("broken").to_string();
         assert!(error.contains(words) && error.contains("restart.json"), "{error}");
     }
     let error = RestartFile::new(dir.path(), identity(5)).err().expect("a folder").to_string();
@@ -183,7 +183,8 @@ fn a_diverging_run_keeps_what_was_written() {
     let ended = simulate(&mut simulation, &plan, &mut outputs, None, &mut ()).expect("written");
     let Ended::Diverged(error) = ended else { panic!("{ended:?}") };
     assert!(error.to_string().contains("the force on atom 0"), "{error}");
-    let frames = FrameReader::open(&trajectory).expect("frames").map(|frame| frame.expect("a whole frame")).count();
+    let frames = FrameReader::open(&trajectory).expect("frames");
+    let frames = frames.inspect(|frame| assert!(frame.is_ok(), "a whole frame")).count();
     assert_eq!(frames as u64, simulation.step_number() + 1);
     assert_eq!(Summary::new(&simulation).steps, simulation.step_number());
 }
