@@ -1,7 +1,7 @@
 //! What moves atoms.
 
 use ff_model::host::Real;
-use ff_model::{HostModel, Prediction, Wanted};
+use ff_model::{HostModel, Neighbors, Prediction, Wanted};
 use ff_structure::Structure;
 
 /// Energies and their derivatives as a function of structures.
@@ -17,7 +17,7 @@ pub trait Potential {
         out: &mut Vec<Prediction>,
     ) -> Result<(), PotentialError>;
 
-    /// How often neighbour lists were built.
+    /// How often neighbour lists were built again.
     fn rebuilds(&self) -> u64;
 }
 
@@ -31,16 +31,19 @@ pub struct PotentialError {
     pub reason: String,
 }
 
-/// A model on the host.
+/// What lists reach further than the cutoff by, Å: atoms of a liquid take some ten femtoseconds to move by half of it.
+const SKIN: f64 = 0.5;
+
+/// A model on the host, with neighbour lists that are kept from step to step.
 pub struct ModelPotential<T: Real> {
     model: HostModel<T>,
-    rebuilds: u64,
+    neighbors: Neighbors,
 }
 
 impl<T: Real> ModelPotential<T> {
     /// The potential of a model.
     pub fn new(model: HostModel<T>) -> Self {
-        Self { model, rebuilds: 0 }
+        Self { model, neighbors: Neighbors::new(SKIN).expect("a skin") }
     }
 }
 
@@ -51,17 +54,13 @@ impl<T: Real> Potential for ModelPotential<T> {
         wanted: Wanted,
         out: &mut Vec<Prediction>,
     ) -> Result<(), PotentialError> {
-        // Lists are built anew in every evaluation.
-        self.rebuilds += 1;
-        *out = self
-            .model
-            .predict(structures, wanted)
-            .map_err(|error| PotentialError { system: error.index(), reason: error.reason() })?;
-        Ok(())
+        self.model
+            .predict_with(structures, wanted, &mut self.neighbors, out)
+            .map_err(|error| PotentialError { system: error.index(), reason: error.reason() })
     }
 
     fn rebuilds(&self) -> u64 {
-        self.rebuilds
+        self.neighbors.rebuilds()
     }
 }
 

@@ -49,14 +49,16 @@ pub struct Raw<'a, T> {
 }
 
 impl Prediction {
-    /// Totals in f64 and in eV, Å, with the energies `atomref` of atoms by atomic number.
-    pub fn of_raw<T: Copy + Into<f64>>(
+    /// Takes what was computed of a structure: totals in f64 and in eV, Å, with the energies `atomref` of atoms by atomic number. Its
+    /// memory is used again.
+    pub fn set<T: Copy + Into<f64>>(
+        &mut self,
         config: &Config,
         atomref: &[f64],
         structure: &Structure,
         wanted: Wanted,
         raw: Raw<'_, T>,
-    ) -> Self {
+    ) {
         let (unit, n_atoms) = (config.energy_unit.factor(), structure.n_atoms());
         let scale = match config.aggregation {
             Aggregation::Avg if n_atoms > 0 => unit / n_atoms as f64,
@@ -64,23 +66,21 @@ impl Prediction {
         };
         let own = |z: &u8| atomref.get(usize::from(*z)).copied().unwrap_or(0.0) + config.offset_per_atom;
         let wide = |x: T| -> f64 { x.into() };
-        let mut found = Self {
-            energy: raw.energies.iter().map(|e| wide(*e)).sum::<f64>() * scale
-                + structure.species.iter().map(own).sum::<f64>(),
-            ..Self::default()
-        };
+        let sum = raw.energies.iter().map(|e| wide(*e)).sum::<f64>();
+        self.energy = sum * scale + structure.species.iter().map(own).sum::<f64>();
+        self.energies.clear();
         if wanted.per_atom {
             let each = raw.energies.iter().zip(&structure.species);
-            found.energies = each.map(|(e, z)| wide(*e) * scale + own(z)).collect();
+            self.energies.extend(each.map(|(e, z)| wide(*e) * scale + own(z)));
         }
+        self.forces.clear();
         if wanted.forces {
-            let force = |f: &[T; 3]| f.map(|x| wide(x) * scale);
-            found.forces = raw.forces.as_chunks::<3>().0.iter().map(force).collect();
+            self.forces.extend(raw.forces.as_chunks::<3>().0.iter().map(|f| f.map(|x| wide(x) * scale)));
         }
+        self.stress = None;
         if wanted.forces && wanted.stress {
             let strain = |a: usize, b: usize| wide(raw.strain[3 * a + b]) * scale;
-            found.stress = stress(structure, std::array::from_fn(|a| std::array::from_fn(|b| strain(a, b))));
+            self.stress = stress(structure, std::array::from_fn(|a| std::array::from_fn(|b| strain(a, b))));
         }
-        found
     }
 }

@@ -72,6 +72,9 @@ impl<B: Backend> Gates<B> {
     }
 }
 
+/// q and μ of the next layer, and what the backward of this reads.
+pub(crate) type Next<B> = (Tensor<B, 2>, Option<Tensor<B, 3>>, Kept<B>);
+
 /// The pre-activations of a hidden layer, and what follows it.
 fn mlp<B: Backend>(
     [first, second]: &[Dense<B>; 2],
@@ -104,7 +107,7 @@ impl<B: NetworkBackend> Interaction<B> {
         filter: &LoadedFilter<B>,
         (q, mu): (Tensor<B, 2>, Tensor<B, 3>),
         last: bool,
-    ) -> Result<(Tensor<B, 2>, Option<Tensor<B, 3>>, Kept<B>), NetworkError> {
+    ) -> Result<Next<B>, NetworkError> {
         let [n_atoms, f] = q.dims();
         let (activation, epsilon) = (setup.config().activation, setup.config().epsilon);
         let (hidden, nodes) = mlp(&self.context, activation, q.clone());

@@ -112,7 +112,9 @@ impl<T: Real> SkinList<T> {
         let is_edge = |r: &[T; 3]| r[0] * r[0] + r[1] * r[1] + r[2] * r[2] < squared;
         let NeighborList { row_ptr, sender, shift, edge_vec, sender_ptr, transpose } = out;
         let mut places = Pooled::<Vec<u32>>::take([0; 8], Vec::new);
-        (places.clear(), row_ptr.clear(), sender.clear(), shift.clear(), edge_vec.clear());
+        [&mut *places, row_ptr, sender, sender_ptr, transpose].into_iter().for_each(Vec::clear);
+        shift.clear();
+        edge_vec.clear();
         row_ptr.push(0);
         for row in list.row_ptr.windows(2) {
             for edge in row[0] as usize..row[1] as usize {
@@ -129,7 +131,6 @@ impl<T: Real> SkinList<T> {
             }
             row_ptr.push(sender.len() as u32);
         }
-        (sender_ptr.clear(), transpose.clear());
         sender_ptr.push(0);
         for row in list.sender_ptr.windows(2) {
             let sent = &list.transpose[row[0] as usize..row[1] as usize];

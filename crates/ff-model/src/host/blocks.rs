@@ -52,7 +52,6 @@ impl<'a, T> Cut<'a, T> {
     ///
     /// # Safety
     /// While the slice lives, no other has any of these rows.
-    #[expect(clippy::mut_from_ref, reason = "the rows are disjoint, as the caller promises")]
     pub unsafe fn rows(&self, rows: &Range<usize>, width: usize) -> &'a mut [T] {
         let (start, end) = (rows.start * width, rows.end * width);
         assert!(start <= end && end <= self.len, "rows {rows:?} of {width} in {} elements", self.len);

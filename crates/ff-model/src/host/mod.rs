@@ -20,11 +20,10 @@ use ff_kernels::host::layers::{Activation, Compiled as Layers, Dense};
 use ff_kernels::{force_scatter, fused_message};
 use ff_spec::fused_message::{Filter, Radial};
 
-use crate::config::{Aggregation, Config, ConfigError};
+use crate::config::{Config, ConfigError};
 use crate::error::ModelError;
 use crate::model::Model;
-use crate::prediction::{Prediction, Wanted};
-use crate::units::Unit;
+use crate::prediction::{Prediction, Raw, Wanted};
 use crate::weights::{Interaction, Linear};
 use ff_structure::Structure;
 use filter::Filters;
@@ -34,7 +33,7 @@ pub use times::{Part, Times};
 use workspace::Workspace;
 
 /// An element type that models run in.
-pub trait Real: HostElement + Layers + force_scatter::host::Compiled {}
+pub trait Real: HostElement + Layers + force_scatter::host::Compiled + Into<f64> {}
 
 impl Real for f32 {}
 impl Real for f64 {}
@@ -296,46 +295,11 @@ impl<T: Real> HostModel<T> {
             times.whole(Part::Forces, 0, threads, || workspace.scatter());
         }
         for (slot, (structure, prediction)) in structures.iter().zip(out).enumerate() {
-            self.finish(workspace, slot, structure, wanted, prediction);
+            let (forces, strain) = workspace.forces(slot);
+            let raw = Raw { energies: workspace.energies(slot), forces, strain };
+            prediction.set(&self.config, &self.atomref, structure, wanted, raw);
         }
         Ok(())
-    }
-
-    /// Totals in f64 and in eV, Å.
-    fn finish(
-        &self,
-        workspace: &Workspace<T>,
-        slot: usize,
-        structure: &Structure,
-        wanted: Wanted,
-        out: &mut Prediction,
-    ) {
-        let unit = self.config.energy_unit.factor();
-        let n_atoms = structure.n_atoms();
-        let scale = match self.config.aggregation {
-            Aggregation::Avg if n_atoms > 0 => unit / n_atoms as f64,
-            _ => unit,
-        };
-        let own = |z: &u8| self.atomref.get(usize::from(*z)).copied().unwrap_or(0.0) + self.config.offset_per_atom;
-        let raw = workspace.energies(slot);
-        out.energy =
-            raw.iter().map(|e| e.to_f64()).sum::<f64>() * scale + structure.species.iter().map(own).sum::<f64>();
-        out.energies.clear();
-        if wanted.per_atom {
-            out.energies.extend(raw.iter().zip(&structure.species).map(|(e, z)| e.to_f64() * scale + own(z)));
-        }
-        out.forces.clear();
-        out.stress = None;
-        if wanted.forces {
-            let (forces, strain) = workspace.forces(slot);
-            let force = |f: &[T; 3]| f.map(|x| x.to_f64() * scale);
-            out.forces.extend(forces.as_chunks::<3>().0.iter().map(force));
-            if wanted.stress {
-                let strain: [[f64; 3]; 3] =
-                    std::array::from_fn(|a| std::array::from_fn(|b| strain[3 * a + b].to_f64() * scale));
-                out.stress = crate::stress::stress(structure, strain);
-            }
-        }
     }
 }
 

@@ -170,7 +170,9 @@ impl<B: NetworkBackend> DeviceModel<B> {
                 forces: if wanted.forces { &forces[3 * own.start..3 * own.end] } else { &[] },
                 strain: if wanted.forces { &strain[9 * system..9 * system + 9] } else { &[] },
             };
-            Prediction::of_raw(config, atomref, structure, wanted, raw)
+            let mut prediction = Prediction::default();
+            prediction.set(config, atomref, structure, wanted, raw);
+            prediction
         };
         Ok(structures.iter().enumerate().map(of).collect())
     }

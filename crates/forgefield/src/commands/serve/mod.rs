@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use self::args::ServeArgs;
 use crate::failure::{Failure, Result};
-use crate::models::{AnyModel, Untrained, load, on_host};
+use crate::models::{AnyModel, PredictError, Untrained, load, on_host};
 use crate::screen::Screen;
 use crate::{interrupt, workload};
 
@@ -147,10 +147,13 @@ impl Run<'_> {
         let structures = &self.structures[..geometries.len()];
         let step = self.evaluations + 1;
         let from = |index: usize| format!("{}: evaluation {}", self.endpoint, step + index);
-        let predictions = self
-            .host
-            .predict(structures, Wanted::FORCES, &Times::off())
-            .map_err(|error| Failure::input(format!("{}: {}", from(error.index()), error.reason())))?;
+        let predictions =
+            self.host.predict(structures, Wanted::FORCES, &Times::off()).map_err(|error| match error {
+                PredictError::Structure(error) => {
+                    Failure::input(format!("{}: {}", from(error.index()), error.reason()))
+                }
+                PredictError::Device(message) => Failure::fault(message),
+            })?;
         let mut outcomes = Vec::with_capacity(predictions.len());
         for (index, (structure, prediction)) in structures.iter().zip(predictions).enumerate() {
             if let Some(atom) = prediction.forces.iter().position(|force| !force.iter().all(|f| f.is_finite())) {
