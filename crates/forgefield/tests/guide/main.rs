@@ -20,6 +20,7 @@ const CHAPTERS: &[(&str, bool)] = &[
     ("add-a-variant", false),
     ("burn", true),
     ("gate", false),
+    ("models", false),
     ("notebook", false),
     ("report", false),
     ("sweep", false),

@@ -221,5 +221,5 @@ fn print(report: &Report, settings: &Settings, screen: &Screen) -> Result<()> {
     screen.line(format!("mean temperature {temperature}"))?;
     screen.line(format!("drift of the conserved quantity {:.4} meV/atom/ps", report.drift_mev_per_atom_ps))?;
     let (rate, day) = (report.steps_per_s, report.ns_per_day);
-    screen.line(format!("{rate:.1} steps/s, {day:.2} ns/day, {} list builds", report.rebuilds))
+    screen.line(format!("{rate:.1} steps/s, {day:.2} ns/day, {} list rebuilds", report.rebuilds))
 }
