@@ -223,6 +223,7 @@ chapters! {
     add_a_variant add_a_variant_slow "add-a-variant";
     burn burn_slow "burn";
     gate gate_slow "gate";
+    models models_slow "models";
     notebook notebook_slow "notebook";
     report report_slow "report";
     sweep sweep_slow "sweep";
