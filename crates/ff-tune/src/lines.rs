@@ -228,7 +228,20 @@ impl<T: Line> LineWriter<T> {
         self.file.sync_data().map_err(|source| self.error("sync", source))
     }
 
+    #[cfg(test)]
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
     fn error(&self, action: &'static str, source: io::Error) -> LineError {
         LineError::Io { action, what: T::WHAT, path: self.path.clone(), source }
+    }
+}
+
+/// Another run may append at once. Closing alone does not do: a process that another thread is starting holds a copy of
+/// every open file until it runs its program, and a lock lasts as long as any copy.
+impl<T: Line> Drop for LineWriter<T> {
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
     }
 }

@@ -302,6 +302,11 @@ mod tests {
         assert!(matches!(RecordWriter::open(&path), Err(RecordError::InUse { .. })));
         drop(first);
         RecordWriter::open(&path).expect("free again");
+        // A process that another thread is starting has a copy of the file for a moment.
+        let second = RecordWriter::open(&path).expect("free again");
+        let _copy = second.file().try_clone().expect("copied");
+        drop(second);
+        RecordWriter::open(&path).expect("free though a copy is open");
         // A file in place of a folder refuses even root.
         assert!(matches!(RecordWriter::open(&path.join("x.jsonl")), Err(RecordError::Io { .. })));
     }

@@ -31,6 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ff-model", &["ff-spec", "ff-kernels", "ff-structure"]),
     ("ff-md", &["ff-model", "ff-structure"]),
     ("ff-nn", &["ff-spec", "ff-kernels", "ff-model", "ff-ops", "ff-structure", "ff-tables"]),
+    ("ff-train", &["ff-spec", "ff-model", "ff-nn", "ff-ops", "ff-structure"]),
     ("ff-ipi", &[]),
     ("ff-sweep", &["ff-spec", "ff-tables", "ff-tune", "ff-export"]),
     (
@@ -55,6 +56,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ff-report",
             "ff-structure",
             "ff-sweep",
+            "ff-train",
         ],
     ),
     ("ff-python", &["ff-spec", "ff-model", "ff-structure"]),
