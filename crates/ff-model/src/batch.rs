@@ -5,6 +5,7 @@ use ff_structure::Structure;
 use sysinfo::{MemoryRefreshKind, System};
 
 use crate::config::{Config, Kind};
+use crate::host::EDGES_PER_TASK;
 use crate::plan::Count;
 
 /// Atoms per Å³ by which neighbours are guessed where nothing else is known: liquid water's.
@@ -30,6 +31,11 @@ pub fn memory(config: &Config, dtype: Dtype) -> Count {
     // and two gradients in the element type.
     let list = 4 + 12 + 24 + 4 + 4 + 4;
     Count { fixed: 0, per_atom: (tensors + head + 3) * size + structure, per_edge: list + 9 * size }
+}
+
+/// Bytes that each thread keeps for its tasks, however many atoms there are: filters of the edges of a tile and their derivatives.
+pub fn memory_of_thread(config: &Config, dtype: Dtype) -> u64 {
+    8 * EDGES_PER_TASK as u64 * (config.parts() * config.filters * dtype.size()) as u64
 }
 
 /// Directed edges of an atom within a cutoff in Å, at the density of liquid water.
@@ -61,7 +67,8 @@ pub fn atoms_within(config: &Config, dtype: Dtype, limit: u64) -> usize {
 
 /// Atoms of one call for half of the memory that is free.
 pub fn atoms(config: &Config, dtype: Dtype) -> usize {
-    atoms_within(config, dtype, free().map_or(1 << 30, |bytes| bytes / 2))
+    let threads = rayon::current_num_threads() as u64 * memory_of_thread(config, dtype);
+    atoms_within(config, dtype, free().map_or(1 << 30, |bytes| (bytes / 2).saturating_sub(threads)))
 }
 
 /// Whether another system goes into a batch that has `atoms` already, of at most `most`: a system that is larger goes alone.

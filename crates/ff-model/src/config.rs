@@ -155,21 +155,12 @@ choice! {
     }
 }
 
-/// The name of an activation in metadata.
-pub fn activation_name(activation: Activation) -> &'static str {
-    match activation {
-        Activation::Silu => "silu",
-        Activation::ShiftedSoftplus => "shifted_softplus",
-        Activation::Tanh => "tanh",
-    }
-}
-
 /// The activation of a name.
 pub(crate) fn activation(key: &'static str, text: &str) -> Result<Activation, ConfigError> {
-    let all = [Activation::Silu, Activation::ShiftedSoftplus, Activation::Tanh];
-    all.into_iter().find(|activation| activation_name(*activation) == text).ok_or_else(|| ConfigError::Metadata {
+    let all = Activation::ALL;
+    all.into_iter().find(|activation| activation.name() == text).ok_or_else(|| ConfigError::Metadata {
         key,
-        expected: one_of(all.into_iter().map(activation_name)),
+        expected: one_of(all.into_iter().map(Activation::name)),
         found: quoted(text),
     })
 }

@@ -15,7 +15,7 @@ use ff_spec::{Dtype, ELEMENTARY, Problem, force_scatter};
 use serde::Serialize;
 
 use crate::config::{Config, Kind};
-use crate::host::Part;
+use crate::host::{Part, TABLE_ORDER};
 
 /// A quantity that grows with atoms and directed edges: a + b·N + c·E.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -134,7 +134,21 @@ pub struct Plan {
 impl Plan {
     /// Of energies and forces, for one system of any size.
     pub fn new(config: &Config, dtype: Dtype) -> Self {
-        let mut plan = Builder { config, dtype, part: Part::Neighbors, layer: 0, for_forces: false, steps: Vec::new() };
+        let filter = match config.kind {
+            Kind::Painn => FilterKind::Linear,
+            Kind::Schnet => FilterKind::Mlp,
+        };
+        Self::with(config, filter, dtype)
+    }
+
+    /// As [`Plan::new`], with filters as tables.
+    pub fn tabulated(config: &Config, dtype: Dtype) -> Self {
+        Self::with(config, FilterKind::Tabulated, dtype)
+    }
+
+    fn with(config: &Config, filter: FilterKind, dtype: Dtype) -> Self {
+        let (part, layer, for_forces, steps) = (Part::Neighbors, 0, false, Vec::new());
+        let mut plan = Builder { config, filter, dtype, part, layer, for_forces, steps };
         plan.all();
         Self { dtype, steps: plan.steps }
     }
@@ -175,6 +189,7 @@ struct DenseStep {
 
 struct Builder<'a> {
     config: &'a Config,
+    filter: FilterKind,
     dtype: Dtype,
     part: Part,
     layer: usize,
@@ -294,13 +309,10 @@ impl Builder<'_> {
 
     /// The message of the interactions as `fused_message` counts it: sizes of a call, and its variant.
     fn call(&self) -> (Variant, impl Fn(u64, u64) -> Problem + use<>) {
-        let Config { kind, filters, n_basis, .. } = *self.config;
-        let filter = match kind {
-            Kind::Painn => FilterKind::Linear,
-            Kind::Schnet => FilterKind::Mlp,
-        };
+        let (filters, filter) = (self.config.filters, self.filter);
+        let n_basis = self.inputs();
         let variant = Variant { message: self.config.message(), filter, radial: None, reduction: Reduction::Receiver };
-        let hidden = if kind == Kind::Schnet { filters as u32 } else { 0 };
+        let hidden = if filter == FilterKind::Mlp { filters as u32 } else { 0 };
         let problem = move |n_atoms, n_edges| Problem {
             n_atoms,
             n_edges,
@@ -312,8 +324,16 @@ impl Builder<'_> {
         (variant, problem)
     }
 
+    /// What a filter is a function of, per edge.
+    fn inputs(&self) -> usize {
+        match self.filter {
+            FilterKind::Tabulated => 2 * TABLE_ORDER,
+            FilterKind::Linear | FilterKind::Mlp => self.config.n_basis,
+        }
+    }
+
     fn message_shape(&self) -> String {
-        let (parts, n, k) = (self.config.parts(), self.config.filters, self.config.n_basis);
+        let (parts, n, k) = (self.config.parts(), self.config.filters, self.inputs());
         format!("[N, {}], [E, {k}] → [E, {}] → [N, {n}{}]", parts * n, parts * n, if parts > 1 { " × 4" } else { "" })
     }
 
@@ -347,7 +367,8 @@ impl Builder<'_> {
         };
         let trained = match variant.filter {
             FilterKind::Mlp => k * n + n + n * c + c,
-            FilterKind::Linear | FilterKind::Tabulated => k * c + c,
+            FilterKind::Linear => k * c + c,
+            FilterKind::Tabulated => 0,
         };
         let first = u64::from(layer == 0);
         let flops = Count::of(|n, e| {
@@ -448,6 +469,8 @@ fn of_rows(rows: u64, width: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ff_spec::fused_message::HERMITE_WEIGHT;
+
     use super::*;
     use crate::ModelFile;
 
@@ -521,6 +544,18 @@ mod tests {
         assert_eq!(of(&parts, Part::ContextBackward, 1).flops, Count::atoms(6 + 17 + 2 + 1));
         let per_edge = |layer| of(&parts, Part::MessageBackward, layer).flops.per_edge;
         assert_eq!(per_edge(1) - per_edge(0), 13, "no μ̄ and no s̄ of the first layer");
+    }
+
+    #[test]
+    fn tables_by_hand() {
+        // Six weights of a quintic and an FMA of each per channel, in place of radial functions and a linear map.
+        let config = config("painn", 1, 2, 1);
+        let [exact, tables] = [Plan::new(&config, Dtype::F64), Plan::tabulated(&config, Dtype::F64)];
+        let per_edge = |plan: &Plan, part| of(&plan.parts(true), part, 1).flops.per_edge;
+        assert_eq!(per_edge(&tables, Part::Message), 9 + HERMITE_WEIGHT * 6 + 2 * 6 * 3 + 16);
+        let filter = 2 * ELEMENTARY * 2 + 4 * 3 + 4 * 3;
+        let (exact, tables) = (per_edge(&exact, Part::MessageBackward), per_edge(&tables, Part::MessageBackward));
+        assert_eq!(tables - (2 * HERMITE_WEIGHT * 6 + 4 * 6 * 3), exact - filter);
     }
 
     #[test]

@@ -36,8 +36,7 @@ fn configs() -> impl Strategy<Value = Config> {
                 basis,
                 cutoff: CUTOFF,
                 cutoff_fn,
-                // The filters of SchNet have no kernel with SiLU.
-                activation: if schnet && activation == Activation::Silu { Activation::Tanh } else { activation },
+                activation,
                 epsilon: 1e-8,
                 shared_filters: flags.0 && !schnet,
                 shared_interactions: flags.1,

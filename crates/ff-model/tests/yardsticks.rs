@@ -67,13 +67,6 @@ fn every_option_of_schnetpack_is_what_it_means_there() {
     names.sort();
     assert!(names.len() > 20, "{} models", names.len());
     for model in names {
-        let name = model.file_stem().expect("a name").to_string_lossy().into_owned();
-        if name == "schnet_silu" {
-            let error =
-                HostModel::<f32>::new(&Model::load(&model).expect("a model")).err().expect("no kernel").to_string();
-            assert!(error.starts_with("activation `silu` in the filters of SchNet is not supported"), "{error}");
-            continue;
-        }
         check::<f32>(&model, 1e-5, 1e-4);
         check::<f64>(&model, 1e-10, 1e-7);
     }

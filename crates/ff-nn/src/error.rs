@@ -8,12 +8,6 @@ use ff_structure::NeighborError;
 /// Why a network cannot be made or evaluated; structures are counted from 0.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum NetworkError {
-    /// An activation without a kernel.
-    #[error("activation `{found}` in the filters of SchNet is not supported, expected shifted_softplus or tanh")]
-    Activation {
-        /// Its name.
-        found: &'static str,
-    },
     /// An element without an embedding.
     #[error(
         "structure {structure}: atom {atom} has atomic number {z}, expected one with an embedding, 1 to {}",

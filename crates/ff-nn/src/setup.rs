@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use ff_kernels::host::layers::Activation;
-use ff_model::config::{Config, Kind, activation_name};
+use ff_model::config::{Config, Kind};
 use ff_model::weights::Weights;
 use ff_ops::fused_message::{FusedMessageBackend, Layer};
-use ff_spec::fused_message::{Activation as FilterActivation, FilterKind, Radial, Reduction, Variant};
+use ff_spec::fused_message::{Activation, FilterKind, Radial, Reduction, Variant};
 use ff_structure::Structure;
 use ff_tables::Table;
 
@@ -19,7 +18,6 @@ pub struct Setup<B: FusedMessageBackend> {
     radial: Radial<f64>,
     /// By atomic number, eV; may be empty.
     atomref: Vec<f64>,
-    filter_activation: FilterActivation,
     tables: Arc<[Table]>,
     kernels: Layer<B>,
 }
@@ -29,7 +27,7 @@ impl<B: FusedMessageBackend> Setup<B> {
     /// configurations.
     ///
     /// # Errors
-    /// [`NetworkError`] for radial functions and activations without kernels.
+    /// [`NetworkError`] for radial functions without kernels.
     pub fn new(config: &Config, weights: &Weights, device: &B::Device) -> Result<Self, NetworkError> {
         Self::with_tables(config, weights, Vec::new(), device)
     }
@@ -45,12 +43,6 @@ impl<B: FusedMessageBackend> Setup<B> {
         device: &B::Device,
     ) -> Result<Self, NetworkError> {
         let tables = tables.into();
-        let filter_activation = match (config.kind, config.activation) {
-            // A filter of one layer has none.
-            (Kind::Painn, _) | (_, Activation::ShiftedSoftplus) => FilterActivation::ShiftedSoftplus,
-            (_, Activation::Tanh) => FilterActivation::Tanh,
-            (_, found) => return Err(NetworkError::Activation { found: activation_name(found) }),
-        };
         let (basis, cutoff) = config.radial_names();
         let variant = Variant {
             message: config.message(),
@@ -66,7 +58,6 @@ impl<B: FusedMessageBackend> Setup<B> {
             config: config.clone(),
             radial: weights.radial.clone(),
             atomref: weights.atomref.clone(),
-            filter_activation,
             tables,
         })
     }
@@ -93,8 +84,8 @@ impl<B: FusedMessageBackend> Setup<B> {
         structure.species.iter().map(of).sum()
     }
 
-    pub(crate) fn filter_activation(&self) -> FilterActivation {
-        self.filter_activation
+    pub(crate) fn filter_activation(&self) -> Activation {
+        self.config.activation
     }
 
     pub(crate) fn tables(&self) -> &[Table] {

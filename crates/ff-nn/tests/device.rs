@@ -97,11 +97,6 @@ fn every_option_agrees_on_burn_s_host_backend() {
     for path in paths {
         let what = path.file_stem().unwrap().to_string_lossy().into_owned();
         let (model, structures) = load(&path);
-        if what == "schnet_silu" {
-            let error = open(RuntimeKind::Host, &model, Dtype::F32, Arc::default()).err().unwrap();
-            assert_eq!(error, NetworkError::Activation { found: "silu" });
-            continue;
-        }
         for dtype in Dtype::ALL {
             assert_agrees(&format!("{what} {dtype}"), &model, &*flex(&model, dtype), &structures, dtype);
         }

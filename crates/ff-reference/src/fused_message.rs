@@ -198,6 +198,13 @@ fn activate(activation: Activation, x: f64) -> [f64; 4] {
             let slope = 1.0 - t * t;
             [t, slope, -2.0 * t * slope, (6.0 * t * t - 2.0) * slope]
         }
+        Activation::Silu => {
+            // x s of the logistic s, whose derivatives are s(1 − s) and so on.
+            let s = 1.0 / (1.0 + (-x).exp());
+            let s1 = s * (1.0 - s);
+            let (s2, s3) = (s1 * (1.0 - 2.0 * s), s1 * (1.0 - 6.0 * s1));
+            [x * s, s + x * s1, 2.0 * s1 + x * s2, 3.0 * s2 + x * s3]
+        }
     }
 }
 
@@ -338,9 +345,11 @@ mod tests {
 
     #[test]
     fn magnitudes_bound_values() {
-        for (message, activation) in
-            [(Message::Cfconv, Activation::Tanh), (Message::Painn, Activation::ShiftedSoftplus)]
-        {
+        for (message, activation) in [
+            (Message::Cfconv, Activation::Tanh),
+            (Message::Painn, Activation::ShiftedSoftplus),
+            (Message::Cfconv, Activation::Silu),
+        ] {
             let inputs = with_mlp(linear(message, 3, &[(1, [1.0, 0.5, 0.2]), (0, [0.0, 3.0, 1.0])]), activation);
             let Oracle { outputs, magnitude } = forward(&variant(message, FilterKind::Mlp), &inputs).unwrap();
             for (value, bound) in
@@ -359,6 +368,7 @@ mod tests {
             base.clone(),
             with_mlp(base.clone(), Activation::Tanh),
             with_mlp(base.clone(), Activation::ShiftedSoftplus),
+            with_mlp(base.clone(), Activation::Silu),
             table,
         ];
         for inputs in &filters {

@@ -40,7 +40,7 @@ crate::op::declare! {
     impl Op for FusedMessageDoubleBackward: 2, DoubleBackwardInputs -> DoubleGradients, family;
 }
 
-/// The non-linearity σ between the two layers of an `mlp` filter.
+/// A non-linearity σ: between the two layers of an `mlp` filter, and after dense layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
@@ -48,6 +48,22 @@ pub enum Activation {
     ShiftedSoftplus,
     /// tanh x.
     Tanh,
+    /// x/(1 + e⁻ˣ).
+    Silu,
+}
+
+impl Activation {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Silu, Self::ShiftedSoftplus, Self::Tanh];
+
+    /// Its name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ShiftedSoftplus => "shifted_softplus",
+            Self::Tanh => "tanh",
+            Self::Silu => "silu",
+        }
+    }
 }
 
 /// Parameters of the radial functions, by the names their TOML files declare.

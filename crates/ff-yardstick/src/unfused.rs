@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use burn::backend::Flex;
 use burn::backend::wgpu::{Wgpu, WgpuDevice, WgpuRuntime};
-use burn::tensor::activation::{softplus, tanh};
+use burn::tensor::activation::{silu, softplus, tanh};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData};
 use burn_cubecl::cubecl::Runtime;
@@ -297,6 +297,7 @@ impl<B: Backend> Composition<B> {
                 let hidden = match activation {
                     Activation::ShiftedSoftplus => softplus(x, 1.0).sub_scalar(std::f64::consts::LN_2),
                     Activation::Tanh => tanh(x),
+                    Activation::Silu => silu(x),
                 };
                 affine(hidden, a2, b2)
             }

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use clap::Args;
 use ff_kernels::host::peak::Peak;
-use ff_model::host::Times;
-use ff_model::{Config, HostModel, Model, ModelError, Prediction, Wanted, batch};
+use ff_model::host::{Real, Times};
+use ff_model::{Config, HostModel, Model, ModelError, Plan, Prediction, Wanted, batch};
 use ff_nn::NetworkError;
 use ff_nn::device::{Predict, open};
 use ff_spec::{DeviceId, Dtype, RuntimeKind};
@@ -50,6 +51,44 @@ pub fn announce(choice: RuntimeChoice, screen: &Screen) -> Result<DeviceId> {
     let runtime = runtimes::of(choice.kind().unwrap_or(RuntimeKind::Host)).map_err(runtimes::unavailable)?;
     screen.headline(format!("runtime {}{auto}", runtimes::describe(runtime.device())))?;
     Ok(runtime.device().clone())
+}
+
+/// How the filters of a model are read.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct FilterArgs {
+    /// Read filters from tables that err by at most this beside their largest value: faster messages [default: exact filters].
+    #[arg(long, value_name = "ERROR", value_parser = tolerance)]
+    pub tabulate: Option<f64>,
+}
+
+fn tolerance(text: &str) -> std::result::Result<f64, String> {
+    let found = text.parse::<f64>().ok().filter(|error| (1e-12..=1e-2).contains(error));
+    found.ok_or_else(|| format!("`{text}` is no tolerance of a table, expected 1e-12 to 1e-2"))
+}
+
+impl FilterArgs {
+    /// No tables.
+    pub const EXACT: Self = Self { tabulate: None };
+
+    /// Packs a model for the host.
+    ///
+    /// # Errors
+    /// A model without kernels and a tolerance that no table reaches, as bad input.
+    pub fn pack<T: Real>(self, model: &Model) -> Result<HostModel<T>> {
+        match self.tabulate {
+            None => HostModel::new(model),
+            Some(tolerance) => HostModel::tabulated(model, tolerance),
+        }
+        .map_err(Failure::input)
+    }
+
+    /// What an evaluation does.
+    pub fn plan(self, config: &Config, dtype: Dtype) -> Plan {
+        match self.tabulate {
+            None => Plan::new(config, dtype),
+            Some(_) => Plan::tabulated(config, dtype),
+        }
+    }
 }
 
 /// A model on a runtime.
@@ -100,22 +139,33 @@ impl AnyModel {
     /// Packs a model for the host.
     ///
     /// # Errors
-    /// A model without kernels, as bad input.
-    pub fn new(model: &Model, dtype: Dtype) -> Result<Self> {
-        match dtype {
-            Dtype::F32 => HostModel::new(model).map(Self::Single),
-            Dtype::F64 => HostModel::new(model).map(Self::Double),
+    /// As [`FilterArgs::pack`].
+    pub fn new(model: &Model, dtype: Dtype, filters: FilterArgs) -> Result<Self> {
+        Ok(match dtype {
+            Dtype::F32 => Self::Single(filters.pack(model)?),
+            Dtype::F64 => Self::Double(filters.pack(model)?),
+        })
+    }
+
+    /// How much filters that are tables err beside their largest value; `None` where they are exact.
+    pub fn table_error(&self) -> Option<f64> {
+        match self {
+            Self::Single(model) => model.table_error(),
+            Self::Double(model) => model.table_error(),
+            Self::Device(_) => None,
         }
-        .map_err(Failure::input)
     }
 
     /// The same model on a runtime: what is wrong with it was said by the host's, whatever it runs on.
     ///
     /// # Errors
-    /// A dtype that the device does not compute in, as a fault.
+    /// A dtype that the device does not compute in, as a fault; tables, as bad input.
     pub fn on(self, runtime: RuntimeKind, model: &Model, dtype: Dtype) -> Result<Self> {
         match runtime {
             RuntimeKind::Host => Ok(self),
+            kind if self.table_error().is_some() => Err(Failure::input(format!(
+                "--tabulate: tables of a model's filters are read on host, found --runtime {kind}"
+            ))),
             kind => Ok(Self::Device(open(kind, model, dtype, Arc::default()).map_err(Failure::fault)?)),
         }
     }
@@ -162,6 +212,11 @@ impl Roof {
         let memory = if self.cached { 0.0 } else { 1e9 * bytes as f64 / self.peak.bytes };
         if arithmetic >= memory { (arithmetic, "FLOPs") } else { (memory, "bytes") }
     }
+}
+
+/// What is said of filters that are tables.
+pub fn of_tables(error: f64) -> String {
+    format!("filters are tables that err by {error:.1e} of their largest value")
 }
 
 /// The error of a structure that is a frame of a file; frames are counted from 1.

@@ -1,5 +1,7 @@
 //! What is fixed when a kernel is compiled, and what it takes of a device.
 
+use ff_spec::fused_message::Activation;
+
 use crate::generated::{Basis, Cutoff};
 
 /// What is fixed when a kernel is compiled.
@@ -21,8 +23,8 @@ pub struct CubeConfig {
     pub order: usize,
     /// Depth of the filter's last linear map: K, H or 2·order.
     pub depth: usize,
-    /// σ is tanh rather than the shifted softplus.
-    pub tanh: bool,
+    /// σ between the layers of an `mlp` filter.
+    pub activation: Activation,
     /// Filters per feature: 1 (`cfconv`) or 3 (`painn`).
     pub parts: usize,
     /// Radial functions; `None` where they are in a table.

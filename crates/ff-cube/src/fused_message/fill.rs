@@ -1,6 +1,7 @@
 //! Filling a tile of a backward: edges, coefficients of the filter, and their derivatives and rates.
 
 use cubecl::prelude::*;
+use ff_spec::fused_message::Activation;
 
 use super::config::{BackwardConfig, CubeConfig, Kernel};
 use super::radial;
@@ -126,10 +127,14 @@ pub fn hermite_derivatives<F: Float, N: Size>(
 #[cube]
 pub fn activation<F: Float>(x: F, #[comptime] config: CubeConfig) -> (F, F, F) {
     let one = F::new(1.0);
-    if comptime!(config.tanh) {
+    if comptime!(config.activation == Activation::Tanh) {
         let t = maths::tanh::<F>(x);
         let slope = one - t * t;
         (t, slope, F::new(-2.0) * t * slope)
+    } else if comptime!(config.activation == Activation::Silu) {
+        let s = maths::logistic::<F>(x);
+        let rest = one - s;
+        (x * s, s * (one + x * rest), s * rest * (F::new(2.0) + x * (rest - s)))
     } else {
         let slope = maths::logistic::<F>(x);
         (maths::shifted_softplus::<F>(x), slope, slope * (one - slope))

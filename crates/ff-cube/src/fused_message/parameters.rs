@@ -42,10 +42,11 @@ pub fn cube_config(
     if units * groups > limits.max_units_per_cube as usize {
         return refuse(format!("{} units per cube, the device has {}", units * groups, limits.max_units_per_cube));
     }
-    let (hidden, order, tanh) = match sizes.filter {
-        FilterSizes::Linear => (0, 0, false),
-        FilterSizes::Mlp { hidden, activation } => (hidden, 0, activation == Activation::Tanh),
-        FilterSizes::Tabulated { order, .. } => (0, order, false),
+    // Filters without a hidden layer read no activation: one and the same, so that no kernel is compiled twice.
+    let (hidden, order, activation) = match sizes.filter {
+        FilterSizes::Linear => (0, 0, Activation::ShiftedSoftplus),
+        FilterSizes::Mlp { hidden, activation } => (hidden, 0, activation),
+        FilterSizes::Tabulated { order, .. } => (0, order, Activation::ShiftedSoftplus),
     };
     let shared = shared_memory(&sizes.problem(""), dtype.size(), groups, edges_per_tile, order);
     if shared > limits.shared_memory as usize {
@@ -59,7 +60,7 @@ pub fn cube_config(
     };
     let (parts, radial) = (variant.message.parts(), radial_functions(variant)?);
     let config =
-        CubeConfig { units, groups, edges_per_tile, unroll, n_basis, hidden, order, depth, tanh, parts, radial };
+        CubeConfig { units, groups, edges_per_tile, unroll, n_basis, hidden, order, depth, activation, parts, radial };
     Ok((config, vector))
 }
 

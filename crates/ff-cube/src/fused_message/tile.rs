@@ -1,6 +1,7 @@
 //! A tile of edges in shared memory: its geometry and the coefficients of the filter.
 
 use cubecl::prelude::*;
+use ff_spec::fused_message::Activation;
 
 use super::config::CubeConfig;
 use crate::maths;
@@ -238,8 +239,10 @@ pub fn hidden_layer<F: Float, N: Size>(inputs: &Inputs<F, N>, tile: &mut Tile<F>
         #[unroll]
         for j in 0..config.unroll {
             let at = hidden_at(h, first + j, config);
-            if comptime!(config.tanh) {
+            if comptime!(config.activation == Activation::Tanh) {
                 tile.floats[at] = maths::tanh::<F>(sums[j]);
+            } else if comptime!(config.activation == Activation::Silu) {
+                tile.floats[at] = sums[j] * maths::logistic::<F>(sums[j]);
             } else {
                 tile.floats[at] = maths::shifted_softplus::<F>(sums[j]);
             }

@@ -86,12 +86,17 @@ impl<T: Element, const ORDER: u8> HiddenLayer<'_, T, ORDER> {
                 let value = match self.activation {
                     Activation::ShiftedSoftplus => maths::shifted_softplus(x),
                     Activation::Tanh => maths::tanh(x),
+                    Activation::Silu => x * maths::logistic(x),
                 };
                 value.store_full(&mut self.tile.hidden[at..]);
                 if const { ORDER >= 1 } {
                     let slope = match self.activation {
                         Activation::ShiftedSoftplus => maths::logistic(x),
                         Activation::Tanh => value.lit(1.0) - value * value,
+                        Activation::Silu => {
+                            let slope = maths::logistic(x);
+                            slope * x.mul_add(x.lit(1.0) - slope, x.lit(1.0))
+                        }
                     };
                     slope.store_full(&mut self.tile.activation[at..]);
                     (slope * (slopes[i][v] - ground)).store_full(&mut self.tile.hidden_slopes[at..]);
@@ -150,6 +155,11 @@ impl<T: Element> WithSimd for HiddenRates<'_, T> {
                         let t = maths::tanh(z[0]);
                         let slope = one - t * t;
                         (t, slope, t.lit(-2.0) * t * slope)
+                    }
+                    Activation::Silu => {
+                        let s = maths::logistic(z[0]);
+                        let rest = one - s;
+                        (z[0] * s, s * z[0].mul_add(rest, one), s * rest * z[0].mul_add(rest - s, z[0].lit(2.0)))
                     }
                 };
                 let z_rate = z[1].mul_add(rate, by_weights[0]);

@@ -1,20 +1,10 @@
 //! Activations of dense layers.
 
+use ff_spec::fused_message::Activation;
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::maths::{logistic, shifted_softplus, tanh};
 use crate::{Element, Lane};
-
-/// A non-linearity σ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Activation {
-    /// x/(1 + e⁻ˣ).
-    Silu,
-    /// ln(½eˣ + ½).
-    ShiftedSoftplus,
-    /// tanh x.
-    Tanh,
-}
 
 pub(super) fn activate<T: Element>(activation: Activation, x: &[T], y: &mut [T]) {
     assert_eq!(x.len(), y.len());

@@ -8,8 +8,8 @@ mod activation;
 mod dense;
 mod painn;
 
-pub use activation::Activation;
 pub use dense::Dense;
+pub use ff_spec::fused_message::Activation;
 pub use painn::{Mixed, OfOutputs};
 
 use crate::Element;

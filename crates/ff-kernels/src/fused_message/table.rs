@@ -151,5 +151,10 @@ fn activation_jet(activation: Activation, x: f64) -> [f64; 3] {
             let t = x.tanh();
             [t, 1.0 - t * t, -2.0 * t * (1.0 - t * t)]
         }
+        Activation::Silu => {
+            let s = 1.0 / (1.0 + (-x).exp());
+            let slope = s * (1.0 - s);
+            [x * s, s + x * slope, slope * (2.0 + x * (1.0 - 2.0 * s))]
+        }
     }
 }

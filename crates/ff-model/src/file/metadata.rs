@@ -6,9 +6,7 @@ use ff_kernels::host::layers::Activation;
 use serde::{Deserialize, Serialize};
 
 use super::ModelFile;
-use crate::config::{
-    Aggregation, Basis, Config, ConfigError, CutoffFn, Head, Kind, activation, activation_name, one_of, quoted,
-};
+use crate::config::{Aggregation, Basis, Config, ConfigError, CutoffFn, Head, Kind, activation, one_of, quoted};
 use crate::units::{Energy, Length, Unit};
 
 /// The value of the metadata `format`.
@@ -78,10 +76,7 @@ impl ModelFile {
 
     /// Writes all that a config says into the metadata.
     pub fn set_config(&mut self, config: &Config) {
-        let head = StoredHead {
-            layers: config.head.layers.clone(),
-            activation: activation_name(config.head.activation).into(),
-        };
+        let head = StoredHead { layers: config.head.layers.clone(), activation: config.head.activation.name().into() };
         let number = |x: f64| format!("{x}");
         for (key, value) in [
             ("format", FORMAT.to_owned()),
@@ -93,7 +88,7 @@ impl ModelFile {
             ("basis", config.basis.to_string()),
             ("cutoff", number(config.cutoff / config.length_unit.factor())),
             ("cutoff_fn", config.cutoff_fn.to_string()),
-            ("activation", activation_name(config.activation).to_owned()),
+            ("activation", config.activation.name().to_owned()),
             ("epsilon", number(config.epsilon)),
             ("shared_filters", config.shared_filters.to_string()),
             ("shared_interactions", config.shared_interactions.to_string()),

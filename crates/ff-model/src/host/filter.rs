@@ -1,15 +1,14 @@
 //! Filters of a model's interactions as the kernels read them: exactly, or as tables.
 
 use ff_kernels::fused_message::{find, tabulate};
-use ff_kernels::host::layers::Activation;
-use ff_spec::fused_message::{Activation as FilterActivation, Filter, FilterKind, Inputs, Reduction, Variant};
+use ff_spec::fused_message::{Filter, FilterKind, Inputs, Reduction, Variant};
 
-use crate::config::{Config, ConfigError, activation_name};
+use crate::config::{Config, ConfigError};
 use crate::model::Model;
 use crate::weights::{Interaction, Linear};
 
 /// Derivatives that a node of a table holds: value, slope and curvature, so that forces are smooth.
-const TABLE_ORDER: usize = 3;
+pub(crate) const TABLE_ORDER: usize = 3;
 
 /// The filters of all interactions, with the kernels that read them.
 pub(super) struct Filters {
@@ -82,16 +81,7 @@ fn exact(config: &Config, interaction: &Interaction) -> Result<Filter<f64>, Conf
             b1: first.bias.clone(),
             a2: transposed(second),
             b2: second.bias.clone(),
-            activation: match config.activation {
-                Activation::ShiftedSoftplus => FilterActivation::ShiftedSoftplus,
-                Activation::Tanh => FilterActivation::Tanh,
-                Activation::Silu => {
-                    return Err(ConfigError::Unsupported {
-                        what: format!("activation `{}` in the filters of SchNet", activation_name(config.activation)),
-                        expected: "shifted_softplus or tanh".to_owned(),
-                    });
-                }
-            },
+            activation: config.activation,
         },
     })
 }

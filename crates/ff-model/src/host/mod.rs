@@ -27,6 +27,7 @@ use crate::prediction::{Prediction, Raw, Wanted};
 use crate::weights::{Interaction, Linear};
 use ff_structure::Structure;
 use filter::Filters;
+pub(crate) use filter::TABLE_ORDER;
 use neighbors::Lists;
 pub use neighbors::Neighbors;
 pub use times::{Part, Times};
@@ -40,6 +41,9 @@ impl Real for f64 {}
 
 /// Atoms of consecutive small systems that are computed together: dense layers read their weights once for all of them.
 const GROUP: usize = 72;
+
+/// Directed edges of a task of messages.
+pub(crate) const EDGES_PER_TASK: usize = 512;
 
 /// The filter of an interaction, packed for both directions.
 struct PackedMessage<T> {
@@ -99,7 +103,7 @@ impl<T: Real> HostModel<T> {
     /// Packs a model's weights, rounded to `T`.
     ///
     /// # Errors
-    /// [`ConfigError::Unsupported`] for radial functions that were not rendered, and for a filter's activation that has no kernel.
+    /// [`ConfigError::Unsupported`] for radial functions that were not rendered.
     pub fn new(model: &Model) -> Result<Self, ConfigError> {
         Self::with_filters(model, Filters::new(model, None)?)
     }
@@ -126,8 +130,8 @@ impl<T: Real> HostModel<T> {
         let last = weights.interactions.len() - 1;
         let layers = weights.interactions.iter().zip(&filters).enumerate();
         let configs = Configs {
-            forward: HostConfig { edges_per_task: 512, edges_per_tile: 128, channel_block: 32 },
-            backward: HostConfig { edges_per_task: 512, edges_per_tile: 32, channel_block: 32 },
+            forward: HostConfig { edges_per_task: EDGES_PER_TASK, edges_per_tile: 128, channel_block: 32 },
+            backward: HostConfig { edges_per_task: EDGES_PER_TASK, edges_per_tile: 32, channel_block: 32 },
         };
         Ok(Self {
             embedding: cast(&weights.embedding),

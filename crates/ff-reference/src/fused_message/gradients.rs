@@ -157,6 +157,7 @@ mod tests {
                         linear.filter.clone(),
                         mlp(Activation::ShiftedSoftplus),
                         mlp(Activation::Tanh),
+                        mlp(Activation::Silu),
                         table(2),
                         table(3),
                     ] {

@@ -83,7 +83,7 @@ pub fn cases(set: CaseSet) -> Vec<Case<CaseSpec>> {
             case("many_rows", 1031, 4, Degrees::EmptyRows(3), &|s| s.n_basis = 5),
             case("long_row", 70, 7, Degrees::LongRow { long: 5000, short: 3 }, &|s| (s.n_basis, s.hidden) = (8, 9)),
             case("skewed", 120, 16, Degrees::PowerLaw { max: 2000, exponent: 1.5 }, &|s| {
-                (s.n_basis, s.hidden, s.activation) = (16, 13, Activation::Tanh);
+                (s.n_basis, s.hidden, s.activation) = (16, 13, Activation::Silu);
                 s.table_order = 3;
             }),
             // The proportions of a liquid in a real model.

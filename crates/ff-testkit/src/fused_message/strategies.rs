@@ -33,7 +33,7 @@ pub fn variant() -> impl Strategy<Value = Variant> {
 pub fn case_spec() -> impl Strategy<Value = CaseSpec> {
     (
         (0usize..20, select(vec![1usize, 2, 3, 8, 17, 33]), prop_oneof![4 => 1usize..12, 1 => 12usize..=50]),
-        (1usize..12, select(vec![Activation::ShiftedSoftplus, Activation::Tanh])),
+        (1usize..12, select(&Activation::ALL[..])),
         (2usize..=3, 2usize..70),
         1.0..8.0,
         (degrees::strategy(), select(vec![Distances::Inside, Distances::Skin, Distances::Boundary, Distances::Beyond])),

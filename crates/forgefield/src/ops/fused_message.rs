@@ -64,7 +64,7 @@ Tensors of fused_message (T is --dtype; C = F for cfconv, 3F for painn):
   x [n_atoms, F]                            cfconv;  y [n_atoms, F] comes out
   s [n_atoms, 3F], mu [n_atoms, 3, F]       painn;   dq [n_atoms, F], dmu [n_atoms, 3, F] come out
   A [K, C], b [C]                           linear
-  A1 [K, H], b1 [H], A2 [H, C], b2 [C]      mlp; metadata `activation`: shifted_softplus or tanh
+  A1 [K, H], b1 [H], A2 [H, C], b2 [C]      mlp; metadata `activation`: shifted_softplus, tanh or silu
   table [n_nodes, order, C]                 tabulated
   r_cut [] or [1]                           Å; a tensor or metadata
   basis.<name>, cutoff.<name>               parameters of the radial functions; defaults where left out";

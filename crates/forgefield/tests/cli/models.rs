@@ -55,6 +55,26 @@ fn number(value: &Value) -> f64 {
 }
 
 #[test]
+fn tables_say_how_much_they_err() {
+    let dir = with_model(|_| {});
+    let dir = dir.path();
+    let predict = "predict frames.extxyz --model model.safetensors --dtype f64 --json";
+    let exact = run(dir, predict).expect(0, &[]).json();
+    assert!(exact.get("table_error").is_none());
+    let tables = run(dir, &format!("{predict} --tabulate 1e-7")).expect(0, &[]).json();
+    let error = number(&tables["table_error"]);
+    assert!(error > 0.0 && error <= 1e-7, "{error}");
+    let [exact, tables] = [exact, tables].map(|report| report["results"].as_array().expect("frames").clone());
+    for (exact, tables) in exact.iter().zip(&tables) {
+        let (exact, tables) = (number(&exact["energy"]), number(&tables["energy"]));
+        assert!(exact != tables && (exact - tables).abs() < 1e-5, "{exact} and {tables}");
+    }
+    let profile = "profile frames.extxyz --model model.safetensors --seconds 0 --tabulate 1e-6";
+    run(dir, profile).expect(0, &["filters are tables that err by "]);
+    run(dir, &format!("{predict} --tabulate 7")).expect(2, &["`7` is no tolerance of a table, expected 1e-12 to 1e-2"]);
+}
+
+#[test]
 fn predictions_are_written_as_they_are_printed() {
     let dir = with_model(|_| {});
     let dir = dir.path();

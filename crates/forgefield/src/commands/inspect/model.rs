@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-use ff_model::config::activation_name;
 use ff_model::plan::{Count, PartCount};
 use ff_model::{Config, Plan, batch};
 use ff_spec::Dtype;
@@ -91,7 +90,7 @@ pub fn run(args: &InspectArgs, path: &Path, screen: &Screen) -> Result<()> {
         basis: config.basis.to_string(),
         cutoff: config.cutoff,
         cutoff_fn: config.cutoff_fn.to_string(),
-        activation: activation_name(config.activation),
+        activation: config.activation.name(),
         head: config.head.layers.clone(),
         aggregation: config.aggregation.to_string(),
         energy_unit: config.energy_unit.to_string(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use ff_spec::Dtype;
 
+use crate::models::FilterArgs;
 use crate::options::RuntimeChoice;
 
 /// `md`.
@@ -89,6 +90,9 @@ pub struct RunArgs {
     /// Element type of the evaluation; positions and velocities are f64 in any case.
     #[arg(long, default_value = "f32")]
     pub dtype: Dtype,
+    /// How filters are read.
+    #[command(flatten)]
+    pub filters: FilterArgs,
     /// Where to run.
     #[arg(long, default_value = "auto")]
     pub runtime: RuntimeChoice,

@@ -43,7 +43,7 @@ pub fn run(args: &MdArgs, screen: &Screen) -> Result<()> {
     let settings = settings(args);
     settings.check().map_err(Failure::input)?;
     setup::check_paths(run, args.figure.as_deref())?;
-    let (model, potential) = setup::potential(run)?;
+    let (model, potential) = setup::potential(run, screen)?;
     let mut systems = setup::systems(run, &model, screen)?;
     let from = match args.velocities {
         VelocityChoice::Draw => Velocities::Drawn,

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use ff_md::{MdError, ModelPotential, Potential, System};
+use ff_model::host::Real;
 use ff_model::{HostModel, Model};
 use ff_spec::Dtype;
 use ff_structure::FrameReader;
@@ -13,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::args::RunArgs;
 use crate::failure::{Failure, Result};
-use crate::models::{Untrained, load};
+use crate::models::{Untrained, load, of_tables};
 use crate::screen::Screen;
 use crate::workload;
 
@@ -21,13 +22,21 @@ use crate::workload;
 ///
 /// # Errors
 /// A file that is no model, a model without kernels.
-pub fn potential(args: &RunArgs) -> Result<(Model, Box<dyn Potential>)> {
+pub fn potential(args: &RunArgs, screen: &Screen) -> Result<(Model, Box<dyn Potential>)> {
     let model = load(&args.model)?;
     let potential: Box<dyn Potential> = match args.dtype {
-        Dtype::F32 => Box::new(ModelPotential::<f32>::new(HostModel::new(&model).map_err(Failure::input)?)),
-        Dtype::F64 => Box::new(ModelPotential::<f64>::new(HostModel::new(&model).map_err(Failure::input)?)),
+        Dtype::F32 => Box::new(ModelPotential::new(packed::<f32>(args, &model, screen)?)),
+        Dtype::F64 => Box::new(ModelPotential::new(packed::<f64>(args, &model, screen)?)),
     };
     Ok((model, potential))
+}
+
+fn packed<T: Real>(args: &RunArgs, model: &Model, screen: &Screen) -> Result<HostModel<T>> {
+    let packed = args.filters.pack(model)?;
+    if let Some(error) = packed.table_error() {
+        screen.say(of_tables(error));
+    }
+    Ok(packed)
 }
 
 /// The replicas of the file's frames, those of the first frame first.
@@ -105,6 +114,9 @@ pub fn identity(command: &str, settings: &impl Serialize, args: &RunArgs) -> Res
     identity.insert("model_sha256".to_owned(), hash(&args.model)?);
     identity.insert("structures_sha256".to_owned(), hash(&args.file)?);
     identity.insert("dtype".to_owned(), args.dtype.to_string().into());
+    if let Some(error) = args.filters.tabulate {
+        identity.insert("tabulate".to_owned(), error.into());
+    }
     for (key, value) in [
         ("frame", args.frame.map_or(Value::Null, Value::from)),
         ("replicas", args.replicas.into()),

@@ -46,7 +46,7 @@ pub fn run(args: &MinimizeArgs, screen: &Screen) -> Result<()> {
         pressure_bar: args.pressure_bar,
         ..FireSettings::default()
     };
-    let (model, potential) = setup::potential(run)?;
+    let (model, potential) = setup::potential(run, screen)?;
     let systems = setup::systems(run, &model, screen)?;
     let restart = match &run.restart {
         None => None,

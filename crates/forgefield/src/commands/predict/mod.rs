@@ -15,7 +15,7 @@ use serde::Serialize;
 use self::args::PredictArgs;
 use self::output::Output;
 use crate::failure::{Failure, Result};
-use crate::models::{AnyModel, PredictError, Untrained, announce, largest_force, load};
+use crate::models::{AnyModel, PredictError, Untrained, announce, largest_force, load, of_tables};
 use crate::screen::{Progress, Screen};
 use crate::{interrupt, workload};
 
@@ -31,6 +31,9 @@ struct Report<'a> {
     atoms: usize,
     seconds: f64,
     structures_per_s: f64,
+    /// How much filters that are tables err beside their largest value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    table_error: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,7 +58,7 @@ struct Row {
 /// Evaluates a model on every frame of a file.
 pub fn run(args: &PredictArgs, screen: &Screen) -> Result<()> {
     let model = load(&args.model)?;
-    let host = AnyModel::new(&model, args.dtype)?;
+    let host = AnyModel::new(&model, args.dtype, args.filters)?;
     let mut reader = FrameReader::open(&args.file).map_err(Failure::input)?;
     let output = args.output.as_deref().map(|path| Output::create(path, &args.file)).transpose()?;
     let evaluator = host.on(announce(args.runtime, screen)?.runtime, &model, args.dtype)?;
@@ -255,11 +258,15 @@ impl Run<'_> {
             atoms: self.atoms,
             seconds,
             structures_per_s: rate,
+            table_error: self.evaluator.table_error(),
             output: path.map(shown),
             results: path.is_none().then_some(&self.rows[..]),
         };
         if self.args.json {
             return self.screen.json(&report);
+        }
+        if let Some(error) = self.evaluator.table_error() {
+            self.screen.line(of_tables(error))?;
         }
         let to = path.map(|path| format!(" to {}", path.display())).unwrap_or_default();
         let (frames, atoms) = (self.frames, self.atoms);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use ff_spec::Dtype;
 
+use crate::models::FilterArgs;
 use crate::options::RuntimeChoice;
 
 /// `profile`.
@@ -24,6 +25,9 @@ pub struct ProfileArgs {
     /// Element type of the evaluation.
     #[arg(long, default_value = "f32")]
     pub dtype: Dtype,
+    /// How filters are read.
+    #[command(flatten)]
+    pub filters: FilterArgs,
     /// Seconds of rounds; three are taken in any case.
     #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     pub seconds: f64,

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use ff_kernels::host::peak;
+use ff_model::Wanted;
 use ff_model::host::{Part, Times};
 use ff_model::plan::PartCount;
-use ff_model::{Plan, Wanted};
 use ff_spec::Dtype;
 use ff_structure::{FrameReader, Structure, edges};
 use ff_tune::measure::median;
@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use self::args::ProfileArgs;
 use crate::failure::{Failure, Result};
-use crate::models::{AnyModel, Roof, load, on_host};
+use crate::models::{AnyModel, Roof, load, of_tables, on_host};
 use crate::screen::{Screen, columns};
 use crate::{interrupt, workload};
 
@@ -37,6 +37,9 @@ struct Report {
     energy_ms: f64,
     energy_forces_ms: f64,
     forces_over_energy: f64,
+    /// How much filters that are tables err beside their largest value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    table_error: Option<f64>,
     floor_ms: f64,
     /// Whether all that is touched fits the processor's cache, and floors are of FLOPs alone.
     cached: bool,
@@ -56,7 +59,7 @@ struct PartRow {
 /// Times one evaluation and its parts.
 pub fn run(args: &ProfileArgs, screen: &Screen) -> Result<()> {
     let model = load(&args.model)?;
-    let host = AnyModel::new(&model, args.dtype)?;
+    let host = AnyModel::new(&model, args.dtype, args.filters)?;
     let structure = frame(args, screen)?;
     on_host(args.runtime, screen)?;
     interrupt::flag();
@@ -72,7 +75,7 @@ pub fn run(args: &ProfileArgs, screen: &Screen) -> Result<()> {
     let found = edges(&systems[..1], config.cutoff).map_err(Failure::input)?;
     let copies = u64::from(args.repeat);
     let (atoms, n_edges) = (found.n_atoms() as u64 * copies, found.sender.len() as u64 * copies);
-    let plan = Plan::new(config, args.dtype);
+    let plan = args.filters.plan(config, args.dtype);
     let threads = rayon::current_num_threads();
 
     let (mut energy, mut forces) = (Vec::new(), Vec::new());
@@ -115,6 +118,7 @@ pub fn run(args: &ProfileArgs, screen: &Screen) -> Result<()> {
         energy_ms,
         energy_forces_ms,
         forces_over_energy: energy_forces_ms / energy_ms,
+        table_error: host.table_error(),
         floor_ms: parts.iter().map(|part| part.floor_ms).sum(),
         cached: roof.cached,
         parts,
@@ -168,6 +172,9 @@ fn show(report: &Report, screen: &Screen) -> Result<()> {
         })
         .collect();
     columns(&header, &rows, "lrrrrlr").into_iter().try_for_each(|line| screen.line(line))?;
+    if let Some(error) = report.table_error {
+        screen.line(of_tables(error))?;
+    }
     if report.cached {
         screen.line("all that is touched fits the processor's cache: floors are of FLOPs alone")?;
     }

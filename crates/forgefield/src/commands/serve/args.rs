@@ -6,6 +6,7 @@ use clap::{ArgGroup, Args};
 use ff_ipi::Endpoint;
 use ff_spec::Dtype;
 
+use crate::models::FilterArgs;
 use crate::options::RuntimeChoice;
 
 /// `serve`.
@@ -27,6 +28,9 @@ pub struct ServeArgs {
     /// Element type of the evaluation.
     #[arg(long, default_value = "f32")]
     pub dtype: Dtype,
+    /// How filters are read.
+    #[command(flatten)]
+    pub filters: FilterArgs,
     /// Seconds to wait for a server that is not there yet.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub wait: f64,

@@ -38,7 +38,7 @@ struct Report {
 /// Answers a server until it says that it is over.
 pub fn run(args: &ServeArgs, screen: &Screen) -> Result<()> {
     let model = load(&args.model)?;
-    let host = AnyModel::new(&model, args.dtype)?;
+    let host = AnyModel::new(&model, args.dtype, args.filters)?;
     let mut reader = FrameReader::open(&args.structure).map_err(Failure::input)?;
     let template = match reader.next() {
         Some(frame) => frame.map_err(Failure::input)?.structure,

@@ -288,9 +288,9 @@ impl<'a> File<'a> {
 
     fn activation(&self, assumed: &mut Vec<String>) -> std::result::Result<Activation, String> {
         match self.metadata.get("activation").map(String::as_str) {
-            Some("shifted_softplus") => Ok(Activation::ShiftedSoftplus),
-            Some("tanh") => Ok(Activation::Tanh),
-            Some(found) => Err(format!("metadata `activation` is `{found}`, expected `shifted_softplus` or `tanh`")),
+            Some(found) => Activation::ALL.into_iter().find(|one| one.name() == found).ok_or_else(|| {
+                format!("metadata `activation` is `{found}`, expected `shifted_softplus`, `tanh` or `silu`")
+            }),
             None => {
                 assumed.push("metadata `activation` is not given, `shifted_softplus` is used".to_owned());
                 Ok(Activation::ShiftedSoftplus)
@@ -334,8 +334,7 @@ pub fn write_inputs<'a>(
             .map(|(name, shape, values)| Tensor::floats(name, shape, values, dtype)),
     );
     let activation = match &inputs.filter {
-        Filter::Mlp { activation: Activation::ShiftedSoftplus, .. } => Some("shifted_softplus"),
-        Filter::Mlp { activation: Activation::Tanh, .. } => Some("tanh"),
+        Filter::Mlp { activation, .. } => Some(activation.name()),
         _ => None,
     };
     write(&all, activation.map(|name| ("activation", name.to_owned())))
