@@ -10,8 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
+pub use crate::Activation;
 use crate::dtype::cast;
 use crate::{Problem, Scalar};
 
@@ -38,32 +37,6 @@ crate::op::declare! {
     impl Op for FusedMessageBackward: 1, BackwardInputs -> Gradients, family;
     /// The second backward of [`FusedMessage`]: the vector-Jacobian product of the first.
     impl Op for FusedMessageDoubleBackward: 2, DoubleBackwardInputs -> DoubleGradients, family;
-}
-
-/// A non-linearity σ: between the two layers of an `mlp` filter, and after dense layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// ln(½eˣ + ½), SchNet's.
-    ShiftedSoftplus,
-    /// tanh x.
-    Tanh,
-    /// x/(1 + e⁻ˣ).
-    Silu,
-}
-
-impl Activation {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Silu, Self::ShiftedSoftplus, Self::Tanh];
-
-    /// Its name in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ShiftedSoftplus => "shifted_softplus",
-            Self::Tanh => "tanh",
-            Self::Silu => "silu",
-        }
-    }
 }
 
 /// Parameters of the radial functions, by the names their TOML files declare.

@@ -2,6 +2,7 @@
 //!
 //! Nothing here does IO, starts a thread or knows a GPU. See `ARCHITECTURE.md` for who may depend on whom.
 
+mod activation;
 pub mod cell_list;
 mod config;
 mod cost;
@@ -17,6 +18,7 @@ mod ops;
 mod sender_list;
 pub mod vector_norm;
 
+pub use activation::Activation;
 pub use config::LaunchConfig;
 pub use cost::{Cost, ELEMENTARY, GEOMETRY};
 pub use device::{Atomics, DeviceId, Limits, RuntimeKind};

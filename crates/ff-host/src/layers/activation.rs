@@ -1,6 +1,6 @@
 //! Activations of dense layers.
 
-use ff_spec::fused_message::Activation;
+use ff_spec::Activation;
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::maths::{logistic, shifted_softplus, tanh};

@@ -9,7 +9,7 @@ mod dense;
 mod painn;
 
 pub use dense::Dense;
-pub use ff_spec::fused_message::Activation;
+pub use ff_spec::Activation;
 pub use painn::{Mixed, OfOutputs};
 
 use crate::Element;
