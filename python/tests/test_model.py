@@ -363,8 +363,8 @@ def test_the_lock_is_released(f32):
 
 def _energy(arguments):
     model, positions, numbers = arguments
-    pairs = forgefield.neighbor_list("i", np.concatenate([positions + [40.0 * k, 0, 0] for k in range(500)]), 1.5)
-    assert len(pairs) > 500
+    # Enough atoms for more than one thread.
+    assert len(forgefield.neighbor_list("i", np.random.default_rng(0).random((20_000, 3)) * 60.0, 3.0)) > 100_000
     return model.compute(np.tile(positions, (20, 1)), np.tile(numbers, 20), systems=np.repeat(range(20), 9))["energy"]
 
 
