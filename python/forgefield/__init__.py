@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._forgefield import Model, __version__
+from ._forgefield import Model, Neighbors, __version__
 from ._forgefield import neighbor_list as _neighbor_list
 
 if TYPE_CHECKING:
     from .calculator import Calculator
 
-__all__ = ["Calculator", "Model", "__version__", "neighbor_list"]
+__all__ = ["Calculator", "Model", "Neighbors", "__version__", "neighbor_list"]
 
 
 def neighbor_list(quantities, atoms, cutoff, cell=None, pbc=None):

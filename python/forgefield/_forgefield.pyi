@@ -44,6 +44,7 @@ class Model:
         forces: bool = True,
         stress: bool = True,
         per_atom: bool = False,
+        neighbors: Neighbors | None = None,
     ) -> Prediction:
         """What the model says of a system, or of several at once, without holding the interpreter's lock.
 
@@ -53,6 +54,7 @@ class Model:
         systems: the system of each atom, [n_atoms], ascending from 0; then `cell` may be [n_systems, 3, 3] and `pbc`
         [n_systems, 3], and systems without atoms are counted by them. Batches are divided so that memory suffices; Ctrl-C is
         heard between the parts.
+        neighbors: what keeps neighbour lists for the next call with these atoms, moved a little.
 
         Of one system: `energy` (float, eV), `forces` [n_atoms, 3] (eV/Å), `stress` [3, 3] (eV/Å³, tension positive; absent where
         nothing repeats or the cell has no volume), `energies` [n_atoms] (eV) where `per_atom`.
@@ -83,6 +85,28 @@ class Model:
     @property
     def dtype(self) -> str:
         """The element type of the computation, `f32` or `f64`."""
+
+@final
+class Neighbors:
+    """Neighbour lists that are kept from call to call of `Model.compute`, to whose results they change nothing.
+
+    skin: how much further than the cutoff lists reach, Å: they are built again once an atom has moved by half of it.
+
+    Whatever the next call has is compared first: other atoms, cells or directions that repeat get lists of their own. Of batches
+    that are computed in parts nothing is kept. Threads may share one, which then is of use to one of them at a time. Copies and
+    pickles are of the skin alone.
+    """
+
+    def __new__(cls, skin: float = 0.5) -> Neighbors: ...
+    def __copy__(self) -> Neighbors: ...
+    def __deepcopy__(self, _memo: Any, /) -> Neighbors: ...
+    @property
+    def skin(self) -> float:
+        """How much further than the cutoff lists reach, Å."""
+
+    @property
+    def reused(self) -> int:
+        """How many calls built no list."""
 
 def neighbor_list(
     quantities: str, positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: float

@@ -8,7 +8,7 @@ import numpy as np
 from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import all_changes
 
-from ._forgefield import Model
+from ._forgefield import Model, Neighbors
 
 # Voigt's order of xx, yy, zz, yz, xz, xy.
 _VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
@@ -37,6 +37,8 @@ class Calculator(AseCalculator):
         elif dtype is not None and {"float32": "f32", "float64": "f64"}.get(dtype, dtype) != model.dtype:
             raise ValueError(f"`dtype`: the model was loaded in {model.dtype}, found {dtype}")
         self.model = model
+        # Dynamics and relaxations move atoms a little at a time.
+        self.neighbors = Neighbors()
         self.timing = {"calls": 0, "model": 0.0, "calculate": 0.0} if enable_timing else None
 
     def check_state(self, atoms, tol=1e-15):
@@ -62,7 +64,8 @@ class Calculator(AseCalculator):
         self.results = {}
         atoms = self.atoms
         asked = perf_counter()
-        found = self.model.compute(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, per_atom=True)
+        given = atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc
+        found = self.model.compute(*given, per_atom=True, neighbors=self.neighbors)
         answered = perf_counter()
         self.results = _results(found)
         if self.timing is not None:

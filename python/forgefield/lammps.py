@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from ._forgefield import Model
+from ._forgefield import Model, Neighbors
 
 
 def attach(lmp, model, elements, fix="forgefield", dtype="f64"):
@@ -45,6 +45,7 @@ class _Term:
 
     def __init__(self, lmp, model, numbers, fix):
         self.lmp, self.model, self.numbers, self.fix = lmp, model, numbers, fix
+        self.neighbors = Neighbors()
         self.error = None
 
     def __call__(self, caller, step, n_local, tags, positions, forces):
@@ -77,7 +78,8 @@ class _Term:
         low, high, xy, yz, xz, repeats, _ = lmp.extract_box()
         x, y, z = (b - a for a, b in zip(low, high))
         cell = np.array([[x, 0.0, 0.0], [xy, y, 0.0], [xz, yz, z]])
-        found = self.model.compute(positions, self.numbers[types], cell, np.array(repeats, dtype=bool))
+        repeats = np.array(repeats, dtype=bool)
+        found = self.model.compute(positions, self.numbers[types], cell, repeats, neighbors=self.neighbors)
         forces[:n_local] = found["forces"]
         if "stress" in found:
             virial = -found["stress"] * (x * y * z)

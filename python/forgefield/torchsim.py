@@ -7,7 +7,7 @@ import torch
 import torch_sim as ts
 from torch_sim.models.interface import ModelInterface
 
-from ._forgefield import Model
+from ._forgefield import Model, Neighbors
 
 
 class ForgefieldModel(ModelInterface):
@@ -24,6 +24,7 @@ class ForgefieldModel(ModelInterface):
         if not isinstance(model, Model):
             model = Model.load(model, dtype="f64" if dtype == torch.float64 else "f32")
         self.model = model
+        self.neighbors = Neighbors()
         self._device = torch.device(device or "cpu")
         self._dtype = dtype or (torch.float64 if model.dtype == "f64" else torch.float32)
         self._compute_forces = compute_forces
@@ -65,6 +66,7 @@ class ForgefieldModel(ModelInterface):
             system,
             forces=self._compute_forces,
             stress=self._compute_stress,
+            neighbors=self.neighbors,
         )
         names = ["energy"] + ["forces"] * self._compute_forces + ["stress"] * self._compute_stress
         if self._compute_stress:

@@ -186,6 +186,26 @@ def test_verlet_conserves_and_langevin_runs(f64, ethanol):
     assert np.isfinite(ethanol.get_total_energy())
 
 
+def test_dynamics_build_no_lists_anew(f32, crystal):
+    """With the lists of the calculator and without any the path is the same to the last bit."""
+    crystal.calc = calc = Calculator(f32)
+    thermalize_momenta(crystal, 300, rng=np.random.default_rng(3))
+    other = crystal.copy()
+    other.calc = forgetful = Calculator(f32)
+    forgetful.neighbors = None
+    for atoms in (crystal, other):
+        VelocityVerlet(atoms, 0.5 * units.fs).run(100)
+    np.testing.assert_array_equal(crystal.positions, other.positions)
+    assert 80 < calc.neighbors.reused < 100
+    # Copies keep what they find themselves.
+    for again in [copy.deepcopy(calc), pickle.loads(pickle.dumps(calc)), copy.deepcopy(crystal).calc]:
+        assert again.neighbors.reused == 0 and again.neighbors is not calc.neighbors
+    # Others of the same size by the same calculator are these.
+    other.rattle(0.2, seed=3)
+    for atoms in [other, crystal, other]:
+        np.testing.assert_array_equal(calc.get_forces(atoms), Calculator(f32).get_forces(atoms.copy()))
+
+
 def test_relaxation_of_atoms_and_cell(f64, crystal):
     crystal.calc = Calculator(f64)
     before = crystal.get_potential_energy()

@@ -2,16 +2,18 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 
 import numpy as np
 import pytest
 from ase import units
+from ase.io import read, write
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
-from conftest import ROOT
+from conftest import MODEL
 from forgefield import Calculator
 from forgefield.lammps import attach
 
@@ -102,6 +104,47 @@ def test_a_hundred_steps_are_those_of_velocity_verlet(f64, crystal):
     np.testing.assert_allclose(unwrapped, atoms.positions, atol=1e-6)
     assert lmp.get_thermo("pe") == pytest.approx(atoms.get_potential_energy(), abs=5e-6)
     np.testing.assert_allclose(gathered(lmp, "f"), atoms.get_forces(), atol=4e-5)
+    lmp.close()
+
+
+def test_a_hundred_steps_are_those_of_the_program(f64, crystal, tmp_path):
+    """Energies, forces, virial and pressure of every step beside `forgefield md`, from the same start."""
+    atoms = triclinic(crystal)
+    atoms.set_masses([{"H": 1.008, "C": 12.011, "O": 15.999}[symbol] for symbol in atoms.symbols])
+    thermalize_momenta(atoms, 400, rng=np.random.default_rng(1))
+    atoms.set_velocities(atoms.get_velocities() + [0.05, 0.03, 0.0])
+    write(tmp_path / "start.extxyz", atoms)
+    # With the digits that a file has.
+    atoms = read(tmp_path / "start.extxyz")
+
+    program = os.path.join(os.path.dirname(sys.executable), "forgefield")
+    options = "--dtype f64 --velocities file --keep-drift --steps 100 --timestep-fs 0.5 --every 1 --log-every 1".split()
+    files = ["start.extxyz", "--model", MODEL, "-o", "run.extxyz", "--log", "run.csv"]
+    subprocess.run([program, "md", *files, *options], cwd=tmp_path, check=True, capture_output=True)
+    frames = read(tmp_path / "run.extxyz", ":")
+    log = np.genfromtxt(tmp_path / "run.csv", delimiter=",", names=True)
+    assert len(frames) == len(log) == 101
+
+    lmp = start(atoms)
+    attach(lmp, f64, ELEMENTS)
+    lmp.commands_string("fix nve all nve\ntimestep 0.0005\ncompute virial all pressure NULL virial")
+    lmp.commands_string("thermo_style custom step pe ke press c_virial[1]\nthermo 1\nrun 0")
+    for step, (frame, row) in enumerate(zip(frames, log, strict=True)):
+        if step:
+            lmp.command("run 1 pre no post no")
+        # The units of the two differ in the sixth digit, which a hundred steps make this of; a log has three digits of a pressure.
+        assert lmp.get_thermo("pe") == pytest.approx(frame.get_potential_energy(), abs=5e-6), step
+        assert lmp.get_thermo("pe") == pytest.approx(row["potential_ev"], abs=5e-6), step
+        assert lmp.get_thermo("ke") == pytest.approx(row["kinetic_ev"], rel=1e-5), step
+        np.testing.assert_allclose(gathered(lmp, "f"), frame.get_forces(), atol=4e-5, err_msg=f"step {step}")
+        # LAMMPS's order has xy first.
+        virial = np.array(lmp.numpy.extract_compute("virial", 0, 1))[[0, 1, 2, 5, 4, 3]]
+        np.testing.assert_allclose(virial, -frame.get_stress() * BAR, rtol=2e-6, atol=0.2, err_msg=f"step {step}")
+        assert lmp.get_thermo("press") == pytest.approx(row["pressure_bar"], rel=2e-6, abs=0.2), step
+    assert np.ptp(log["pressure_bar"]) > 1000, "a pressure that hardly moves would say little"
+    images = np.array(lmp.gather_atoms("image", 0, 3)).reshape(-1, 3)
+    np.testing.assert_allclose(gathered(lmp, "x") + images @ atoms.cell.array, frames[-1].positions, atol=1e-6)
+    assert images.any(), "no atom was wrapped"
     lmp.close()
 
 

@@ -236,6 +236,105 @@ def test_threads_share_a_model(f32):
     assert wrong == []
 
 
+def test_kept_lists_change_nothing(f32, crystal):
+    """Steps of a path, long enough for lists to be built again, with atoms that cross the boundary."""
+    rng = np.random.default_rng(6)
+    kept = forgefield.Neighbors()
+    steps = 60
+    for step in range(steps):
+        found = compute(f32, crystal, neighbors=kept, per_atom=True)
+        expected = compute(f32, crystal, per_atom=True)
+        assert found["energy"] == expected["energy"]
+        for name in ["forces", "energies", "stress"]:
+            np.testing.assert_array_equal(found[name], expected[name], err_msg=f"{name} of step {step}")
+        crystal.positions += rng.normal(scale=0.005, size=(9, 3)) + [0.04, 0.0, -0.02]
+    # With a drift of 0.045 Å a step lists hold for five.
+    assert 0.6 * steps < kept.reused < 0.9 * steps
+
+
+def test_kept_lists_are_never_stale(f32, crystal, slab, ethanol):
+    """Whatever comes after what: another size, other atoms, cells, directions, batches, errors."""
+    rng = np.random.default_rng(7)
+    kept = forgefield.Neighbors()
+    larger, heavier, strained, far = (crystal.copy() for _ in range(4))
+    strained.set_cell(crystal.cell.array * 1.01)
+    heavier.numbers[8] = 6
+    far.positions[3] += [0.0, 3.0, 0.0]
+    larger += random_atoms(rng, 3, cell=crystal.cell.array)
+    slab.pbc = [True, False, True]
+    near = crystal.copy()
+    near.positions += 1e-3
+    all_of_them = [crystal, near, larger, heavier, strained, far, slab, ethanol]
+    for _ in range(300):
+        atoms = all_of_them[rng.integers(len(all_of_them))]
+        if rng.random() < 0.1:
+            bad = atoms.copy()
+            bad.positions[0, 0] = np.nan
+            with pytest.raises(ValueError, match="position of atom 0"):
+                compute(f32, bad, neighbors=kept)
+        found, expected = compute(f32, atoms, neighbors=kept), compute(f32, atoms)
+        assert found["energy"] == expected["energy"]
+        np.testing.assert_array_equal(found["forces"], expected["forces"])
+    assert kept.reused > 0
+
+
+def test_lists_of_batches_are_kept(f32, crystal, ethanol):
+    kept = forgefield.Neighbors(0.3)
+    images = [crystal, ethanol, crystal.copy()]
+    given = lambda: (
+        np.concatenate([atoms.positions for atoms in images]),
+        np.concatenate([atoms.numbers for atoms in images]),
+        np.array([atoms.cell.array for atoms in images]),
+        np.array([atoms.pbc for atoms in images]),
+        np.repeat(np.arange(3), 9),
+    )
+    for _ in range(4):
+        found, expected = f32.compute(*given(), neighbors=kept), f32.compute(*given())
+        for name in ["energy", "forces", "stress"]:
+            np.testing.assert_array_equal(found[name], expected[name])
+        images[1].positions[2] += 0.01
+    assert kept.reused == 2
+    # More than one call suffices for: nothing is kept, and nothing changes.
+    n = 2_500
+    many = np.tile(ethanol.positions, (n, 1)), np.tile(ethanol.numbers, n), None, None, np.repeat(np.arange(n), 9)
+    for _ in range(3):
+        assert (f32.compute(*many, neighbors=kept)["energy"] == compute(f32, ethanol)["energy"]).all()
+    assert kept.reused == 2
+
+
+def test_kept_lists_are_copied_and_pickled_as_their_skin(f32, crystal):
+    kept = forgefield.Neighbors(skin=0.7)
+    for _ in range(3):
+        compute(f32, crystal, neighbors=kept)
+    assert kept.reused == 1 and repr(kept) == "<forgefield.Neighbors: a skin of 0.7 Å>"
+    for other in [copy.copy(kept), copy.deepcopy(kept), pickle.loads(pickle.dumps(kept))]:
+        assert (other.skin, other.reused) == (0.7, 0) and other is not kept
+        assert compute(f32, crystal, neighbors=other)["energy"] == compute(f32, crystal)["energy"]
+    for skin in [-0.1, float("nan")]:
+        with pytest.raises(ValueError, match="`skin`: expected a length in Å, 0 or more, found"):
+            forgefield.Neighbors(skin)
+
+
+def test_threads_may_share_kept_lists(f32, crystal):
+    images = [crystal.copy() for _ in range(4)]
+    for k, atoms in enumerate(images):
+        atoms.positions += 1e-3 * k
+        atoms.positions[k] += 0.02
+    expected = [compute(f32, atoms) for atoms in images]
+    kept, wrong = forgefield.Neighbors(), []
+
+    def work(offset):
+        for k in range(100):
+            found = compute(f32, images[(k + offset) % 4], neighbors=kept)
+            if (found["forces"] != expected[(k + offset) % 4]["forces"]).any():
+                wrong.append(k)
+
+    threads = [threading.Thread(target=work, args=(offset,)) for offset in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert wrong == [] and kept.reused > 0
+
+
 def test_the_lock_is_released(f32):
     """Another thread counts while a long call runs."""
     atoms = molecule("CH3CH2OH")
@@ -264,6 +363,8 @@ def test_the_lock_is_released(f32):
 
 def _energy(arguments):
     model, positions, numbers = arguments
+    # Enough atoms for more than one thread.
+    assert len(forgefield.neighbor_list("i", np.random.default_rng(0).random((20_000, 3)) * 60.0, 3.0)) > 100_000
     return model.compute(np.tile(positions, (20, 1)), np.tile(numbers, 20), systems=np.repeat(range(20), 9))["energy"]
 
 

@@ -1,5 +1,7 @@
 //! Integrators: all systems, step by step.
 
+use std::time::{Duration, Instant};
+
 use ff_model::{Prediction, Wanted};
 use ff_structure::Structure;
 use serde::{Deserialize, Serialize};
@@ -30,6 +32,8 @@ pub struct Simulation<P> {
     step: u64,
     /// Lists that were built before this process took over.
     rebuilds: u64,
+    /// Spent in the potential by this process.
+    in_potential: Duration,
 }
 
 /// All that a simulation has to remember, to the last bit.
@@ -312,6 +316,7 @@ impl<P: Potential> Simulation<P> {
             predictions: Vec::new(),
             step: 0,
             rebuilds: 0,
+            in_potential: Duration::ZERO,
         })
     }
 
@@ -381,6 +386,11 @@ impl<P: Potential> Simulation<P> {
     /// How often lists were built, since step 0.
     pub fn rebuilds(&self) -> u64 {
         self.rebuilds + self.potential.rebuilds()
+    }
+
+    /// How long this process has spent in the potential, the evaluation before the first step included.
+    pub fn in_potential(&self) -> Duration {
+        self.in_potential
     }
 
     /// Mean temperature of a system over all steps, and what is known of its error.
@@ -490,10 +500,10 @@ impl<P: Potential> Simulation<P> {
                 return Err(broken(system, &self.structures, reason));
             }
         }
-        let wanted = Wanted::FORCES;
-        self.potential
-            .evaluate(&self.structures, wanted, &mut self.predictions)
-            .map_err(|error| broken(error.system, &self.structures, error.reason))?;
+        let begun = Instant::now();
+        let evaluated = self.potential.evaluate(&self.structures, Wanted::FORCES, &mut self.predictions);
+        self.in_potential += begun.elapsed();
+        evaluated.map_err(|error| broken(error.system, &self.structures, error.reason))?;
         for (system, structure) in self.structures.iter().enumerate() {
             let (expected, found) = (structure.n_atoms(), self.predictions.get(system).map_or(0, |p| p.forces.len()));
             if found != expected {

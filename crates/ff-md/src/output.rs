@@ -56,6 +56,14 @@ impl Appended {
         Ok(Self { path: path.to_owned(), file, length })
     }
 
+    /// Takes from the file what was written after it had this length, part of a frame or of a line. What fails here, as it does with
+    /// devices and pipes, is not worth more than the error that led here.
+    fn cut(&mut self, length: u64) {
+        if self.file.set_len(length).and_then(|()| self.file.seek(SeekFrom::Start(length))).is_ok() {
+            self.length = length;
+        }
+    }
+
     fn sync(&self) -> Result<(), MdError> {
         let cannot = |e: io::Error| failed(&self.path, &e, "cannot write the file");
         // Devices and pipes have nothing to be brought to.
@@ -112,27 +120,35 @@ impl Outputs {
         self.trajectory.is_some()
     }
 
-    /// Adds a frame to the trajectory, where there is one.
+    /// Adds a frame to the trajectory, where there is one: all of it or nothing.
     ///
     /// # Errors
     /// A disk that is full, a frame that has no form.
     pub fn frame(&mut self, frame: &Frame, results: &Labels) -> Result<(), MdError> {
         let Some(trajectory) = &mut self.trajectory else { return Ok(()) };
+        let before = trajectory.length;
         let written = FrameWriter::new(&mut *trajectory).write_results(frame, results);
-        written.map_err(|error| match error {
-            WriteError::Io(error) => failed(&trajectory.path, &error, "cannot write the frame"),
-            error => failed(&trajectory.path, &io::Error::other(error), "cannot write the frame"),
+        written.map_err(|error| {
+            trajectory.cut(before);
+            match error {
+                WriteError::Io(error) => failed(&trajectory.path, &error, "cannot write the frame"),
+                error => failed(&trajectory.path, &io::Error::other(error), "cannot write the frame"),
+            }
         })
     }
 
-    /// Adds lines to the log, where there is one.
+    /// Adds lines to the log, where there is one: all of them or none.
     ///
     /// # Errors
     /// A disk that is full.
     pub fn lines(&mut self, lines: &str) -> Result<(), MdError> {
         let Some(log) = &mut self.log else { return Ok(()) };
+        let before = log.length;
         let written = log.write_all(lines.as_bytes());
-        written.map_err(|error| failed(&log.path, &error, "cannot write the log"))
+        written.map_err(|error| {
+            log.cut(before);
+            failed(&log.path, &error, "cannot write the log")
+        })
     }
 
     /// Brings everything to the disk. How long it is.

@@ -4,7 +4,7 @@ mod common;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::{LennardJones, argon, started};
 use ff_md::{
@@ -166,6 +166,97 @@ fn a_full_disk_is_named_with_the_file() {
     for error in [run(full, None), run(None, full)] {
         assert!(error.starts_with("/dev/full: cannot write the"), "{error}");
         assert!(error.to_lowercase().contains("no space left"), "{error}");
+    }
+}
+
+/// A file system in memory with room for so many KiB, which is unmounted when it is dropped.
+#[cfg(target_os = "linux")]
+struct SmallDisk(tempfile::TempDir);
+
+#[cfg(target_os = "linux")]
+impl SmallDisk {
+    /// `None` where this process may not mount anything.
+    fn new(kib: usize) -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={kib}k"), "tmpfs"])
+            .arg(folder.path())
+            .output();
+        match mounted {
+            Ok(done) if done.status.success() => Some(Self(folder)),
+            other => {
+                println!("skipped: a small file system cannot be mounted here, which takes root: {other:?}");
+                None
+            }
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+/// Each of the three files on a disk that fills up while the run goes on, and goes on after there is room again.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_that_fills_up_costs_nothing_that_was_written() {
+    const PAGE: u64 = 4096;
+    let plan = Plan { steps: 200, every: 2, log_every: 1, restart_every: 13 };
+    // The end of a run from its restart file where there is one; `at` says where files are.
+    let go = |at: &dyn Fn(&str) -> PathBuf, steps: u64| {
+        let (trajectory, log) = (at("t.extxyz"), at("log.csv"));
+        let restart = RestartFile::new(&at("restart.json"), identity(5)).expect("a restart file");
+        let (mut simulation, mut outputs) = match restart.load().unwrap_or_else(|error| panic!("{error}")) {
+            None => (
+                Simulation::new(lennard_jones(), &systems(), settings()).expect("systems"),
+                Outputs::create(Some(&trajectory), Some(&log)).expect("files"),
+            ),
+            Some((state, lengths)) => (
+                Simulation::restore(lennard_jones(), &systems(), settings(), state).expect("systems"),
+                Outputs::resume(Some(&trajectory), Some(&log), lengths).unwrap_or_else(|error| panic!("{error}")),
+            ),
+        };
+        let ended = simulate(&mut simulation, &plan, &mut outputs, Some(&restart), &mut Until(steps));
+        (ended, simulation.state())
+    };
+    let whole = tempfile::tempdir().expect("a folder");
+    let expected = go(&|name| whole.path().join(name), u64::MAX).1;
+    let read = |path: PathBuf| fs::read(path).expect("a file");
+    for (full, words) in [
+        ("t.extxyz", "t.extxyz: cannot write the frame"),
+        ("log.csv", "log.csv: cannot write the log"),
+        ("restart.json", "restart.json: cannot write the restart file"),
+    ] {
+        let Some(disk) = SmallDisk::new(256) else { return };
+        let dir = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| if name == full { disk.0.path().join(name) } else { dir.path().join(name) };
+        go(&at, 20).0.expect("there is room");
+        let restart = read(at("restart.json"));
+        // What remains is the last page of the file.
+        let used = fs::metadata(at(full)).expect("a file").len().div_ceil(PAGE);
+        let filler = disk.0.path().join("filler");
+        fs::write(&filler, vec![0; ((64 - used) * PAGE) as usize]).expect("room for it");
+        let error = go(&at, u64::MAX).0.expect_err("no space").to_string();
+        println!("{error}");
+        assert!(error.contains(words) && error.to_lowercase().contains("no space left"), "{error}");
+        // What was written before is there and whole.
+        let frames = FrameReader::open(at("t.extxyz")).expect("frames");
+        let frames = frames.map(|frame| frame.expect("a whole frame")).count();
+        assert!(frames >= 22, "{frames} frames for {full}");
+        let log = fs::read_to_string(at("log.csv")).expect("a log");
+        assert!(log.ends_with('\n') && log.lines().count() >= 1 + 2 * 21, "{log}");
+        if full == "restart.json" {
+            assert!(read(at(full)) == restart, "the restart file of before");
+            assert!(!at(".restart.json.new").exists() && !disk.0.path().join(".restart.json.new").exists());
+        }
+        fs::remove_file(filler).expect("removed");
+        let (ended, state) = go(&at, u64::MAX);
+        assert!(matches!(ended.expect("there is room again"), Ended::Done) && state == expected, "the same bits");
+        assert!(read(at("t.extxyz")) == read(whole.path().join("t.extxyz")), "the same frames");
+        assert_eq!(values(&at("log.csv")), values(&whole.path().join("log.csv")));
     }
 }
 

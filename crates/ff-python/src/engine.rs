@@ -2,9 +2,10 @@
 
 use std::process;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{self, ThreadId};
 
 use ff_model::config::ConfigError;
-use ff_model::{HostModel, Model, ModelError, Prediction, Wanted};
+use ff_model::{HostModel, Model, ModelError, Neighbors, Prediction, Wanted};
 use ff_spec::Dtype;
 use ff_structure::Structure;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -37,7 +38,7 @@ impl Engine {
         }
     }
 
-    /// What the model says of structures: the one call by which Python computes anything.
+    /// What the model says of structures.
     ///
     /// # Errors
     /// [`ModelError`].
@@ -47,22 +48,53 @@ impl Engine {
             Self::F64(model) => model.predict(structures, wanted),
         })
     }
+
+    /// The same, to the last bit, with neighbour lists that are kept for the next call.
+    ///
+    /// # Errors
+    /// [`ModelError`].
+    pub fn predict_with(
+        &self,
+        structures: &[Structure],
+        wanted: Wanted,
+        lists: &mut Neighbors,
+    ) -> Result<Vec<Prediction>, ModelError> {
+        let mut predictions = Vec::new();
+        on_threads(|| match self {
+            Self::F32(model) => model.predict_with(structures, wanted, lists, &mut predictions),
+            Self::F64(model) => model.predict_with(structures, wanted, lists, &mut predictions),
+        })?;
+        Ok(predictions)
+    }
 }
 
-/// The process that threads were started in.
-static PROCESS: OnceLock<u32> = OnceLock::new();
+/// The process and the thread that imported the module, and a pool that this thread is one of.
+static HOME: OnceLock<Home> = OnceLock::new();
 
-/// Notes the process; the first call counts.
+struct Home {
+    process: u32,
+    thread: ThreadId,
+    pool: OnceLock<Option<ThreadPool>>,
+}
+
+/// Notes process and thread; the first call counts.
 pub fn started() {
-    PROCESS.get_or_init(process::id);
+    HOME.get_or_init(|| Home { process: process::id(), thread: thread::current().id(), pool: OnceLock::new() });
 }
 
-/// Runs something on rayon's threads. `fork`, by which Python's `multiprocessing` may make workers, copies no threads: a forked
-/// process has threads of its own, or it would wait for ever.
-fn on_threads<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+/// Runs something on rayon's threads.
+///
+/// The thread that Python runs in is one of them: to hand a call to another and to wait for it takes 50 µs, more than a small
+/// molecule does. Other threads of Python share rayon's own. `fork`, by which `multiprocessing` may make workers, copies no threads: a
+/// forked process has threads of its own, or it would wait for ever.
+pub fn on_threads<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     static FORKED: Mutex<Option<(u32, Arc<ThreadPool>)>> = Mutex::new(None);
     let process = process::id();
-    if PROCESS.get().is_none_or(|started| *started == process) {
+    let Some(home) = HOME.get() else { return work() };
+    if home.process == process {
+        if home.thread == thread::current().id() {
+            home.pool.get_or_init(|| ThreadPoolBuilder::new().use_current_thread().build().ok());
+        }
         return work();
     }
     let pool = {

@@ -2,6 +2,7 @@
 
 mod arrays;
 mod engine;
+mod kept;
 mod model;
 mod neighbors;
 
@@ -9,6 +10,8 @@ use pyo3::prelude::*;
 
 #[pymodule]
 mod _forgefield {
+    #[pymodule_export]
+    use super::kept::Neighbors;
     #[pymodule_export]
     use super::model::Model;
     #[pymodule_export]

@@ -13,6 +13,7 @@ use pyo3::{IntoPyObjectExt, intern};
 
 use crate::arrays::{Array, array, wrong_shape};
 use crate::engine::Engine;
+use crate::kept::Neighbors;
 
 /// A model of SchNet or PaiNN with its weights packed for this machine. It never changes: threads and copies share one.
 #[pyclass(frozen, module = "forgefield")]
@@ -75,12 +76,14 @@ impl Model {
         PyErr::warn(py, &py.get_type::<PyUserWarning>(), &text, 2)
     }
 
-    /// What the model says of structures, in calls that memory suffices for; Ctrl-C is heard between them.
+    /// What the model says of structures, in calls that memory suffices for; Ctrl-C is heard between them. Lists are kept of what
+    /// one call suffices for: they would take memory that was not counted.
     fn predict(
         &self,
         py: Python<'_>,
-        structures: &[Structure],
+        structures: Vec<Structure>,
         wanted: Wanted,
+        neighbors: Option<&Neighbors>,
         single: bool,
     ) -> PyResult<Vec<Prediction>> {
         let error = |error: ff_model::ModelError, first: usize| {
@@ -92,11 +95,19 @@ impl Model {
         };
         let n_atoms: usize = structures.iter().map(Structure::n_atoms).sum();
         // Few atoms always fit.
-        let most = match structures {
-            [] | [_] => usize::MAX,
+        let most = match structures.len() {
+            0 | 1 => usize::MAX,
             _ if n_atoms <= FEW => usize::MAX,
             _ => batch::atoms(self.model.config(), self.engine.dtype()),
         };
+        if let Some(neighbors) = neighbors
+            && n_atoms <= most
+        {
+            let done = py.detach(|| neighbors.predict(&self.engine, structures, wanted));
+            let predictions = done.map_err(|e| error(e, 0))?;
+            py.check_signals()?;
+            return Ok(predictions);
+        }
         let mut predictions = Vec::with_capacity(structures.len());
         while predictions.len() < structures.len() {
             let first = predictions.len();
@@ -143,8 +154,11 @@ impl Model {
     ///
     /// positions: [n_atoms, 3], Å. numbers: [n_atoms], atomic numbers. cell: [3, 3], lattice vectors as rows, Å. pbc: which of them
     /// repeat, [3] or one for all. systems: the system of each atom, [n_atoms], ascending; then cell may be [n_systems, 3, 3] and pbc
-    /// [n_systems, 3], energy is [n_systems], and stress is [n_systems, 3, 3] with NaN where there is none.
-    #[pyo3(signature = (positions, numbers, cell = None, pbc = None, systems = None, *, forces = true, stress = true, per_atom = false))]
+    /// [n_systems, 3], energy is [n_systems], and stress is [n_systems, 3, 3] with NaN where there is none. neighbors: what keeps lists
+    /// for the next call.
+    #[pyo3(signature = (
+        positions, numbers, cell = None, pbc = None, systems = None, *, forces = true, stress = true, per_atom = false, neighbors = None
+    ))]
     #[allow(clippy::too_many_arguments, reason = "as Python has them, by their names")]
     fn compute<'py>(
         &self,
@@ -157,6 +171,7 @@ impl Model {
         forces: bool,
         stress: bool,
         per_atom: bool,
+        neighbors: Option<&Bound<'py, Neighbors>>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let positions = positions_of(positions)?;
         let n_atoms = positions.shape[0];
@@ -178,7 +193,7 @@ impl Model {
         let structures = structures(&positions, &numbers, &rows, cell.as_ref(), pbc.as_ref())?;
         self.warn(py, numbers.as_slice())?;
         let wanted = Wanted { forces: forces || stress, stress, per_atom };
-        let predictions = self.predict(py, &structures, wanted, single)?;
+        let predictions = self.predict(py, structures, wanted, neighbors.map(Bound::get), single)?;
 
         let result = PyDict::new(py);
         if single {

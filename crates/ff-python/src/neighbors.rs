@@ -5,6 +5,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::arrays::{Array, array};
+use crate::engine::on_threads;
 use crate::model::positions_of;
 
 /// What `quantities` ask for of the pairs with d < `cutoff`, sorted by receiver: receivers `i`, senders `j`, images `S`, distances
@@ -30,7 +31,7 @@ pub fn neighbor_list<'py>(
     let flags = pbc.as_slice();
     let pbc: [bool; 3] = std::array::from_fn(|k| flags[k] != 0);
     let list = py
-        .detach(|| neighbors(&positions, Some(cell), pbc, cutoff))
+        .detach(|| on_threads(|| neighbors(&positions, Some(cell), pbc, cutoff)))
         .map_err(|error| PyValueError::new_err(error.to_string()))?;
     let n = list.n_edges();
     let receivers = || {

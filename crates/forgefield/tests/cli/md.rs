@@ -30,9 +30,12 @@ fn dynamics_print_and_write_what_they_promise() {
     let md = ethanol("md");
     let files = "-o t.extxyz --log log.csv --figure run.svg --every 50 --log-every 20";
     let json = run(dir, &format!("{md} --steps 100 --replicas 3 --json {files}")).expect(0, &[]).json();
-    for key in ["steps", "drift_mev_per_atom_ps", "mean_temperature_k", "steps_per_s", "ns_per_day", "rebuilds"] {
+    for key in
+        ["steps", "drift_mev_per_atom_ps", "mean_temperature_k", "steps_per_s", "ns_per_day", "model_share", "rebuilds"]
+    {
         assert!(json[key].is_number(), "{key}: {json}");
     }
+    assert!(json["model_share"].as_f64().is_some_and(|share| share > 0.3 && share < 1.0), "{json}");
     assert!(json["stopped"].is_null() && json["steps"] == 100 && json["replicas"] == 3, "{json}");
     let written = frames(&dir.join("t.extxyz"));
     assert_eq!(written.len(), 9);
@@ -109,6 +112,50 @@ fn a_full_disk_is_named() {
     std::os::unix::fs::symlink("/dev/full", dir.path().join("full.extxyz")).expect("a link");
     run(dir.path(), &format!("{} --steps 5 -o full.extxyz", ethanol("md")))
         .expect(3, &["full.extxyz", "No space left"]);
+}
+
+/// Files that may not grow beyond a limit, in place of a disk without room, which takes root to make: what was written stays, and the
+/// same command goes on when there is room again.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_that_could_not_write_goes_on() {
+    for (option, ending) in [("-o", "extxyz"), ("--log", "csv"), ("--restart", "json")] {
+        let dir = folder();
+        let dir = dir.path();
+        let md = |name: &str, steps: usize| {
+            let written = format!("--every 2 --log-every 1 --restart-every 50 {option} {name}.{ending}");
+            let restart = if ending == "json" { String::new() } else { format!("--restart {name}.json") };
+            format!("{} --replicas 4 --steps {steps} {written} {restart}", ethanol("md"))
+        };
+        run(dir, &md("whole", 120)).expect(0, &[]);
+        run(dir, &md("limited", 60)).expect(0, &[]);
+        let (file, whole) = (format!("limited.{ending}"), format!("whole.{ending}"));
+        let read = |name: &str| std::fs::read(dir.join(name)).expect("written");
+        let (restart, kept) = (read("limited.json"), read(&file));
+        // KiB: one more than there is, or less than any state has.
+        let limit = if ending == "json" { 1 } else { kept.len() / 1024 + 1 };
+        let limited = Command::new("bash")
+            .args(["-c", "trap '' XFSZ; ulimit -f $0; exec \"$@\"", &limit.to_string()])
+            .arg(forgefield(dir).get_program())
+            .args(md("limited", 120).split_whitespace())
+            .current_dir(dir)
+            .output()
+            .expect("bash");
+        Done::from(limited).expect(3, &[&format!("{file}: cannot write"), "File too large"]);
+        assert!(read("limited.json") == restart && read(&file).starts_with(&kept), "{file}");
+        assert!(!dir.join(".limited.json.new").exists());
+        match ending {
+            "extxyz" => assert!(frames(&dir.join(&file)).len() >= 4 * 31),
+            "csv" => assert!(read(&file).ends_with(b"\n")),
+            _ => {}
+        }
+        run(dir, &md("limited", 120)).expect(0, &["goes on from step 60"]);
+        match ending {
+            "extxyz" => assert!(read(&file) == read(&whole), "the same frames"),
+            "csv" => assert_eq!(values(&dir.join(&file)), values(&dir.join(&whole))),
+            _ => assert!(read(&file) != restart),
+        }
+    }
 }
 
 /// Lines without the rates, which are the clock's, and how often lists were built again, which a process that goes on does once more.

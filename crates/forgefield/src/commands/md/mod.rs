@@ -31,6 +31,8 @@ struct Report {
     temperature_error_k: Option<f64>,
     steps_per_s: f64,
     ns_per_day: f64,
+    /// Of the time of the steps what the model took; the rest is the integrator's and that of what is written.
+    model_share: f64,
     rebuilds: u64,
     replicas: usize,
     atoms: usize,
@@ -85,6 +87,7 @@ pub fn run(args: &MdArgs, screen: &Screen) -> Result<()> {
     // What Ctrl-C finds written is whole.
     interrupt::flag();
     let first = simulation.step_number();
+    let before = simulation.in_potential();
     if first > 0 {
         screen.say(format!("goes on from step {first}"));
     }
@@ -116,6 +119,7 @@ pub fn run(args: &MdArgs, screen: &Screen) -> Result<()> {
         temperature_error_k: summary.temperature_error,
         steps_per_s,
         ns_per_day: steps_per_s * settings.timestep_fs * 86_400.0 * 1e-6,
+        model_share: (simulation.in_potential() - before).as_secs_f64() / seconds.max(1e-9),
         rebuilds: summary.rebuilds,
         replicas: simulation.structures().len(),
         atoms: simulation.structures().iter().map(|structure| structure.n_atoms()).sum(),
@@ -220,6 +224,9 @@ fn print(report: &Report, settings: &Settings, screen: &Screen) -> Result<()> {
     let temperature = report.mean_temperature_k.map_or("–".to_owned(), |mean| format!("{mean:.1}{error} K"));
     screen.line(format!("mean temperature {temperature}"))?;
     screen.line(format!("drift of the conserved quantity {:.4} meV/atom/ps", report.drift_mev_per_atom_ps))?;
-    let (rate, day) = (report.steps_per_s, report.ns_per_day);
-    screen.line(format!("{rate:.1} steps/s, {day:.2} ns/day, {} list rebuilds", report.rebuilds))
+    let (rate, day, share) = (report.steps_per_s, report.ns_per_day, 100.0 * report.model_share);
+    let rebuilds = report.rebuilds;
+    screen.line(format!(
+        "{rate:.1} steps/s, {day:.2} ns/day, {share:.1} % of the time in the model, {rebuilds} list rebuilds"
+    ))
 }
