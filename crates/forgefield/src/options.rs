@@ -6,6 +6,7 @@ use ff_spec::RuntimeKind;
 use crate::commands::bench::args::BenchArgs;
 use crate::commands::convert::args::ConvertArgs;
 use crate::commands::devices::args::DevicesArgs;
+use crate::commands::distill::args::DistillArgs;
 use crate::commands::eval::args::EvalArgs;
 use crate::commands::export::args::ExportArgs;
 use crate::commands::inspect::args::InspectArgs;
@@ -21,6 +22,7 @@ use crate::commands::serve::args::ServeArgs;
 use crate::commands::sweep::args::SweepArgs;
 use crate::commands::tables::args::TablesArgs;
 use crate::commands::tune::args::TuneArgs;
+use crate::commands::validate::args::ValidateArgs;
 use crate::commands::verify::args::VerifyArgs;
 use crate::failure::{Failure, Result};
 
@@ -34,8 +36,8 @@ usage: forgefield <command> [options]
   predict   energies, forces and stress of a model for a file's frames
   md        molecular dynamics with a model;  minimize  to rest
   serve     forces for i-PI and ASE through a socket
-  profile   what the parts of a model's evaluation take, and their floors
-  convert   a model's file in other units or another dtype
+  profile   what the parts of a model take;  distill  labels by a teacher
+  convert   a model's file in other units;  validate  a model's errors
   verify    check kernels against the f64 reference; check a model
   eval      run one variant on tensors from a file
   tune      search, check, time, and write this device's tuning table
@@ -97,6 +99,8 @@ impl Options {
             Some(Command::Predict(args)) => args.json,
             Some(Command::Md(args)) => args.run.json,
             Some(Command::Minimize(args)) => args.run.json,
+            Some(Command::Validate(args)) => args.json,
+            Some(Command::Distill(args)) => args.json,
             Some(Command::Serve(args)) => args.json,
             Some(Command::Profile(args)) => args.json,
             Some(Command::Convert(_) | Command::Export(_) | Command::Notebook(_) | Command::Report(_)) | None => false,
@@ -158,6 +162,37 @@ Ends with 1 where a system is not at rest after --steps.
 --json: {\"steps\", \"converged\", \"steps_per_s\", \"rebuilds\", \"systems\": [{\"name\", \"replica\", \"energy\", \"max_force\",
 \"volume\", \"converged\"}], \"stopped\": null or why}.")]
     Minimize(MinimizeArgs),
+    /// A model's errors against labelled frames or another model, and whether they are below limits.
+    #[command(after_help = "Examples:
+  forgefield validate --model model.safetensors --against labelled.extxyz --figure parity.svg
+  forgefield validate --model student.safetensors --against teacher.safetensors
+  forgefield validate --model student.safetensors --against teacher.safetensors a.extxyz b.pdb --max-force 30 --json
+
+Labels are looked for as energy, forces, stress and virial with REF_, ref_, DFT_, dft_ before them or nothing; the first spelling that
+a file has is that of all its labels (--help: --energy-key and the other keys, --energy-unit and the other units). Frames without
+labels are left out and counted. Two models are compared on FILES, or on the eight built-in molecules.
+Energies are compared per atom, forces and stress by component; the cosine is that of all forces as one vector. Forces are shown by
+element, everything by size in powers of two. Frames come and go in constant memory; --figure draws a sample of 1500 points each.
+Ends with 1 where an error is not below its limit: energy MAE, force RMSE, stress RMSE, each where it was compared, and one that
+was asked for in any case.
+--json: {\"frames\", \"energy_mae_mev_per_atom\", \"energy_rmse_mev_per_atom\", \"force_mae_mev_per_a\", \"force_rmse_mev_per_a\",
+\"force_cosine\", \"stress_rmse_gpa\": null or a number, \"by_element\", \"by_size\", \"limits\", \"passed\", …}.")]
+    Validate(ValidateArgs),
+    /// Structures labelled by a teacher, a model or any ASE calculator, to train a student on.
+    #[command(after_help = "Examples:
+  forgefield distill structures.extxyz --teacher teacher.safetensors --labels labelled.extxyz
+  forgefield distill structures.extxyz --teacher ase.calculators.emt:EMT --labels labelled.extxyz
+  forgefield distill molecules.extxyz --teacher tblite.ase:TBLite --teacher-arg method=GFN2-xTB --python venv/bin/python \\
+      --labels labelled.extxyz --timeout 600
+
+A calculator is made once, by calling what --teacher names, in a process of --python, which needs ASE; modules of the working folder
+are found. It gets the columns initial_charges and initial_magmoms where a frame has them. What it prints goes to stderr.
+Frames are added one by one with energy, forces and, where a cell repeats, stress, the teacher's name and where the structure was
+read. Killed at any time, the same command goes on after the last whole frame. A structure that the teacher refuses is skipped,
+counted and listed in FILE.skipped.jsonl, and not tried again; a teacher that dies is an error, code 3, and what it labelled is kept.
+--json: {\"teacher\", \"labels\", \"labelled\", \"earlier\", \"skipped\": [{\"file\", \"frame\", \"reason\"}], \"seconds\",
+\"structures_per_s\", \"stopped\": null or why}.")]
+    Distill(DistillArgs),
     /// Forces for i-PI or ASE's SocketIOCalculator, through their socket.
     #[command(after_help = "Examples:
   forgefield serve --ipi localhost:31415 --model model.safetensors --structure water.extxyz

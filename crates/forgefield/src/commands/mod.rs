@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod convert;
 pub mod devices;
+pub mod distill;
 pub mod eval;
 pub mod export;
 pub mod inspect;
@@ -18,6 +19,7 @@ pub mod serve;
 pub mod sweep;
 pub mod tables;
 pub mod tune;
+pub mod validate;
 pub mod verify;
 
 use crate::failure::Result;
@@ -36,6 +38,8 @@ pub fn run(options: &Options, screen: &Screen) -> Result<()> {
         Some(Command::Predict(args)) => predict::run(args, screen),
         Some(Command::Md(args)) => md::run(args, screen),
         Some(Command::Minimize(args)) => minimize::run(args, screen),
+        Some(Command::Validate(args)) => validate::run(args, screen),
+        Some(Command::Distill(args)) => distill::run(args, screen),
         Some(Command::Serve(args)) => serve::run(args, screen),
         Some(Command::Profile(args)) => profile::run(args, screen),
         Some(Command::Convert(args)) => convert::run(args, screen),
