@@ -61,7 +61,7 @@ pub fn parity(title: &str, panels: &[Parity]) -> Result<String> {
             chart.draw_series(LineSeries::new(ends, ShapeStyle::from(&SOFT).stroke_width(1)))?;
             let fill = hue(0).mix(0.5).filled();
             chart.draw_series(points.iter().map(|point| Circle::new(*point, 2, fill)))?;
-            write(area, panel.note.as_str(), (left + 88, 46), style(12, SOFT, HPos::Left, VPos::Center))?;
+            write(area, panel.note.as_str(), (left + 32, 46), style(12, SOFT, HPos::Left, VPos::Center))?;
         }
         Ok(())
     })

@@ -202,7 +202,7 @@ impl LabelFile {
             return Err(other(format!("labels of the teacher `{}`", self.teacher), format!("those of `{teacher}`")));
         }
         let (a, b) = (&found.structure, structure);
-        if (&a.species, &a.positions, a.pbc) != (&b.species, &b.positions, b.pbc) {
+        if (&a.species, &a.positions, a.cell, a.pbc) != (&b.species, &b.positions, b.cell, b.pbc) {
             let source = found.value(SOURCE).unwrap_or("nowhere").to_owned();
             return Err(other(format!("the structure of {name}#{frame}"), format!("that of {source}")));
         }

@@ -22,7 +22,9 @@ pub struct Values<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sums {
     n: u64,
-    signed: f64,
+    /// Their mean so far, and the sum of squares about it (Welford): a shift that all have in common does not drown the rest.
+    mean: f64,
+    about_mean: f64,
     absolute: f64,
     square: f64,
     largest: f64,
@@ -32,7 +34,9 @@ impl Sums {
     /// Adds a difference. One that is not a number stays in all results.
     pub fn add(&mut self, difference: f64) {
         self.n += 1;
-        self.signed += difference;
+        let from_mean = difference - self.mean;
+        self.mean += from_mean / self.n as f64;
+        self.about_mean += from_mean * (difference - self.mean);
         self.absolute += difference.abs();
         self.square += difference * difference;
         if difference.is_nan() || difference.abs() > self.largest {
@@ -47,7 +51,12 @@ impl Sums {
 
     /// Their mean, of none nothing.
     pub fn mean(&self) -> Option<f64> {
-        self.over(self.signed)
+        (self.n > 0).then_some(self.mean)
+    }
+
+    /// The root of their mean square about their mean.
+    pub fn spread(&self) -> Option<f64> {
+        self.over(self.about_mean).map(f64::sqrt)
     }
 
     /// Their mean absolute value.
@@ -211,6 +220,7 @@ impl ErrorSums {
             energy_mae_mev_per_atom: milli(self.energy.mae()),
             energy_rmse_mev_per_atom: milli(self.energy.rmse()),
             energy_mean_mev_per_atom: milli(self.energy.mean()),
+            energy_spread_mev_per_atom: milli(self.energy.spread()),
             energy_mae_mev: milli(self.total.mae()),
             force_components: self.forces.components.n,
             force_mae_mev_per_a: milli(self.forces.components.mae()),
@@ -241,6 +251,8 @@ pub struct Errors {
     pub energy_rmse_mev_per_atom: Option<f64>,
     /// Mean error of the energy per atom, prediction less reference: a shift of the zero, where it is as large as the others.
     pub energy_mean_mev_per_atom: Option<f64>,
+    /// Root mean square error of the energy per atom about that mean: what is left where only the zero differs.
+    pub energy_spread_mev_per_atom: Option<f64>,
     /// Mean absolute error of the energy of a structure, meV.
     pub energy_mae_mev: Option<f64>,
     /// Components of forces that were compared.
@@ -328,6 +340,7 @@ mod tests {
         close(errors.energy_mae_mev_per_atom, 150.0);
         close(errors.energy_rmse_mev_per_atom, 1e3 * (0.05_f64 / 2.0).sqrt());
         close(errors.energy_mean_mev_per_atom, -50.0);
+        close(errors.energy_spread_mev_per_atom, 150.0);
         close(errors.energy_mae_mev, 250.0);
         // Components: 1, 0, 0 and 0, 1, −0.5 eV/Å.
         close(errors.force_mae_mev_per_a, 1e3 * 2.5 / 6.0);

@@ -182,8 +182,8 @@ was asked for in any case.
     #[command(after_help = "Examples:
   forgefield distill structures.extxyz --teacher teacher.safetensors --labels labelled.extxyz
   forgefield distill structures.extxyz --teacher ase.calculators.emt:EMT --labels labelled.extxyz
-  forgefield distill molecules.extxyz --teacher tblite.ase:TBLite --teacher-arg method=GFN2-xTB --python venv/bin/python \\
-      --labels labelled.extxyz --timeout 600
+  forgefield distill molecules.extxyz --teacher tblite.ase:TBLite --teacher-arg method=GFN2-xTB --teacher-arg verbosity=0 \\
+      --python venv/bin/python --timeout 600 --labels labelled.extxyz
 
 A calculator is made once, by calling what --teacher names, in a process of --python, which needs ASE; modules of the working folder
 are found. It gets the columns initial_charges and initial_magmoms where a frame has them. What it prints goes to stderr.

@@ -17,7 +17,7 @@ pub fn write(path: &Path, title: &str, validation: &Validation, errors: &Errors)
     let panel = |quantity: &str, unit: &str, values: &Reservoir<(f64, f64)>, mae: Option<f64>, rmse: Option<f64>| {
         let (mae, rmse) = (mae?, rmse?);
         let (shown, seen) = (values.items().len(), values.seen());
-        let of = if shown as u64 == seen { String::new() } else { format!(", {shown} of {seen} drawn") };
+        let of = if shown as u64 == seen { String::new() } else { format!(" ({shown} of {seen} drawn)") };
         let note = format!("MAE {mae:.3}, RMSE {rmse:.3} {unit}{of}");
         Some(Parity { quantity: quantity.to_owned(), note, points: values.items().to_vec() })
     };

@@ -4,6 +4,7 @@ pub mod args;
 mod figure;
 pub mod source;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ff_model::host::Times;
@@ -79,7 +80,7 @@ pub fn run(args: &ValidateArgs, screen: &Screen) -> Result<()> {
         reference,
         screen,
         progress: screen.counter(),
-        untrained: [Untrained::default(), Untrained::default()],
+        untrained: Untrained::default(),
         pending: Vec::new(),
         validation: Validation::default(),
         unlabelled: 0,
@@ -100,8 +101,7 @@ struct Run<'a> {
     reference: Option<(AnyModel, Model)>,
     screen: &'a Screen,
     progress: Progress<'a>,
-    /// Of the model and of the reference.
-    untrained: [Untrained; 2],
+    untrained: Untrained,
     /// Structures of the next call.
     pending: Vec<Item>,
     validation: Validation,
@@ -158,10 +158,9 @@ impl Run<'_> {
     fn look(&mut self, item: &Item) -> Result<()> {
         let Item { file, labelled } = item;
         let models = [Some(self.model), self.reference.as_ref().map(|(_, model)| model)];
-        for (model, untrained) in models.into_iter().zip(&mut self.untrained) {
-            let Some(model) = model else { continue };
+        for model in models.into_iter().flatten() {
             fits(model, self.args.dtype, file, labelled.frame, labelled.structure.n_atoms())?;
-            untrained.look(model.config(), file, labelled.frame, &labelled.structure, self.screen);
+            self.untrained.look(model.config(), file, labelled.frame, &labelled.structure, self.screen);
         }
         Ok(())
     }
@@ -231,6 +230,8 @@ impl Run<'_> {
         let holds = !limits.is_empty() && limits.iter().all(|verdict| verdict.holds);
         let title = format!("{} against {}", self.args.model.display(), self.args.against.display());
         if let Some(path) = &self.args.figure {
+            let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let title = format!("{} against {}", name(&self.args.model), name(&self.args.against));
             figure::write(path, &title, &self.validation, &errors)?;
         }
         let report = Report {
@@ -306,9 +307,10 @@ fn show(report: &Report, title: &str, screen: &Screen) -> Result<()> {
         ],
     )?;
     let mean = number(errors.energy_mean_mev_per_atom, 3);
+    let spread = number(errors.energy_spread_mev_per_atom, 3);
     let (cosine, largest) = (number(errors.force_cosine, 6), number(errors.force_largest_mev_per_a, 1));
     screen.line(format!(
-        "energies lie {mean} meV/atom above the reference on average; cosine of forces {cosine}, largest error {largest} meV/Å"
+        "mean error of energies {mean} meV/atom, RMSE about it {spread}; cosine of forces {cosine}, largest error {largest} meV/Å"
     ))?;
     let elements: Vec<_> = errors
         .by_element
