@@ -36,7 +36,7 @@ usage: forgefield <command> [options]
   predict   energies, forces and stress of a model for a file's frames
   md        molecular dynamics with a model;  minimize  to rest
   serve     forces for i-PI and ASE through a socket
-  profile   what the parts of a model take;  distill  labels by a teacher
+  profile   what the parts of a model take;  distill  from a teacher
   convert   a model's file in other units;  validate  a model's errors
   verify    check kernels against the f64 reference; check a model
   eval      run one variant on tensors from a file
@@ -178,20 +178,25 @@ was asked for in any case.
 --json: {\"frames\", \"energy_mae_mev_per_atom\", \"energy_rmse_mev_per_atom\", \"force_mae_mev_per_a\", \"force_rmse_mev_per_a\",
 \"force_cosine\", \"stress_rmse_gpa\": null or a number, \"by_element\", \"by_size\", \"limits\", \"passed\", …}.")]
     Validate(ValidateArgs),
-    /// Structures labelled by a teacher, a model or any ASE calculator, to train a student on.
+    /// Structures labelled by a teacher, a model or any ASE calculator, and a student trained on them.
     #[command(after_help = "Examples:
   forgefield distill structures.extxyz --teacher teacher.safetensors --labels labelled.extxyz
-  forgefield distill structures.extxyz --teacher ase.calculators.emt:EMT --labels labelled.extxyz
+  forgefield distill structures.extxyz --teacher teacher.safetensors --labels labelled.extxyz --student train.toml -o student.safetensors
   forgefield distill molecules.extxyz --teacher tblite.ase:TBLite --teacher-arg method=GFN2-xTB --teacher-arg verbosity=0 \\
-      --python venv/bin/python --timeout 600 --labels labelled.extxyz
+      --python venv/bin/python --timeout 600 --labels labelled.extxyz --student train.toml -o student.safetensors --rounds 3
 
 A calculator is made once, by calling what --teacher names, in a process of --python, which needs ASE; modules of the working folder
 are found. It gets the columns initial_charges and initial_magmoms where a frame has them. What it prints goes to stderr.
 Frames are added one by one with energy, forces and, where a cell repeats, stress, the teacher's name and where the structure was
-read. Killed at any time, the same command goes on after the last whole frame. A structure that the teacher refuses is skipped,
-counted and listed in FILE.skipped.jsonl, and not tried again; a teacher that dies is an error, code 3, and what it labelled is kept.
+read. A structure that the teacher refuses is skipped, counted and listed in FILE.skipped.jsonl, and not tried again; a teacher that
+dies is an error, code 3, and what it labelled is kept.
+--student is a training as `train` reads it, without `train` in [data]: the labels are fitted. A round trains a --committee of
+students, moves some of FILES under them, and labels those structures on which they disagree the most; a round that finds none is the
+last. Rounds are on record in FILE.rounds.jsonl, beside their students and structures.
+Killed at any time, the same command goes on: after the last whole frame, from a training's checkpoint, with the next round.
 --json: {\"teacher\", \"labels\", \"labelled\", \"earlier\", \"skipped\": [{\"file\", \"frame\", \"reason\"}], \"seconds\",
-\"structures_per_s\", \"stopped\": null or why}.")]
+\"structures_per_s\", \"rounds\": […], \"student\": null or {\"file\", \"steps\", \"frames\", \"watched\", \"tested\", …},
+\"stopped\": null or why}.")]
     Distill(DistillArgs),
     /// Forces for i-PI or ASE's SocketIOCalculator, through their socket.
     #[command(after_help = "Examples:

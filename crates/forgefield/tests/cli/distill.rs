@@ -64,3 +64,68 @@ fn distill_refuses_what_it_cannot_do() {
     run(dir, "distill nowhere.xyz --teacher model.safetensors --labels a.xyz").expect(2, &["nowhere.xyz: cannot read"]);
     assert!(!dir.join("labels.extxyz").exists(), "nothing was begun");
 }
+
+/// Eight waters, bent and stretched, and a small student for them.
+fn waters(dir: &Path) {
+    let water = |i: usize| {
+        let x = 0.02 * i as f64;
+        format!("3\n\nO 0.0 0.0 {}\nH {x} {} -0.5\nH 0.0 -0.8 {}\n", 0.1 - x, 0.8 + x, -0.5 + 2.0 * x)
+    };
+    std::fs::write(dir.join("waters.xyz"), (0..8).map(water).collect::<String>()).expect("written");
+    let config = "[model]\nfeatures = 8\nlayers = 1\nn_basis = 5\ncutoff = 4.0\n[run]\nepochs = 2\nbatch = 4\n";
+    std::fs::write(dir.join("student.toml"), config).expect("written");
+}
+
+const STUDENT: &str =
+    "distill waters.xyz --teacher model.safetensors --labels labels.extxyz --student student.toml -o s.safetensors";
+
+#[test]
+fn a_student_is_trained_on_the_labels_alone() {
+    let dir = with_model(|_| {});
+    let dir = dir.path();
+    waters(dir);
+    let done = run(dir, &format!("{STUDENT} --json")).expect(0, &[]).json();
+    let student = &done["student"];
+    assert_eq!(
+        (&done["labelled"], &student["frames"], &student["file"]),
+        (&8.into(), &7.into(), &"s.safetensors".into())
+    );
+    assert!(number(&student["watched"]["force_mae_mev_per_a"]).is_finite(), "{done}");
+    run(dir, "validate --model s.safetensors --against labels.extxyz --max-energy inf --max-force inf")
+        .expect(0, &["8 structures, 24 atoms"]);
+    assert!(!dir.join("s.safetensors.checkpoint").exists());
+    std::fs::write(dir.join("student.toml"), "[data]\ntrain = \"other.extxyz\"\n").expect("written");
+    run(dir, STUDENT).expect(2, &["expected no `train` in [data]", "other.extxyz"]);
+    run(dir, "distill waters.xyz --teacher model.safetensors --labels l.extxyz --student student.toml")
+        .expect(2, &["--output"]);
+    run(dir, "distill waters.xyz --teacher model.safetensors --labels l.extxyz --rounds 1").expect(2, &["--student"]);
+    run(dir, &STUDENT.replace("s.safetensors", "model.safetensors")).expect(2, &["model.safetensors is an input"]);
+}
+
+#[test]
+fn rounds_draw_where_students_disagree_and_are_on_record() {
+    let dir = with_model(|_| {});
+    let dir = dir.path();
+    waters(dir);
+    let rounds = "--rounds 2 --committee 2 --temperatures 100 --starts 2 --md-steps 20 --md-every 5 --draw 3 \
+                  --least-disagreement 0 --most-disagreement 1000";
+    let done = run(dir, &format!("{STUDENT} {rounds} --json")).expect(0, &[]).json();
+    let rows = done["rounds"].as_array().expect("rounds");
+    assert_eq!((rows.len(), &done["labelled"], &done["earlier"]), (2, &14.into(), &0.into()));
+    // Eight looks: two structures, four times each; three of them drawn.
+    assert_eq!((&rows[0]["looks"], &rows[0]["drawn"], &rows[1]["labelled"]), (&8.into(), &3.into(), &11.into()));
+    assert!(number(&rows[0]["largest_disagreement"]) > 0.0, "students of different seeds differ: {done}");
+    let seeds: Vec<_> = rows[0]["students"].as_array().expect("students").iter().map(|s| s["seed"].clone()).collect();
+    assert_eq!(seeds, [0, 1]);
+    let drawn =
+        FrameReader::open(dir.join("labels.round-1.extxyz")).expect("drawn").next().expect("one").expect("read");
+    let said = drawn.value("disagreement").expect("a disagreement").parse::<f64>().expect("a number");
+    assert!((said - number(&rows[0]["largest_disagreement"])).abs() < 1e-9, "the largest comes first");
+    // The same command has nothing to label and no round to do; another one is refused.
+    let labels = std::fs::read(dir.join("labels.extxyz")).expect("labels");
+    let again = run(dir, &format!("{STUDENT} {rounds} --json")).expect(0, &[]).json();
+    assert_eq!((&again["labelled"], &again["earlier"], &again["rounds"]), (&14.into(), &14.into(), &done["rounds"]));
+    assert!(std::fs::read(dir.join("labels.extxyz")).expect("labels") == labels);
+    run(dir, &format!("{STUDENT} {}", rounds.replace("--draw 3", "--draw 4")))
+        .expect(2, &["labels.rounds.jsonl", "other dynamics"]);
+}

@@ -30,6 +30,15 @@ pub struct DistillArgs {
     /// Seconds after which a calculator that has not answered is ended [default: none].
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
+    /// Train a student on the labels: its training (TOML, as `train` reads it, without `train` in [data]).
+    #[arg(long, value_name = "CONFIG", requires = "output")]
+    pub student: Option<PathBuf>,
+    /// The student's file that is written.
+    #[arg(long, short, value_name = "FILE.safetensors", requires = "student")]
+    pub output: Option<PathBuf>,
+    /// Rounds before.
+    #[command(flatten)]
+    pub rounds: RoundArgs,
     /// Element type of a model's evaluation.
     #[arg(long, default_value = "f32")]
     pub dtype: Dtype,
@@ -42,6 +51,41 @@ pub struct DistillArgs {
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Rounds in which a committee of students draws structures to label.
+#[derive(Clone, Debug, Args)]
+pub struct RoundArgs {
+    /// Rounds of drawing structures where students disagree, before the student is trained.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "student")]
+    pub rounds: u32,
+    /// Students of a round, which differ by their seeds.
+    #[arg(long, value_name = "K", default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=100))]
+    pub committee: u32,
+    /// Temperatures of their dynamics, K.
+    #[arg(long, value_name = "K", value_delimiter = ',', default_value = "300,600")]
+    pub temperatures: Vec<f64>,
+    /// Structures of FILES, drawn by the round, that move at each temperature.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub starts: usize,
+    /// Steps of a trajectory.
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    pub md_steps: u64,
+    /// Steps from one look at the committee to the next.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    pub md_every: u64,
+    /// Time step, fs.
+    #[arg(long, value_name = "FS", default_value_t = 0.5)]
+    pub timestep_fs: f64,
+    /// Structures that a round adds at most: those of the largest disagreement.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub draw: usize,
+    /// Disagreement about the force on an atom from which a structure is worth labelling, eV/Å.
+    #[arg(long, value_name = "FORCE", default_value_t = 0.1)]
+    pub least_disagreement: f64,
+    /// Disagreement from which a trajectory means nothing and ends, eV/Å.
+    #[arg(long, value_name = "FORCE", default_value_t = 3.0)]
+    pub most_disagreement: f64,
 }
 
 impl DistillArgs {
