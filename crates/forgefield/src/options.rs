@@ -21,6 +21,7 @@ use crate::commands::report::args::ReportArgs;
 use crate::commands::serve::args::ServeArgs;
 use crate::commands::sweep::args::SweepArgs;
 use crate::commands::tables::args::TablesArgs;
+use crate::commands::train::args::TrainArgs;
 use crate::commands::tune::args::TuneArgs;
 use crate::commands::validate::args::ValidateArgs;
 use crate::commands::verify::args::VerifyArgs;
@@ -36,8 +37,9 @@ usage: forgefield <command> [options]
   predict   energies, forces and stress of a model for a file's frames
   md        molecular dynamics with a model;  minimize  to rest
   serve     forces for i-PI and ASE through a socket
-  profile   what the parts of a model take;  distill  from a teacher
-  convert   a model's file in other units;  validate  a model's errors
+  profile   what the parts of a model's evaluation take, and their floors
+  train     a model from labelled frames;  distill  from a teacher
+  convert   a model's units;  validate  a model against labels or another
   verify    check kernels against the f64 reference; check a model
   eval      run one variant on tensors from a file
   tune      search, check, time, and write this device's tuning table
@@ -103,6 +105,7 @@ impl Options {
             Some(Command::Distill(args)) => args.json,
             Some(Command::Serve(args)) => args.json,
             Some(Command::Profile(args)) => args.json,
+            Some(Command::Train(args)) => args.json,
             Some(Command::Convert(_) | Command::Export(_) | Command::Notebook(_) | Command::Report(_)) | None => false,
         }
     }
@@ -220,6 +223,20 @@ multiply-adds or counted bytes over that of a copy, whichever is more; bytes cou
 --json: {\"model\", \"atoms\", \"edges\", \"energy_ms\", \"energy_forces_ms\", \"forces_over_energy\", \"parts\": [{\"part\", \"layer\",
 \"ms\", \"floor_ms\"}]}.")]
     Profile(ProfileArgs),
+    /// Fit a model to labelled frames.
+    #[command(after_help = "Examples:
+  forgefield train --train train.extxyz --test test.extxyz --isolated-atoms atoms.extxyz --features 64 -o model.safetensors
+  forgefield train config.toml -o model.safetensors --log log.jsonl --figure curve.svg
+  forgefield train config.toml -o model.safetensors --resume
+
+Frames are extended XYZ with energies, forces and, where their weight in the loss is not 0, stress, under ASE's keys with or
+without REF_. docs/training.md lists the keys of CONFIG; each has a default, and what is given here goes before them.
+Weights are those of the epoch with the least loss on frames that are watched and not fitted.
+-o FILE.checkpoint is kept while it runs: killed at any time, the same command with --resume goes on from it and ends with the
+same bits on host. Ends with 1 where the loss is not finite; FILE then holds the best weights before.
+--json: {\"model\", \"parameters\", \"frames\", \"epochs\", \"best_epoch\", \"steps\", \"seconds\", \"steps_per_s\", \"watched\", \"tested\",
+\"stopped\": null or why}, the errors as `validate` has them.")]
+    Train(TrainArgs),
     /// Rewrite a model's file in other units, another element type, and the newest schema.
     #[command(after_help = "Example:
   forgefield convert model.safetensors -o converted.safetensors --energy-unit eV --length-unit Ang --dtype f32

@@ -18,6 +18,7 @@ pub mod report;
 pub mod serve;
 pub mod sweep;
 pub mod tables;
+pub mod train;
 pub mod tune;
 pub mod validate;
 pub mod verify;
@@ -42,6 +43,7 @@ pub fn run(options: &Options, screen: &Screen) -> Result<()> {
         Some(Command::Distill(args)) => distill::run(args, screen),
         Some(Command::Serve(args)) => serve::run(args, screen),
         Some(Command::Profile(args)) => profile::run(args, screen),
+        Some(Command::Train(args)) => train::run(args, screen),
         Some(Command::Convert(args)) => convert::run(args, screen),
         Some(Command::Verify(args)) => verify::run(args, screen),
         Some(Command::Eval(args)) => eval::run(args, screen),
