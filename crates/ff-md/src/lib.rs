@@ -5,6 +5,7 @@
 //! are a function of seed, replica, step and purpose, and nothing is summed across systems.
 
 mod cell;
+mod draw;
 mod dynamics;
 mod error;
 mod minimize;
@@ -17,6 +18,7 @@ mod settings;
 mod system;
 pub mod units;
 
+pub use draw::{DrawSettings, DrawSummary, Drawn, disagreement, draw};
 pub use dynamics::{Simulation, State};
 pub use error::MdError;
 pub use minimize::{FireSettings, FireState, Minimizer};

@@ -64,6 +64,21 @@ impl<T: Real> Potential for ModelPotential<T> {
     }
 }
 
+impl<P: Potential + ?Sized> Potential for &mut P {
+    fn evaluate(
+        &mut self,
+        structures: &[Structure],
+        wanted: Wanted,
+        out: &mut Vec<Prediction>,
+    ) -> Result<(), PotentialError> {
+        (**self).evaluate(structures, wanted, out)
+    }
+
+    fn rebuilds(&self) -> u64 {
+        (**self).rebuilds()
+    }
+}
+
 impl<P: Potential + ?Sized> Potential for Box<P> {
     fn evaluate(
         &mut self,

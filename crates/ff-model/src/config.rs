@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use ff_kernels::host::layers::Activation;
+pub use ff_kernels::host::layers::Activation;
 
 use crate::units::{Energy, Length};
 

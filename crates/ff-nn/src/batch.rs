@@ -10,6 +10,55 @@ use ff_structure::{Structure, neighbors};
 use crate::error::NetworkError;
 use crate::network::NetworkBackend;
 
+/// A structure with the neighbour list of its positions: what a batch is made of, to be kept where a structure is in many.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    row_ptr: Vec<u32>,
+    sender: Vec<u32>,
+    /// S·H of every edge, Å.
+    offset: Vec<f64>,
+    species: Vec<i64>,
+    positions: Vec<f64>,
+}
+
+impl Listed {
+    /// Of a structure whose atoms see each other within `cutoff` in Å, for a network with `rows` embeddings. Errors call it
+    /// structure `index`.
+    ///
+    /// # Errors
+    /// [`NetworkError`] for what cannot be computed.
+    pub fn new(structure: &Structure, cutoff: f64, rows: usize, index: usize) -> Result<Self, NetworkError> {
+        let list = neighbors(&structure.positions, structure.cell, structure.pbc, cutoff)
+            .map_err(|source| NetworkError::Neighbors { structure: index, source })?;
+        if let Some(atom) = structure.species.iter().position(|z| *z == 0 || usize::from(*z) >= rows) {
+            let z = structure.species[atom];
+            return Err(NetworkError::Element { structure: index, atom, z, rows });
+        }
+        if let Some(edge) = list.edge_vec.iter().position(|r| *r == [0.0; 3]) {
+            let receiver = list.row_ptr.partition_point(|end| *end as usize <= edge) - 1;
+            let atoms = [receiver, list.sender[edge] as usize];
+            return Err(NetworkError::Coincident { structure: index, atoms });
+        }
+        let cell = structure.cell.unwrap_or_default();
+        // Rows of open directions are not read: they may hold anything.
+        let along = |shift: &[i32; 3], b: usize| -> f64 {
+            (0..3).filter(|a| structure.pbc[*a]).map(|a| f64::from(shift[a]) * cell[a][b]).sum()
+        };
+        Ok(Self {
+            offset: list.shift.iter().flat_map(|shift| [0, 1, 2].map(|b| along(shift, b))).collect(),
+            row_ptr: list.row_ptr,
+            sender: list.sender,
+            species: structure.species.iter().map(|z| i64::from(*z)).collect(),
+            positions: structure.positions.as_flattened().to_vec(),
+        })
+    }
+
+    /// Atoms.
+    pub fn n_atoms(&self) -> usize {
+        self.species.len()
+    }
+}
+
 /// Structures of any sizes, periodic and open, with the neighbour lists of their positions.
 #[derive(Clone, Debug)]
 pub struct Batch<B: NetworkBackend> {
@@ -34,35 +83,32 @@ impl<B: NetworkBackend> Batch<B> {
         dtype: Dtype,
         device: &B::Device,
     ) -> Result<Self, NetworkError> {
+        let listed = structures.into_iter().enumerate();
+        let listed: Vec<Listed> =
+            listed.map(|(index, structure)| Listed::new(structure, cutoff, rows, index)).collect::<Result<_, _>>()?;
+        Self::of_listed(&listed, dtype, device)
+    }
+
+    /// Of structures with their lists, in the network's `dtype`.
+    ///
+    /// # Errors
+    /// [`NetworkError::Op`] for more edges than a list can have.
+    pub fn of_listed<'a>(
+        structures: impl IntoIterator<Item = &'a Listed>,
+        dtype: Dtype,
+        device: &B::Device,
+    ) -> Result<Self, NetworkError> {
         let (mut row_ptr, mut sender, mut offset) = (vec![0u32], Vec::new(), Vec::new());
         let (mut species, mut systems, mut positions, mut counts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (index, structure) in structures.into_iter().enumerate() {
-            let list = neighbors(&structure.positions, structure.cell, structure.pbc, cutoff)
-                .map_err(|source| NetworkError::Neighbors { structure: index, source })?;
-            if let Some(atom) = structure.species.iter().position(|z| *z == 0 || usize::from(*z) >= rows) {
-                let z = structure.species[atom];
-                return Err(NetworkError::Element { structure: index, atom, z, rows });
-            }
-            if let Some(edge) = list.edge_vec.iter().position(|r| *r == [0.0; 3]) {
-                let receiver = list.row_ptr.partition_point(|end| *end as usize <= edge) - 1;
-                let atoms = [receiver, list.sender[edge] as usize];
-                return Err(NetworkError::Coincident { structure: index, atoms });
-            }
+        for (index, listed) in structures.into_iter().enumerate() {
             let (first, first_edge) = (positions.len() as u32 / 3, sender.len() as u32);
-            row_ptr.extend(list.row_ptr[1..].iter().map(|end| first_edge + end));
-            sender.extend(list.sender.iter().map(|j| first + j));
-            let cell = structure.cell.unwrap_or_default();
-            // Rows of open directions are not read: they may hold anything.
-            let along = |shift: &[i32; 3], b: usize| -> f64 {
-                (0..3).filter(|a| structure.pbc[*a]).map(|a| f64::from(shift[a]) * cell[a][b]).sum()
-            };
-            for shift in &list.shift {
-                offset.extend((0..3).map(|b| along(shift, b)));
-            }
-            species.extend(structure.species.iter().map(|z| i64::from(*z)));
-            systems.extend(std::iter::repeat_n(index as i64, structure.n_atoms()));
-            positions.extend_from_slice(structure.positions.as_flattened());
-            counts.push(structure.n_atoms());
+            row_ptr.extend(listed.row_ptr[1..].iter().map(|end| first_edge + end));
+            sender.extend(listed.sender.iter().map(|j| first + j));
+            offset.extend_from_slice(&listed.offset);
+            species.extend_from_slice(&listed.species);
+            systems.extend(std::iter::repeat_n(index as i64, listed.n_atoms()));
+            positions.extend_from_slice(&listed.positions);
+            counts.push(listed.n_atoms());
         }
         let burn = burn_dtype(dtype);
         let indices = |values: Vec<i64>| Tensor::<B, 1, Int>::from_data(&values[..], device);

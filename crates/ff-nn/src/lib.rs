@@ -18,7 +18,7 @@ mod schnet;
 mod setup;
 pub mod weights;
 
-pub use batch::Batch;
+pub use batch::{Batch, Listed};
 pub use dense::Dense;
 pub use device::DeviceModel;
 pub use error::NetworkError;

@@ -224,6 +224,26 @@ pub fn of_frame(file: &Path, frame: usize, error: &ModelError) -> Failure {
     Failure::input(format!("{}: frame {frame}: {}", file.display(), error.reason()))
 }
 
+/// Refuses a frame that memory does not suffice for, before the system ends the process for it.
+///
+/// # Errors
+/// The frame, as a fault.
+pub fn fits(model: &Model, dtype: Dtype, file: &Path, frame: usize, n_atoms: usize) -> Result<()> {
+    if n_atoms <= batch::MOST_ATOMS {
+        return Ok(());
+    }
+    let (needed, free) = (n_atoms as f64 * batch::bytes_per_atom(model.config(), dtype), batch::free());
+    match free {
+        Some(free) if needed > free as f64 => Err(Failure::fault(format!(
+            "{}: frame {frame}: {n_atoms} atoms need about {:.1} GiB, {:.1} GiB are free",
+            file.display(),
+            needed / f64::from(1 << 30),
+            free as f64 / f64::from(1 << 30)
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// The largest force of an atom, eV/Å; 0 of none.
 pub fn largest_force(forces: &[[f64; 3]]) -> f64 {
     forces.iter().map(|f| f.iter().map(|x| x * x).sum::<f64>().sqrt()).fold(0.0, f64::max)

@@ -6,6 +6,7 @@ use ff_spec::RuntimeKind;
 use crate::commands::bench::args::BenchArgs;
 use crate::commands::convert::args::ConvertArgs;
 use crate::commands::devices::args::DevicesArgs;
+use crate::commands::distill::args::DistillArgs;
 use crate::commands::eval::args::EvalArgs;
 use crate::commands::export::args::ExportArgs;
 use crate::commands::inspect::args::InspectArgs;
@@ -20,7 +21,9 @@ use crate::commands::report::args::ReportArgs;
 use crate::commands::serve::args::ServeArgs;
 use crate::commands::sweep::args::SweepArgs;
 use crate::commands::tables::args::TablesArgs;
+use crate::commands::train::args::TrainArgs;
 use crate::commands::tune::args::TuneArgs;
+use crate::commands::validate::args::ValidateArgs;
 use crate::commands::verify::args::VerifyArgs;
 use crate::failure::{Failure, Result};
 
@@ -35,7 +38,8 @@ usage: forgefield <command> [options]
   md        molecular dynamics with a model;  minimize  to rest
   serve     forces for i-PI and ASE through a socket
   profile   what the parts of a model's evaluation take, and their floors
-  convert   a model's file in other units or another dtype
+  train     a model from labelled frames;  distill  from a teacher
+  convert   a model's units;  validate  a model against labels or another
   verify    check kernels against the f64 reference; check a model
   eval      run one variant on tensors from a file
   tune      search, check, time, and write this device's tuning table
@@ -97,8 +101,11 @@ impl Options {
             Some(Command::Predict(args)) => args.json,
             Some(Command::Md(args)) => args.run.json,
             Some(Command::Minimize(args)) => args.run.json,
+            Some(Command::Validate(args)) => args.json,
+            Some(Command::Distill(args)) => args.json,
             Some(Command::Serve(args)) => args.json,
             Some(Command::Profile(args)) => args.json,
+            Some(Command::Train(args)) => args.json,
             Some(Command::Convert(_) | Command::Export(_) | Command::Notebook(_) | Command::Report(_)) | None => false,
         }
     }
@@ -158,6 +165,42 @@ Ends with 1 where a system is not at rest after --steps.
 --json: {\"steps\", \"converged\", \"steps_per_s\", \"rebuilds\", \"systems\": [{\"name\", \"replica\", \"energy\", \"max_force\",
 \"volume\", \"converged\"}], \"stopped\": null or why}.")]
     Minimize(MinimizeArgs),
+    /// A model's errors against labelled frames or another model, and whether they are below limits.
+    #[command(after_help = "Examples:
+  forgefield validate --model model.safetensors --against labelled.extxyz --figure parity.svg
+  forgefield validate --model student.safetensors --against teacher.safetensors
+  forgefield validate --model student.safetensors --against teacher.safetensors a.extxyz b.pdb --max-force 30 --json
+
+Labels are looked for as energy, forces, stress and virial with REF_, ref_, DFT_, dft_ before them or nothing; the first spelling that
+a file has is that of all its labels (--help: --energy-key and the other keys, --energy-unit and the other units). Frames without
+labels are left out and counted. Two models are compared on FILES, or on the eight built-in molecules.
+Energies are compared per atom, forces and stress by component; the cosine is that of all forces as one vector. Forces are shown by
+element, everything by size in powers of two. Frames come and go in constant memory; --figure draws a sample of 1500 points each.
+Ends with 1 where an error is not below its limit: energy MAE, force RMSE, stress RMSE, each where it was compared, and one that
+was asked for in any case.
+--json: {\"frames\", \"energy_mae_mev_per_atom\", \"energy_rmse_mev_per_atom\", \"force_mae_mev_per_a\", \"force_rmse_mev_per_a\",
+\"force_cosine\", \"stress_rmse_gpa\": null or a number, \"by_element\", \"by_size\", \"limits\", \"passed\", …}.")]
+    Validate(ValidateArgs),
+    /// Structures labelled by a teacher, a model or any ASE calculator, and a student trained on them.
+    #[command(after_help = "Examples:
+  forgefield distill structures.extxyz --teacher teacher.safetensors --labels labelled.extxyz
+  forgefield distill structures.extxyz --teacher teacher.safetensors --labels labelled.extxyz --student train.toml -o student.safetensors
+  forgefield distill molecules.extxyz --teacher tblite.ase:TBLite --teacher-arg method=GFN2-xTB --teacher-arg verbosity=0 \\
+      --python venv/bin/python --timeout 600 --labels labelled.extxyz --student train.toml -o student.safetensors --rounds 3
+
+A calculator is made once, by calling what --teacher names, in a process of --python, which needs ASE; modules of the working folder
+are found. It gets the columns initial_charges and initial_magmoms where a frame has them. What it prints goes to stderr.
+Frames are added one by one with energy, forces and, where a cell repeats, stress, the teacher's name and where the structure was
+read. A structure that the teacher refuses is skipped, counted and listed in FILE.skipped.jsonl, and not tried again; a teacher that
+dies is an error, code 3, and what it labelled is kept.
+--student is a training as `train` reads it, without `train` in [data]: the labels are fitted. A round trains a --committee of
+students, moves some of FILES under them, and labels those structures on which they disagree the most; a round that finds none is the
+last. Rounds are on record in FILE.rounds.jsonl, beside their students and structures.
+Killed at any time, the same command goes on: after the last whole frame, from a training's checkpoint, with the next round.
+--json: {\"teacher\", \"labels\", \"labelled\", \"earlier\", \"skipped\": [{\"file\", \"frame\", \"reason\"}], \"seconds\",
+\"structures_per_s\", \"rounds\": […], \"student\": null or {\"file\", \"steps\", \"frames\", \"watched\", \"tested\", …},
+\"stopped\": null or why}.")]
+    Distill(DistillArgs),
     /// Forces for i-PI or ASE's SocketIOCalculator, through their socket.
     #[command(after_help = "Examples:
   forgefield serve --ipi localhost:31415 --model model.safetensors --structure water.extxyz
@@ -180,6 +223,20 @@ multiply-adds or counted bytes over that of a copy, whichever is more; bytes cou
 --json: {\"model\", \"atoms\", \"edges\", \"energy_ms\", \"energy_forces_ms\", \"forces_over_energy\", \"parts\": [{\"part\", \"layer\",
 \"ms\", \"floor_ms\"}]}.")]
     Profile(ProfileArgs),
+    /// Fit a model to labelled frames.
+    #[command(after_help = "Examples:
+  forgefield train --train train.extxyz --test test.extxyz --isolated-atoms atoms.extxyz --features 64 -o model.safetensors
+  forgefield train config.toml -o model.safetensors --log log.jsonl --figure curve.svg
+  forgefield train config.toml -o model.safetensors --resume
+
+Frames are extended XYZ with energies, forces and, where their weight in the loss is not 0, stress, under ASE's keys with or
+without REF_. docs/training.md lists the keys of CONFIG; each has a default, and what is given here goes before them.
+Weights are those of the epoch with the least loss on frames that are watched and not fitted.
+-o FILE.checkpoint is kept while it runs: killed at any time, the same command with --resume goes on from it and ends with the
+same bits on host. Ends with 1 where the loss is not finite; FILE then holds the best weights before.
+--json: {\"model\", \"parameters\", \"frames\", \"epochs\", \"best_epoch\", \"steps\", \"seconds\", \"steps_per_s\", \"watched\", \"tested\",
+\"stopped\": null or why}, the errors as `validate` has them.")]
+    Train(TrainArgs),
     /// Rewrite a model's file in other units, another element type, and the newest schema.
     #[command(after_help = "Example:
   forgefield convert model.safetensors -o converted.safetensors --energy-unit eV --length-unit Ang --dtype f32

@@ -73,13 +73,41 @@ impl Frame {
         };
         let Some(prefix) = PREFIXES.into_iter().find_map(spelled) else { return Ok(Labels::default()) };
         let [energy, stress, forces, energies] = LABELS.map(|label| format!("{prefix}{label}"));
-        let place = self.origin.place();
         Ok(Labels {
-            energy: self.value(&energy).map(|text| place.number(&energy, text)).transpose()?,
+            energy: self.number(&energy)?,
             energies: self.numbers::<1>(&energies)?.map(|rows| rows.into_iter().map(|[energy]| energy).collect()),
-            forces: self.numbers::<3>(&forces)?,
-            stress: self.value(&stress).map(|text| tensor(&stress, text, place)).transpose()?,
+            forces: self.vectors(&forces)?,
+            stress: self.matrix(&stress)?,
         })
+    }
+
+    /// The file and the frame in it, counted from 1.
+    pub fn origin(&self) -> (&Path, usize) {
+        (&self.origin.path, self.origin.frame)
+    }
+
+    /// The finite number of a key of the comment line, where it is there.
+    ///
+    /// # Errors
+    /// [`StructureError::Syntax`] where it is none.
+    pub fn number(&self, key: &str) -> Result<Option<f64>, StructureError> {
+        self.value(key).map(|text| self.origin.place().number(key, text)).transpose()
+    }
+
+    /// The column of three finite numbers for each atom, `[n_atoms]`, where it is there.
+    ///
+    /// # Errors
+    /// [`StructureError::Syntax`] where it is something else.
+    pub fn vectors(&self, name: &str) -> Result<Option<Vec<[f64; 3]>>, StructureError> {
+        self.numbers::<3>(name)
+    }
+
+    /// The 3 × 3 matrix of a key of the comment line, where it is there: nine numbers row by row, or six in Voigt's order.
+    ///
+    /// # Errors
+    /// [`StructureError::Syntax`] where it is something else.
+    pub fn matrix(&self, key: &str) -> Result<Option<[[f64; 3]; 3]>, StructureError> {
+        self.value(key).map(|text| tensor(key, text, self.origin.place())).transpose()
     }
 
     /// The rows of a column of `N` numbers for each atom, where there is one.

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod convert;
 pub mod devices;
+pub mod distill;
 pub mod eval;
 pub mod export;
 pub mod inspect;
@@ -17,7 +18,9 @@ pub mod report;
 pub mod serve;
 pub mod sweep;
 pub mod tables;
+pub mod train;
 pub mod tune;
+pub mod validate;
 pub mod verify;
 
 use crate::failure::Result;
@@ -36,8 +39,11 @@ pub fn run(options: &Options, screen: &Screen) -> Result<()> {
         Some(Command::Predict(args)) => predict::run(args, screen),
         Some(Command::Md(args)) => md::run(args, screen),
         Some(Command::Minimize(args)) => minimize::run(args, screen),
+        Some(Command::Validate(args)) => validate::run(args, screen),
+        Some(Command::Distill(args)) => distill::run(args, screen),
         Some(Command::Serve(args)) => serve::run(args, screen),
         Some(Command::Profile(args)) => profile::run(args, screen),
+        Some(Command::Train(args)) => train::run(args, screen),
         Some(Command::Convert(args)) => convert::run(args, screen),
         Some(Command::Verify(args)) => verify::run(args, screen),
         Some(Command::Eval(args)) => eval::run(args, screen),

@@ -3,6 +3,7 @@
 mod bad_input;
 mod bench;
 mod describe;
+mod distill;
 mod eval;
 mod inspect;
 mod md;
@@ -13,6 +14,7 @@ mod report;
 mod serve;
 mod sweep;
 mod tune;
+mod validate;
 mod verify;
 
 use std::path::Path;

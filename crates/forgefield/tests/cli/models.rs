@@ -50,7 +50,7 @@ pub fn with_model(change: impl Fn(&mut Config)) -> tempfile::TempDir {
     dir
 }
 
-fn number(value: &Value) -> f64 {
+pub fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("no number: {value}"))
 }
 

@@ -15,7 +15,7 @@ use serde::Serialize;
 use self::args::PredictArgs;
 use self::output::Output;
 use crate::failure::{Failure, Result};
-use crate::models::{AnyModel, PredictError, Untrained, announce, largest_force, load, of_tables};
+use crate::models::{AnyModel, PredictError, Untrained, announce, fits, largest_force, load, of_tables};
 use crate::screen::{Progress, Screen};
 use crate::{interrupt, workload};
 
@@ -132,7 +132,8 @@ impl Run<'_> {
             }
             atoms += frame.structure.n_atoms();
             let number = self.frames + self.pending.len() + 1;
-            if let Err(failure) = self.fits(number, &frame.structure) {
+            if let Err(failure) = fits(self.model, self.args.dtype, &self.args.file, number, frame.structure.n_atoms())
+            {
                 self.call()?;
                 return Err(failure);
             }
@@ -140,25 +141,6 @@ impl Run<'_> {
             self.pending.push(frame);
         }
         self.call()
-    }
-
-    /// Refuses a frame that memory does not suffice for, before the system ends the process for it.
-    fn fits(&self, number: usize, structure: &Structure) -> Result<()> {
-        let n_atoms = structure.n_atoms();
-        if n_atoms <= batch::MOST_ATOMS {
-            return Ok(());
-        }
-        let (needed, free) =
-            (n_atoms as f64 * batch::bytes_per_atom(self.model.config(), self.args.dtype), batch::free());
-        match free {
-            Some(free) if needed > free as f64 => Err(Failure::fault(format!(
-                "{}: frame {number}: {n_atoms} atoms need about {:.1} GiB, {:.1} GiB are free",
-                self.args.file.display(),
-                needed / f64::from(1 << 30),
-                free as f64 / f64::from(1 << 30)
-            ))),
-            _ => Ok(()),
-        }
     }
 
     /// Computes the pending frames by one call; where one of them cannot be computed, those before it by another.

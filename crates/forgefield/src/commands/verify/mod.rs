@@ -257,7 +257,7 @@ fn show(summary: &GateSummary, missing: &[String], seconds: f64, screen: &Screen
 }
 
 /// Checks that a report can be written before minutes are spent on it.
-pub(super) fn writable(path: &Path) -> Result<()> {
+pub fn writable(path: &Path) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let file: io::Result<()> = if path.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(()) };
     file.and_then(|()| ff_tables::fs::ensure_writable(folder))
