@@ -7,6 +7,7 @@ model's is asked of `md` itself.
 
 import argparse
 import datetime
+import importlib.metadata
 import json
 import os
 import statistics
@@ -30,6 +31,7 @@ def arguments():
     parser.add_argument("--replicas", type=int, default=64)
     parser.add_argument("--model", type=Path, default=YARDSTICKS / "ethanol_painn.safetensors", help="PaiNN or SchNet")
     parser.add_argument("--structure", type=Path, default=YARDSTICKS / "ethanol_painn.extxyz", help="its first frame is taken")
+    parser.add_argument("--no-water", action="store_true", help="leave out the integrator's share")
     return parser.parse_args()
 
 
@@ -312,11 +314,11 @@ def main():
         for row in rows:
             row["ratio"] = row["ms"] / rows[0]["ms"]
             print({key: round(value, 3) if isinstance(value, float) else value for key, value in row.items() if key != "of"}, flush=True)
-        water = shares(folder)
+        water = [] if args.no_water else shares(folder)
     args.out.mkdir(parents=True, exist_ok=True)
     about = {"date": datetime.date.today().isoformat(), "model": args.model.name, "threads": args.threads, "rounds": args.rounds}
     about |= {"replicas": args.replicas, "torch": torch.__version__, "schnetpack": "2.1.1", "load": [round(x, 2) for x in loads]}
-    about |= {"torch_sim": getattr(ts, "__version__", None), "unit": "ms of a step of all replicas"}
+    about |= {"torch_sim": ts and importlib.metadata.version("torch-sim-atomistic"), "unit": "ms of a step of all replicas"}
     (args.out / "results.json").write_text(json.dumps(about | {"rows": rows, "water": water}, indent=1) + "\n")
 
 
