@@ -304,7 +304,8 @@ def main():
             # Offsets of atoms are the same in all replicas; torch-sim and the loop leave them out as SchNetPack's MD does.
             difference = (energy - energies[0]) - (energy - energies[0]).mean()
             assert abs(difference).max() <= ENERGY_TOLERANCE * abs(energies[0]).max(), (each.name, abs(difference).max())
-            assert abs(force - forces[0]).max() <= FORCE_TOLERANCE * max(1.0, abs(forces[0]).max()), (each.name, abs(force - forces[0]).max())
+            difference = abs(force - forces[0]).max()
+            assert difference <= FORCE_TOLERANCE * max(1.0, abs(forces[0]).max()), (each.name, difference)
         times = {each.name: [] for each in contestants}
         for _ in range(args.rounds):
             for each in contestants:
