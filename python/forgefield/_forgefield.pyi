@@ -23,14 +23,16 @@ class Model:
     """
 
     @classmethod
-    def load(cls, path: str | PathLike[str], dtype: str = "f32") -> Model:
+    def load(cls, path: str | PathLike[str], dtype: str = "f32", tabulate: float | None = None) -> Model:
         """Reads a model's file and packs its weights in `dtype`, `f32` or `f64`.
+
+        tabulate: reads filters from tables that err by at most this beside their largest value, which is faster.
 
         Raises `OSError` where the file cannot be read, `ValueError` where it is no model.
         """
 
     @classmethod
-    def from_bytes(cls, bytes: bytes, dtype: str = "f32") -> Model:
+    def from_bytes(cls, bytes: bytes, dtype: str = "f32", tabulate: float | None = None) -> Model:
         """As `load`, of the bytes of a file."""
 
     def compute(
@@ -81,6 +83,10 @@ class Model:
     @property
     def metadata(self) -> dict[str, str]:
         """What the file says of itself."""
+
+    @property
+    def table_error(self) -> float | None:
+        """How much filters that are tables err beside their largest value; `None` where they are exact."""
 
     @property
     def dtype(self) -> str:

@@ -217,6 +217,19 @@ def test_copies_and_pickles(f64, ethanol):
     assert compute(other, ethanol)["energy"] == compute(f64, ethanol)["energy"]
 
 
+def test_tables_say_how_much_they_err(f64, ethanol):
+    assert f64.table_error is None
+    tables = forgefield.Model.load(MODEL, dtype="f64", tabulate=1e-7)
+    assert 0.0 < tables.table_error <= 1e-7
+    exact, found = compute(f64, ethanol), compute(tables, ethanol)
+    assert exact["energy"] != found["energy"] and abs(exact["energy"] - found["energy"]) < 1e-4
+    assert np.abs(exact["forces"] - found["forces"]).max() < 1e-3
+    other = pickle.loads(pickle.dumps(tables))
+    assert other.table_error == tables.table_error and compute(other, ethanol)["energy"] == found["energy"]
+    with pytest.raises(ValueError, match="`tabulate`: expected an error from 1e-12 to 1e-2, found 7"):
+        forgefield.Model.load(MODEL, tabulate=7)
+
+
 def test_threads_share_a_model(f32):
     rng = np.random.default_rng(1)
     images = [random_atoms(rng, 3 + k % 9) for k in range(24)]

@@ -19,15 +19,25 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// Packs a model.
+    /// Packs a model; its filters as tables where these may err by so much beside their largest value.
     ///
     /// # Errors
-    /// [`ConfigError`] where it has no kernels.
-    pub fn new(model: &Model, dtype: Dtype) -> Result<Self, ConfigError> {
-        Ok(match dtype {
-            Dtype::F64 => Self::F64(HostModel::new(model)?),
-            _ => Self::F32(HostModel::new(model)?),
+    /// [`ConfigError`] where it has no kernels, or no table reaches the tolerance.
+    pub fn new(model: &Model, dtype: Dtype, tabulate: Option<f64>) -> Result<Self, ConfigError> {
+        Ok(match (dtype, tabulate) {
+            (Dtype::F64, None) => Self::F64(HostModel::new(model)?),
+            (Dtype::F64, Some(tolerance)) => Self::F64(HostModel::tabulated(model, tolerance)?),
+            (_, None) => Self::F32(HostModel::new(model)?),
+            (_, Some(tolerance)) => Self::F32(HostModel::tabulated(model, tolerance)?),
         })
+    }
+
+    /// How much filters that are tables err beside their largest value.
+    pub fn table_error(&self) -> Option<f64> {
+        match self {
+            Self::F32(model) => model.table_error(),
+            Self::F64(model) => model.table_error(),
+        }
     }
 
     /// The element type.

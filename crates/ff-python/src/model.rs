@@ -21,6 +21,7 @@ pub struct Model {
     file: ModelFile,
     model: ff_model::Model,
     engine: Engine,
+    tabulate: Option<f64>,
     warned: AtomicBool,
 }
 
@@ -51,10 +52,13 @@ fn file_error(error: &FileError) -> PyErr {
 }
 
 impl Model {
-    fn new(file: ModelFile, dtype: Dtype) -> Result<Self, String> {
+    fn new(file: ModelFile, dtype: Dtype, tabulate: Option<f64>) -> Result<Self, String> {
+        if let Some(found) = tabulate.filter(|error| !(1e-12..=1e-2).contains(error)) {
+            return Err(format!("`tabulate`: expected an error from 1e-12 to 1e-2, found {found}"));
+        }
         let model = ff_model::Model::from_file(&file).map_err(|error| error.to_string())?;
-        let engine = Engine::new(&model, dtype).map_err(|error| error.to_string())?;
-        Ok(Self { file, model, engine, warned: AtomicBool::new(false) })
+        let engine = Engine::new(&model, dtype, tabulate).map_err(|error| error.to_string())?;
+        Ok(Self { file, model, engine, tabulate, warned: AtomicBool::new(false) })
     }
 
     /// Says once that there are elements which the model was not trained on.
@@ -132,22 +136,23 @@ const FEW: usize = 1 << 12;
 
 #[pymethods]
 impl Model {
-    /// Reads a model's file and packs its weights in `dtype`.
+    /// Reads a model's file and packs its weights in `dtype`; `tabulate` reads filters from tables that err by at most so much
+    /// beside their largest value.
     #[classmethod]
-    #[pyo3(signature = (path, dtype = "f32"))]
-    fn load(_class: &Bound<'_, PyType>, path: PathBuf, dtype: &str) -> PyResult<Self> {
+    #[pyo3(signature = (path, dtype = "f32", tabulate = None))]
+    fn load(_class: &Bound<'_, PyType>, path: PathBuf, dtype: &str, tabulate: Option<f64>) -> PyResult<Self> {
         let dtype = self::dtype(dtype)?;
         let file = ModelFile::read(&path).map_err(|error| file_error(&error))?;
-        Self::new(file, dtype).map_err(|error| PyValueError::new_err(format!("{}: {error}", path.display())))
+        Self::new(file, dtype, tabulate).map_err(|error| PyValueError::new_err(format!("{}: {error}", path.display())))
     }
 
     /// Of the bytes of a model's file: what pickles hold.
     #[classmethod]
-    #[pyo3(signature = (bytes, dtype = "f32"))]
-    fn from_bytes(_class: &Bound<'_, PyType>, bytes: &[u8], dtype: &str) -> PyResult<Self> {
+    #[pyo3(signature = (bytes, dtype = "f32", tabulate = None))]
+    fn from_bytes(_class: &Bound<'_, PyType>, bytes: &[u8], dtype: &str, tabulate: Option<f64>) -> PyResult<Self> {
         let dtype = self::dtype(dtype)?;
         let found = |found| PyValueError::new_err(format!("expected a safetensors file of a model, found {found}"));
-        Self::new(ModelFile::from_bytes(bytes).map_err(found)?, dtype).map_err(PyValueError::new_err)
+        Self::new(ModelFile::from_bytes(bytes).map_err(found)?, dtype, tabulate).map_err(PyValueError::new_err)
     }
 
     /// Energy (eV) and, where wanted, forces (eV/Å), stress (eV/Å³, tension positive) and energies of atoms (eV), as a dict.
@@ -253,6 +258,12 @@ impl Model {
         self.engine.dtype().name()
     }
 
+    /// How much filters that are tables err beside their largest value; `None` where they are exact.
+    #[getter]
+    fn table_error(&self) -> Option<f64> {
+        self.engine.table_error()
+    }
+
     fn __repr__(&self) -> String {
         format!("<forgefield.Model: {}, {}>", self.model.config().summary(), self.dtype())
     }
@@ -269,7 +280,7 @@ impl Model {
         let py = self_.py();
         let model = self_.get();
         let make = self_.get_type().getattr("from_bytes")?;
-        (make, (PyBytes::new(py, &model.file.to_bytes()), model.dtype())).into_bound_py_any(py)
+        (make, (PyBytes::new(py, &model.file.to_bytes()), model.dtype(), model.tabulate)).into_bound_py_any(py)
     }
 }
 
