@@ -73,14 +73,15 @@ fn limits_hold_and_trajectories_end_beyond() {
     let start = committee(4)[0].structure();
     let mut seen = Vec::new();
     let limited = DrawSettings { least: 0.1, most: 0.2, structures: 1000, ..settings() };
-    let (drawn, summary) = draw(&mut committee(4), &[start.clone()], &limited, &mut |done, all| {
+    let (drawn, summary) = draw(&mut committee(4), std::slice::from_ref(&start), &limited, &mut |done, all| {
         seen.push((done, all));
         true
     })
     .expect("drawn");
     assert!(drawn.iter().all(|drawn| (0.1..=0.2).contains(&drawn.disagreement)));
     assert_eq!((summary.ended, seen), (1, vec![(1, 2), (2, 2)]), "the hot one");
-    let (_, stopped) = draw(&mut committee(4), &[start.clone()], &settings(), &mut |_, _| false).expect("drawn");
+    let (_, stopped) =
+        draw(&mut committee(4), std::slice::from_ref(&start), &settings(), &mut |_, _| false).expect("drawn");
     assert_eq!(stopped.looks, 20, "one trajectory");
     let alone = draw(&mut committee(4)[..1], &[start], &settings(), &mut |_, _| true).unwrap_err().to_string();
     assert_eq!(alone, "the committee is 1, expected two members or more");

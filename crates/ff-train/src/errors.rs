@@ -327,8 +327,7 @@ mod tests {
         let oh = Structure::open("oh", vec![8, 1], vec![[0.0; 3], [1.0, 0.0, 0.0]]);
         let h = Structure::open("h", vec![1], vec![[0.0; 3]]);
         let mut sums = ErrorSums::default();
-        let forces = |x: [[f64; 3]; 2]| x;
-        let (p, r) = (forces([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]]), forces([[0.0, 0.0, 0.0], [0.0, 1.0, 0.5]]));
+        let (p, r) = ([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]], [[0.0, 0.0, 0.0], [0.0, 1.0, 0.5]]);
         let predicted = Values { energy: Some(1.0), forces: Some(&p), stress: None };
         sums.add(&oh, predicted, Values { energy: Some(1.4), forces: Some(&r), stress: None }).unwrap();
         let stressed = |x: f64| Values { energy: Some(x), forces: None, stress: Some([[x; 3]; 3]) };

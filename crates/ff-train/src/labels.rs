@@ -466,7 +466,7 @@ impl Sample {
     const MOST: usize = 4096;
 
     fn push(&mut self, value: f64) {
-        if self.seen % self.every == 0 {
+        if self.seen.is_multiple_of(self.every) {
             if self.values.len() == Self::MOST {
                 let mut keep = false;
                 self.values.retain(|_| {

@@ -37,9 +37,8 @@ usage: forgefield <command> [options]
   predict   energies, forces and stress of a model for a file's frames
   md        molecular dynamics with a model;  minimize  to rest
   serve     forces for i-PI and ASE through a socket
-  profile   what the parts of a model's evaluation take, and their floors
-  train     a model from labelled frames;  distill  from a teacher
-  convert   a model's units;  validate  a model against labels or another
+  profile   what the parts of a model take, and floors;  convert  its units
+  train     a model on labels;  distill  a teacher;  validate  the errors
   verify    check kernels against the f64 reference; check a model
   eval      run one variant on tensors from a file
   tune      search, check, time, and write this device's tuning table

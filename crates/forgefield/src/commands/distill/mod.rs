@@ -64,9 +64,8 @@ pub fn run(args: &DistillArgs, screen: &Screen) -> Result<()> {
     // What Ctrl-C finds done is kept.
     interrupt::flag();
     let mut labelled = Labelled::default();
-    let mut rounds =
-        config.as_ref().filter(|_| args.rounds.rounds > 0).map(|config| Rounds::open(args, config, screen));
-    let mut rounds = rounds.take().transpose()?;
+    let config_of_rounds = config.as_ref().filter(|_| args.rounds.rounds > 0);
+    let mut rounds = config_of_rounds.map(|config| Rounds::open(args, config, screen)).transpose()?;
     let done = work(args, config.as_ref(), teacher.as_mut(), rounds.as_mut(), &mut labelled, screen);
     let (student, failure) = match done {
         Ok(student) => (student, None),

@@ -89,9 +89,10 @@ impl Teacher for ModelTeacher<'_> {
             labels.extend(good.into_iter().map(|prediction| {
                 let Prediction { energy, forces, stress, .. } = prediction;
                 let finite = energy.is_finite() && forces.iter().flatten().all(|f| f.is_finite());
-                match finite {
-                    true => Ok(Labels { energy: Some(energy), energies: None, forces: Some(forces), stress }),
-                    false => Err("its energy or forces are not finite".to_owned()),
+                if finite {
+                    Ok(Labels { energy: Some(energy), energies: None, forces: Some(forces), stress })
+                } else {
+                    Err("its energy or forces are not finite".to_owned())
                 }
             }));
             labels.extend(refused.map(Err));

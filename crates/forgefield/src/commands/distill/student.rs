@@ -5,9 +5,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ff_train::{Ended, Errors, Files, Row, Split, TrainConfig, TrainError, Training, Watch, card};
+use ff_train::{Ended, Errors, Files, Row, Split, TrainConfig, Training, Watch, card};
 use serde::Serialize;
 
+use crate::commands::train::failure;
 use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::screen::{Left, Progress, Screen};
@@ -122,13 +123,6 @@ impl Trained {
             card::said(watched),
             tested.unwrap_or_default()
         )
-    }
-}
-
-fn failure(error: TrainError) -> Failure {
-    match error {
-        TrainError::Write { .. } => Failure::fault(error),
-        _ => Failure::input(error),
     }
 }
 

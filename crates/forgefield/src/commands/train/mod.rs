@@ -218,7 +218,7 @@ fn check_paths(args: &TrainArgs, config: &TrainConfig, checkpoint: &Path) -> Res
 }
 
 /// An error of a training under its exit code.
-fn failure(error: TrainError) -> Failure {
+pub fn failure(error: TrainError) -> Failure {
     match error {
         TrainError::Write { .. } => Failure::fault(error),
         _ => Failure::input(error),
