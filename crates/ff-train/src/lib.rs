@@ -4,6 +4,7 @@ mod batches;
 pub mod card;
 mod checkpoint;
 pub mod config;
+pub mod direct;
 mod error;
 pub mod errors;
 pub mod labels;
