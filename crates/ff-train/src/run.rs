@@ -403,10 +403,11 @@ impl Training {
             watch.step(self.state.progress.step, self.steps, loss);
             if self.state.progress.at == self.order.len() {
                 self.state.progress.epoch += 1;
-                let row = self.look()?;
+                let mut row = self.look()?;
                 let progress = &mut self.state.progress;
                 progress.plateau.look(&self.config.schedule, row.loss);
                 (progress.at, progress.terms) = (0, [0.0; 3]);
+                row.rate = self.rate();
                 told(self, &row, &mut |row| watch.epoch(row, epochs))?;
                 self.order = batches::epoch(&self.config.run, &self.atoms, self.state.progress.epoch);
                 let patience = self.config.run.early_stopping;

@@ -30,8 +30,8 @@ fn frames(n: usize, seed: u64) -> Vec<Labelled> {
                 let r: [f64; 3] = std::array::from_fn(|k| positions[j][k] - positions[i][k]);
                 let d = r.iter().map(|x| x * x).sum::<f64>().sqrt();
                 energy += (d - 1.2) * (d - 1.2);
-                for k in 0..3 {
-                    let f = 2.0 * (d - 1.2) * r[k] / d;
+                for (k, r) in r.into_iter().enumerate() {
+                    let f = 2.0 * (d - 1.2) * r / d;
                     forces[i][k] += f;
                     forces[j][k] -= f;
                 }
@@ -190,7 +190,7 @@ fn a_loss_that_is_not_finite_ends_a_training_with_the_last_good_weights() {
     assert_eq!(training.state().progress.step, 1);
 }
 
-/// A molecule and two crystals, each with labels that others have not.
+/// A molecule, two crystals and an atom, each with labels that others have not.
 fn labelled() -> Vec<Fitted> {
     let mut frames = frames(3, 4);
     frames[1].energy = None;
@@ -200,6 +200,9 @@ fn labelled() -> Vec<Fitted> {
         frame.structure.pbc = [true; 3];
     }
     frames[2].stress = Some([[0.1, 0.02, 0.0], [0.02, -0.2, 0.03], [0.0, 0.03, 0.05]]);
+    // An atom that has no neighbours.
+    let structure = Structure::open("", vec![1], vec![[0.0; 3]]);
+    frames.push(Labelled { structure, frame: 4, energy: Some(-76.3), forces: Some(vec![[0.0; 3]]), stress: None });
     frames.iter().map(|frame| Fitted::new(frame, -76.5, 3.0, 9).unwrap()).collect()
 }
 

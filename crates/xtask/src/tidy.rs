@@ -60,7 +60,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("ff-python", &["ff-spec", "ff-model", "ff-structure"]),
-    ("training", &["ff-spec", "ff-kernels", "ff-model", "ff-nn", "ff-ops", "ff-structure", "ff-yardstick"]),
+    ("training", &["ff-spec", "ff-ops", "ff-structure", "ff-yardstick"]),
     ("xtask", &["ff-spec", "ff-codegen"]),
 ];
 
