@@ -161,14 +161,14 @@ fn a_few_frames_are_learned_by_heart() {
         let mut config = config(kind);
         config.optimizer.rate = 1e-2;
         config.optimizer.ema = 0.0;
-        config.run.epochs = 400;
+        config.run.epochs = 800;
         config.schedule.warmup_steps = 10;
         let mut split = split(3);
         split.validation = split.train.clone();
         let mut training = Training::new(&config, &split, 1).unwrap();
         let mut watch = Until::default();
         assert_eq!(training.run(&Files::default(), &mut watch).unwrap(), Ended::Done);
-        let (first, last) = (watch.rows[0].loss, watch.rows[400].loss);
+        let (first, last) = (watch.rows[0].loss, watch.rows[800].loss);
         // Errors of a hundredth.
         assert!(last < 1e-4 * first, "{kind}: from {first} to {last}");
         let sums = crate::run::errors(&training.best(), &split.train).unwrap();

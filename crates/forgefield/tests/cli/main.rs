@@ -12,6 +12,7 @@ mod report;
 #[cfg(unix)]
 mod serve;
 mod sweep;
+mod train;
 mod tune;
 mod verify;
 
