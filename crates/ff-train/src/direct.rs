@@ -6,8 +6,6 @@
 //! computed, with a = ∂L/∂E. In a product y = x·W the gradient in W is then xᵀ·ȳ + ẋᵀ·ẏ̄, with the cotangents ȳ of y and ẏ̄ of ẏ. Names
 //! below: `d_…` tangents, `t_…` cotangents of tangents, `p_…` cotangents of the values themselves.
 
-#![expect(clippy::needless_range_loop, reason = "rows of several tensors lie side by side")]
-
 use std::ops::{Add, Div, Mul, Neg, Range, Sub};
 
 use ff_kernels::SenderList;
