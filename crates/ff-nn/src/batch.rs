@@ -17,6 +17,8 @@ pub struct Listed {
     sender: Vec<u32>,
     /// S·H of every edge, Å.
     offset: Vec<f64>,
+    /// x_j + S·H − x_i of every edge, Å.
+    edge_vec: Vec<f64>,
     species: Vec<i64>,
     positions: Vec<f64>,
 }
@@ -46,6 +48,7 @@ impl Listed {
         };
         Ok(Self {
             offset: list.shift.iter().flat_map(|shift| [0, 1, 2].map(|b| along(shift, b))).collect(),
+            edge_vec: list.edge_vec.as_flattened().to_vec(),
             row_ptr: list.row_ptr,
             sender: list.sender,
             species: structure.species.iter().map(|z| i64::from(*z)).collect(),
@@ -56,6 +59,26 @@ impl Listed {
     /// Atoms.
     pub fn n_atoms(&self) -> usize {
         self.species.len()
+    }
+
+    /// Where the edges of each receiver begin, [n_atoms + 1].
+    pub fn row_ptr(&self) -> &[u32] {
+        &self.row_ptr
+    }
+
+    /// The sender of every edge.
+    pub fn sender(&self) -> &[u32] {
+        &self.sender
+    }
+
+    /// The vector from receiver to sender of every edge, [n_edges, 3], Å.
+    pub fn edge_vec(&self) -> &[f64] {
+        &self.edge_vec
+    }
+
+    /// Atomic numbers.
+    pub fn species(&self) -> &[i64] {
+        &self.species
     }
 }
 

@@ -4,6 +4,7 @@ mod batches;
 pub mod card;
 mod checkpoint;
 pub mod config;
+pub mod direct;
 pub mod distill;
 mod error;
 pub mod errors;

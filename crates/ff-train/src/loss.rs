@@ -45,6 +45,26 @@ impl Fitted {
     pub fn n_atoms(&self) -> usize {
         self.listed.n_atoms()
     }
+
+    /// The atoms with their list.
+    pub fn listed(&self) -> &Listed {
+        &self.listed
+    }
+
+    /// Energy per atom beside the offsets, eV.
+    pub fn energy(&self) -> Option<f64> {
+        self.energy
+    }
+
+    /// Forces, eV/Å, [n_atoms, 3].
+    pub fn forces(&self) -> Option<&[f64]> {
+        self.forces.as_deref()
+    }
+
+    /// Stress, eV/Å³, and one over the volume, Å⁻³.
+    pub fn stress(&self) -> Option<([[f64; 3]; 3], f64)> {
+        self.stress
+    }
 }
 
 fn inverse_volume(structure: &Structure) -> Option<f64> {
@@ -57,9 +77,12 @@ fn inverse_volume(structure: &Structure) -> Option<f64> {
 /// What squared errors are multiplied by: the weights of the loss over the numbers of a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Scales {
-    energy: f64,
-    forces: f64,
-    stress: f64,
+    /// Of energies per atom.
+    pub energy: f64,
+    /// Of force components.
+    pub forces: f64,
+    /// Of stress components.
+    pub stress: f64,
 }
 
 impl Scales {

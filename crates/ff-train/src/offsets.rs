@@ -19,10 +19,10 @@ pub fn fitted(frames: &[(&Structure, f64)], elements: &[u8]) -> Vec<f64> {
         let fraction =
             |z: &u8| structure.species.iter().filter(|s| *s == z).count() as f64 / structure.n_atoms() as f64;
         let fractions: Vec<f64> = elements.iter().map(fraction).collect();
-        for a in 0..m {
-            right[a] += fractions[a] * (per_atom(frame) - mean) / n as f64;
-            for b in 0..m {
-                matrix[a * m + b] += fractions[a] * fractions[b] / n as f64;
+        for (a, of_a) in fractions.iter().enumerate() {
+            right[a] += of_a * (per_atom(frame) - mean) / n as f64;
+            for (b, of_b) in fractions.iter().enumerate() {
+                matrix[a * m + b] += of_a * of_b / n as f64;
             }
         }
     }

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::batches;
 use crate::checkpoint;
 use crate::config::{LossConfig, TrainConfig};
+use crate::direct::Direct;
 use crate::error::TrainError;
 use crate::errors::{ErrorSums, Errors, Values};
 use crate::loss::{Fitted, Scales, Terms, filled, flatten, gradient, tracked};
@@ -145,6 +146,8 @@ pub struct Training {
     /// For weights on their way to a file.
     plain: Setup<Flex>,
     network: Network<Flex>,
+    /// What gives gradients of a PaiNN without a tape.
+    direct: Option<Direct<f32>>,
     matrices: Vec<Range<usize>>,
     frames: Vec<Fitted>,
     atoms: Vec<usize>,
@@ -197,7 +200,9 @@ impl Training {
             expected: format!("{threads} of them"),
             found: error.to_string(),
         })?;
+        let direct = Direct::new(setup.config(), setup.radial(), rows);
         Ok(Self {
+            direct,
             steps: config.run.epochs * batches::steps(&config.run, &atoms),
             order: batches::epoch(&config.run, &atoms, 0),
             state: State { best: values.clone(), weights: Weights::new(values), progress: Progress::default() },
@@ -284,12 +289,21 @@ impl Training {
         let batch = &self.order[at];
         let parts = batches::parts(batch, &self.atoms, self.config.run.part_atoms);
         let scales = Scales::new(&self.config.loss, batch.iter().map(|frame| &self.frames[*frame]));
-        let network = filled(self.network.clone(), &self.state.weights.values);
-        let found = self.workers.run(parts.len(), |part| {
-            let frames: Vec<&Fitted> = parts[part].iter().map(|frame| &self.frames[*frame]).collect();
-            let own = tracked(Network::<Once>::from_inner(network.clone()));
-            gradient::<Twice, f32>(&own, &self.setup, &frames, &scales, Dtype::F32)
-        });
+        let of = |part: usize| parts[part].iter().map(|frame| &self.frames[*frame]).collect::<Vec<&Fitted>>();
+        let values = &self.state.weights.values;
+        let found = match &self.direct {
+            Some(direct) => {
+                let loaded = direct.load(values);
+                self.workers.run(parts.len(), |part| Ok(direct.gradient(&loaded, &of(part), &scales)))
+            }
+            None => {
+                let network = filled(self.network.clone(), values);
+                self.workers.run(parts.len(), |part| {
+                    let own = tracked(Network::<Once>::from_inner(network.clone()));
+                    gradient::<Twice, f32>(&own, &self.setup, &of(part), &scales, Dtype::F32)
+                })
+            }
+        };
         let (mut gradients, mut terms) = (Vec::with_capacity(found.len()), [0.0; 3]);
         for part in found {
             let (gradient, own) = part?;
@@ -389,10 +403,11 @@ impl Training {
             watch.step(self.state.progress.step, self.steps, loss);
             if self.state.progress.at == self.order.len() {
                 self.state.progress.epoch += 1;
-                let row = self.look()?;
+                let mut row = self.look()?;
                 let progress = &mut self.state.progress;
                 progress.plateau.look(&self.config.schedule, row.loss);
                 (progress.at, progress.terms) = (0, [0.0; 3]);
+                row.rate = self.rate();
                 told(self, &row, &mut |row| watch.epoch(row, epochs))?;
                 self.order = batches::epoch(&self.config.run, &self.atoms, self.state.progress.epoch);
                 let patience = self.config.run.early_stopping;

@@ -98,7 +98,8 @@ impl Split {
             }
         }
         let loss = &config.loss;
-        let labels: [(&str, f64, fn(&Labelled) -> bool); 3] = [
+        type Has = fn(&Labelled) -> bool;
+        let labels: [(&str, f64, Has); 3] = [
             ("energies", loss.energy, |frame| frame.energy.is_some()),
             ("forces", loss.forces, |frame| frame.forces.is_some()),
             ("stresses", loss.stress, |frame| frame.stress.is_some()),

@@ -11,6 +11,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::config::{Course, LossConfig, TrainConfig};
+use crate::direct::Direct;
 use crate::loss::{Fitted, Scales, filled, flatten, gradient, loss, tracked};
 use crate::run::{Ended, Files, Row, Training, Watch};
 use crate::split::{Sample, Split};
@@ -29,8 +30,8 @@ fn frames(n: usize, seed: u64) -> Vec<Labelled> {
                 let r: [f64; 3] = std::array::from_fn(|k| positions[j][k] - positions[i][k]);
                 let d = r.iter().map(|x| x * x).sum::<f64>().sqrt();
                 energy += (d - 1.2) * (d - 1.2);
-                for k in 0..3 {
-                    let f = 2.0 * (d - 1.2) * r[k] / d;
+                for (k, r) in r.into_iter().enumerate() {
+                    let f = 2.0 * (d - 1.2) * r / d;
                     forces[i][k] += f;
                     forces[j][k] -= f;
                 }
@@ -168,8 +169,8 @@ fn a_few_frames_are_learned_by_heart() {
         let mut watch = Until::default();
         assert_eq!(training.run(&Files::default(), &mut watch).unwrap(), Ended::Done);
         let (first, last) = (watch.rows[0].loss, watch.rows[800].loss);
-        // Forces of 0.6 eV/Å to a few meV/Å.
-        assert!(last < 1e-3 * first && last < 1e-3, "{kind}: from {first} to {last}");
+        // Errors of a hundredth.
+        assert!(last < 1e-4 * first, "{kind}: from {first} to {last}");
         let sums = crate::run::errors(&training.best(), &split.train).unwrap();
         let best = watch.rows.iter().map(|row| row.loss).fold(f64::INFINITY, f64::min);
         let found = 100.0 * sums.energy.rmse().unwrap().powi(2) + sums.forces.components.rmse().unwrap().powi(2);
@@ -189,6 +190,22 @@ fn a_loss_that_is_not_finite_ends_a_training_with_the_last_good_weights() {
     assert_eq!(training.state().progress.step, 1);
 }
 
+/// A molecule, two crystals and an atom, each with labels that others have not.
+fn labelled() -> Vec<Fitted> {
+    let mut frames = frames(3, 4);
+    frames[1].energy = None;
+    frames[2].forces = None;
+    for frame in &mut frames[1..] {
+        frame.structure.cell = Some([[4.0, 0.2, 0.0], [0.0, 4.1, 0.3], [0.1, 0.0, 3.9]]);
+        frame.structure.pbc = [true; 3];
+    }
+    frames[2].stress = Some([[0.1, 0.02, 0.0], [0.02, -0.2, 0.03], [0.0, 0.03, 0.05]]);
+    // An atom that has no neighbours.
+    let structure = Structure::open("", vec![1], vec![[0.0; 3]]);
+    frames.push(Labelled { structure, frame: 4, energy: Some(-76.3), forces: Some(vec![[0.0; 3]]), stress: None });
+    frames.iter().map(|frame| Fitted::new(frame, -76.5, 3.0, 9).unwrap()).collect()
+}
+
 /// Gradients of a loss with all its terms, and with labels that are missing, against central differences in f64.
 #[test]
 fn gradients_are_those_of_differences() {
@@ -199,15 +216,7 @@ fn gradients_are_those_of_differences() {
         let model = config(kind).model(vec![1, 6, 8]).unwrap();
         let begin = weights::random(&model, 9, 3);
         let setup = Setup::<Twice>::new(&model, &begin, &device).unwrap();
-        let mut frames = frames(3, 4);
-        frames[1].energy = None;
-        frames[2].forces = None;
-        for frame in &mut frames[1..] {
-            frame.structure.cell = Some([[4.0, 0.2, 0.0], [0.0, 4.1, 0.3], [0.1, 0.0, 3.9]]);
-            frame.structure.pbc = [true; 3];
-        }
-        frames[2].stress = Some([[0.1, 0.02, 0.0], [0.02, -0.2, 0.03], [0.0, 0.03, 0.05]]);
-        let fitted: Vec<Fitted> = frames.iter().map(|frame| Fitted::new(frame, -76.5, 3.0, 9).unwrap()).collect();
+        let fitted = labelled();
         let fitted: Vec<&Fitted> = fitted.iter().collect();
         let weights = LossConfig { energy: 30.0, forces: 1.0, stress: 500.0 };
         let scales = Scales::new(&weights, fitted.iter().copied());
@@ -234,6 +243,49 @@ fn gradients_are_those_of_differences() {
             // Differences are good to h² and rounding over h.
             assert!((slope - expected).abs() < 1e-6 * norm, "{kind}: {slope}, expected {expected} of {norm}");
         }
+    }
+}
+
+/// The gradient of a PaiNN that is written out, against that of Burn's tape, in f64.
+#[test]
+fn gradients_without_a_tape_are_those_of_the_tape() {
+    type Once = Autodiff<Flex>;
+    type Twice = Autodiff<Once>;
+    let device = Default::default();
+    for (layers, shared, head) in
+        [(3, [false, false], None), (2, [true, true], Some(vec![5, 3])), (1, [false, false], None)]
+    {
+        let mut config = config("painn");
+        config.model.layers = layers;
+        [config.model.shared_filters, config.model.shared_interactions] = shared;
+        config.model.head = head;
+        let model = config.model(vec![1, 6, 8]).unwrap();
+        let begin = weights::random(&model, 9, 3);
+        let setup = Setup::<Twice>::new(&model, &begin, &device).unwrap();
+        let fitted = labelled();
+        let fitted: Vec<&Fitted> = fitted.iter().collect();
+        let weights = LossConfig { energy: 30.0, forces: 1.0, stress: 500.0 };
+        let scales = Scales::new(&weights, fitted.iter().copied());
+        let network = Network::<Once>::from_weights(&model, &begin, Dtype::F64, &device);
+        // Biases that begin as zero test nothing.
+        let (mut values, _) = flatten::<_, f64>(&network);
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        values.iter_mut().for_each(|w| *w += rng.random_range(-0.1..0.1));
+        let network = tracked(filled(network, &values));
+        let (expected, terms) = gradient::<Twice, f64>(&network, &setup, &fitted, &scales, Dtype::F64).unwrap();
+        let direct = Direct::<f64>::new(&model, setup.radial(), 9).expect("a PaiNN");
+        let (found, own) = direct.gradient(&direct.load(&values), &fitted, &scales);
+        assert_eq!(found.len(), expected.len());
+        let largest = expected.iter().fold(0.0, |most: f64, g| most.max(g.abs()));
+        let off = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(off < 1e-11 * largest, "{layers} layers: off by {off} of {largest}");
+        assert!((0..3).all(|k| (terms[k] - own[k]).abs() < 1e-12 * terms[k]), "{terms:?}, {own:?}");
+        // In f32 it is what rounding leaves, over a few hundred sums.
+        let values: Vec<f32> = values.iter().map(|w| *w as f32).collect();
+        let direct = Direct::<f32>::new(&model, setup.radial(), 9).expect("a PaiNN");
+        let (found, _) = direct.gradient(&direct.load(&values), &fitted, &scales);
+        let off = found.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+        assert!(off < 1e-4 * largest, "{layers} layers in f32: off by {off} of {largest}");
     }
 }
 
@@ -279,6 +331,24 @@ fn keys_that_are_not_known_are_named_with_the_nearest() {
     config.model.basis = "fourier".to_owned();
     let expected = "`model.basis` is `fourier`, expected gaussian or gaussian_centered or bessel";
     assert_eq!(config.model(vec![1]).unwrap_err().to_string(), expected);
+}
+
+/// The guide shows every key, and what it is where it is not given.
+#[test]
+fn the_guide_shows_all_keys() {
+    let guide =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/training.md")).expect("a chapter");
+    let block = guide.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of TOML");
+    assert_eq!(TrainConfig::parse(block, "training.md").unwrap(), TrainConfig::default());
+    // Keys without a default are shown as comments.
+    let all: String = block.lines().map(|line| line.strip_prefix("# ").unwrap_or(line).to_owned() + "\n").collect();
+    let shown: toml::Table = all.parse().unwrap_or_else(|error| panic!("{error}"));
+    TrainConfig::parse(&all, "training.md").unwrap();
+    for (section, keys) in TrainConfig::default().to_map() {
+        for key in keys.as_object().expect("a section").keys() {
+            assert!(shown[&section].as_table().is_some_and(|table| table.contains_key(key)), "{section}.{key}");
+        }
+    }
 }
 
 /// A file of frames, as text.

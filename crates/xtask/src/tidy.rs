@@ -31,7 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ff-model", &["ff-spec", "ff-kernels", "ff-structure"]),
     ("ff-md", &["ff-model", "ff-structure"]),
     ("ff-nn", &["ff-spec", "ff-kernels", "ff-model", "ff-ops", "ff-structure", "ff-tables"]),
-    ("ff-train", &["ff-spec", "ff-model", "ff-nn", "ff-ops", "ff-structure"]),
+    ("ff-train", &["ff-spec", "ff-kernels", "ff-model", "ff-nn", "ff-ops", "ff-structure"]),
     ("ff-ipi", &[]),
     ("ff-sweep", &["ff-spec", "ff-tables", "ff-tune", "ff-export"]),
     (
@@ -60,7 +60,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("ff-python", &["ff-spec", "ff-model", "ff-structure"]),
-    ("training", &["ff-spec", "ff-kernels", "ff-model", "ff-nn", "ff-ops", "ff-structure", "ff-yardstick"]),
+    ("training", &["ff-spec", "ff-ops", "ff-structure", "ff-yardstick"]),
     ("xtask", &["ff-spec", "ff-codegen"]),
 ];
 

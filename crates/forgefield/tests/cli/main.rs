@@ -13,6 +13,7 @@ mod report;
 #[cfg(unix)]
 mod serve;
 mod sweep;
+mod train;
 mod tune;
 mod validate;
 mod verify;

@@ -24,6 +24,7 @@ const CHAPTERS: &[(&str, bool)] = &[
     ("notebook", false),
     ("report", false),
     ("sweep", false),
+    ("training", false),
     ("tune-a-gpu", false),
     ("write-an-op", true),
 ];
