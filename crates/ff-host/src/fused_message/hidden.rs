@@ -125,12 +125,13 @@ impl<T: Element> WithSimd for HiddenRates<'_, T> {
         let Self { tile, a1, b1, varied, activation } = self;
         let (lanes, padded, stride, hidden) = (T::lanes::<S>(), tile.padded(), tile.stride, b1.len());
         let splat = |x: T| Lane::splat(simd, x);
+        let ground = ground(simd);
         for h in 0..hidden {
             for e in (0..padded).step_by(lanes) {
                 let rate = Lane::load_full(simd, &tile.rate[e..]);
                 // z with two derivatives in d, and what the direction in the weights adds to z and its slope.
-                let mut z = [splat(b1[h]), splat(T::default()), splat(T::default())];
-                let mut by_weights = [splat(varied.map_or(T::default(), |[_, b]| b[h])), splat(T::default())];
+                let mut z = [splat(b1[h]) + ground, ground, ground];
+                let mut by_weights = [splat(varied.map_or(T::default(), |[_, b]| b[h])) + ground, ground];
                 for k in 0..a1.len() / hidden {
                     let at = k * stride + e;
                     let phi = [
@@ -145,6 +146,8 @@ impl<T: Element> WithSimd for HiddenRates<'_, T> {
                         unroll!(i in 0..2 => { by_weights[i] = weight.mul_add(phi[i], by_weights[i]); });
                     }
                 }
+                unroll!(i in 0..3 => { z[i] = z[i] - ground; });
+                unroll!(i in 0..2 => { by_weights[i] = by_weights[i] - ground; });
                 let one = z[0].lit(1.0);
                 let (value, slope, curve) = match activation {
                     Activation::ShiftedSoftplus => {

@@ -179,8 +179,10 @@ impl<T: Element> Piece<'_, T> {
         varied: Option<&Piece<'_, T>>,
     ) -> Rates<S, T, E, P> {
         let (row, stride, tile) = (P * T::lanes::<S>(), self.stride, self.tile);
-        let bias = load::<S, T, P, 1>(simd, self.bias);
-        let mut map = [[[[Lane::splat(simd, T::default()); 1]; P]; E]; 4];
+        let mut bias = load::<S, T, P, 1>(simd, self.bias);
+        let ground = ground(simd);
+        raise(&mut bias, ground);
+        let mut map = [[[[ground; 1]; P]; E]; 4];
         map[0] = [bias; E];
         let inputs = match tile.hidden[..] {
             [] => [&tile.coefficients, &tile.slopes, &tile.rates, &tile.slope_rates],
@@ -213,8 +215,8 @@ impl<T: Element> Piece<'_, T> {
             let (f2, rate) = (Lane::splat(simd, tile.f_c_curve[at]), Lane::splat(simd, tile.rate[at]));
             let (f_rate, f1_rate) = (f1 * rate, f2 * rate);
             unroll!(p in 0..P => {
-                let [g, g1] = [map[0][e][p][0], map[1][e][p][0]];
-                let [g_rate, g1_rate] = [map[2][e][p][0], map[3][e][p][0]];
+                let [g, g1] = [map[0][e][p][0] - ground, map[1][e][p][0] - ground];
+                let [g_rate, g1_rate] = [map[2][e][p][0] - ground, map[3][e][p][0] - ground];
                 out[0][e][p] = f * g;
                 out[1][e][p] = f1.mul_add(g, f * g1);
                 out[2][e][p] = f_rate.mul_add(g, f * g_rate);

@@ -4,6 +4,7 @@ use ff_spec::fused_message::Filter;
 use pulp::{Simd, WithSimd};
 
 use super::call::Call;
+use super::map::ground;
 use super::weights::Layout;
 use crate::{Element, Lane};
 
@@ -136,7 +137,8 @@ impl<T: Element, const BIAS: bool> Outer<'_, T, BIAS> {
     /// `K` rows from `k` on.
     #[inline(always)]
     fn rows<S: Simd, const K: usize, const C: usize>(&mut self, simd: S, k: usize, c: usize, n: usize) {
-        let mut sums = [[Lane::splat(simd, T::default()); C]; K];
+        let ground = ground(simd);
+        let mut sums = [[ground; C]; K];
         for (e, values) in self.values.chunks_exact(self.width).take(self.edges).enumerate() {
             let mut value = [Lane::splat(simd, T::default()); C];
             unroll!(v in 0..C => { value[v] = part(simd, &values[c..c + n], v); });
@@ -146,7 +148,7 @@ impl<T: Element, const BIAS: bool> Outer<'_, T, BIAS> {
             });
         }
         unroll!(i in 0..K => {
-            unroll!(v in 0..C => { add_to(&mut self.sums[(k + i) * self.width + c..][..n], v, sums[i][v]); });
+            unroll!(v in 0..C => { add_to(&mut self.sums[(k + i) * self.width + c..][..n], v, sums[i][v] - ground); });
         });
     }
 }
