@@ -244,10 +244,10 @@ fn a_disk_that_fills_up_costs_nothing_that_was_written() {
         assert!(error.contains(words) && error.to_lowercase().contains("no space left"), "{error}");
         // What was written before is there and whole.
         let frames = FrameReader::open(at("t.extxyz")).expect("frames");
-        let frames = frames.map(|frame| frame.expect("a whole frame")).count();
+        let frames = frames.inspect(|frame| assert!(frame.is_ok(), "no whole frame: {frame:?}")).count();
         assert!(frames >= 22, "{frames} frames for {full}");
         let log = fs::read_to_string(at("log.csv")).expect("a log");
-        assert!(log.ends_with('\n') && log.lines().count() >= 1 + 2 * 21, "{log}");
+        assert!(log.ends_with('\n') && log.lines().count() > 2 * 21, "{log}");
         if full == "restart.json" {
             assert!(read(at(full)) == restart, "the restart file of before");
             assert!(!at(".restart.json.new").exists() && !disk.0.path().join(".restart.json.new").exists());

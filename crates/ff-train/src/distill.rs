@@ -94,6 +94,17 @@ pub struct LabelFile {
     /// What had been torn and was cut off: bytes.
     torn: u64,
     teacher: String,
+    _held: Held,
+}
+
+/// A lock on an open file. Closing alone does not end it: a process that another thread is starting holds a copy of every open file
+/// until it runs its program.
+struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
 }
 
 /// What a structure was in an earlier run.
@@ -121,6 +132,7 @@ impl LabelFile {
             // A file system without locks has no second writer that could be told of.
             Err(TryLockError::Error(_)) | Ok(()) => {}
         }
+        let held = Held(labels.try_clone().map_err(failed(path))?);
         let (frames, mut torn) = cut(&labels, whole_frames).map_err(failed(path))?;
         let skips = open(&skipped_path).map_err(failed(&skipped_path))?;
         let (_, cut_off) = cut(&skips, whole_lines).map_err(failed(&skipped_path))?;
@@ -148,6 +160,7 @@ impl LabelFile {
             found: 0,
             torn,
             teacher: teacher.to_owned(),
+            _held: held,
         })
     }
 

@@ -227,8 +227,8 @@ fn naming(shared: &[(String, String)], ops: &[String]) -> Vec<String> {
     violations
 }
 
-/// Crates that are made of ops and so name them: models.
-const OF_OPS: [&str; 2] = ["crates/ff-model/", "crates/ff-nn/"];
+/// Crates that are made of ops and so name them: models, and their gradients.
+const OF_OPS: [&str; 3] = ["crates/ff-model/", "crates/ff-nn/", "crates/ff-train/"];
 
 /// Whether a file is code that all ops share.
 fn is_shared(path: &str, ops: &[String]) -> bool {

@@ -228,6 +228,7 @@ chapters! {
     notebook notebook_slow "notebook";
     report report_slow "report";
     sweep sweep_slow "sweep";
+    training training_slow "training";
     tune_a_gpu tune_a_gpu_slow "tune-a-gpu";
     write_an_op write_an_op_slow "write-an-op";
 }
