@@ -72,10 +72,6 @@ def test_yardsticks_of_schnetpack(name):
 @pytest.mark.filterwarnings("ignore:the model was trained on")
 @pytest.mark.parametrize("path", sorted((ROOT / "tests/golden/models").glob("*.safetensors")), ids=lambda path: path.stem)
 def test_golden_models_of_schnetpack(path):
-    if path.stem == "schnet_silu":
-        with pytest.raises(ValueError, match="schnet_silu.safetensors: .*not supported"):
-            Model.load(path, dtype="f64")
-        return
     images = read(path.with_suffix(".extxyz"), ":")
     for atoms, result in zip(images, forgefield.Calculator(path, dtype="f64").calculate_batch(images), strict=True):
         assert result["energy"] == pytest.approx(atoms.info["ref_energy"], rel=1e-10, abs=1e-9)
