@@ -85,11 +85,30 @@ def forgefield(args, file, batch, seconds, rate):
         words += ["--layers", args.layers, "--cutoff", args.cutoff, "--batch", batch, "--epochs", epochs]
         words += ["--threads", args.threads, "-o", f"{folder}/model.safetensors", "--json"]
         environment = os.environ | {"RAYON_NUM_THREADS": str(args.threads)}
-        done = subprocess.run([str(word) for word in words], capture_output=True, text=True, env=environment)
-        if done.returncode != 0:
-            raise SystemExit(f"{words}: exit code {done.returncode}\n{done.stderr}")
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        return json.loads(done.stdout)["steps_per_s"], peak
+        with open(f"{folder}/out", "w+") as out, open(f"{folder}/err", "w+") as err:
+            process = subprocess.Popen([str(word) for word in words], stdout=out, stderr=err, env=environment)
+            # What the system keeps of a child that has ended counts the memory of this process, of which it was a copy.
+            peak = 0.0
+            while process.poll() is None:
+                peak = max(peak, high_water(process.pid))
+                time.sleep(0.02)
+            if process.returncode != 0:
+                err.seek(0)
+                raise SystemExit(f"{words}: exit code {process.returncode}\n{err.read()}")
+            out.seek(0)
+            return json.loads(out.read())["steps_per_s"], peak
+
+
+def high_water(pid):
+    """The most memory that a process had so far, MiB."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    found = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    name = next((line.split()[1] for line in status.splitlines() if line.startswith("Name:")), "")
+    # Before it is another program it is a copy of this one.
+    return int(found[0]) / 1024 if found and name.startswith("forgefield") else 0.0
 
 
 def main():
