@@ -35,7 +35,8 @@ fn dynamics_print_and_write_what_they_promise() {
     {
         assert!(json[key].is_number(), "{key}: {json}");
     }
-    assert!(json["model_share"].as_f64().is_some_and(|share| share > 0.3 && share < 1.0), "{json}");
+    // A part of the whole; how large a part is for benchmarks.
+    assert!(json["model_share"].as_f64().is_some_and(|share| share > 0.0 && share < 1.0), "{json}");
     assert!(json["stopped"].is_null() && json["steps"] == 100 && json["replicas"] == 3, "{json}");
     let written = frames(&dir.join("t.extxyz"));
     assert_eq!(written.len(), 9);
