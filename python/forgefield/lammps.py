@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import signal
+import threading
 
 import numpy as np
 
@@ -53,7 +56,7 @@ class _Term:
             self._compute(n_local, positions, forces)
         except BaseException as error:
             # What leaves a callback is lost, and the run would go on with the forces of before: it ends after this step, and the
-            # command that began it raises this, as it does Ctrl-C.
+            # command that began it raises this.
             self.error = error
             forces[:n_local] = 0.0
             self.lmp.force_timeout()
@@ -63,10 +66,11 @@ class _Term:
 
         @functools.wraps(command)
         def run(*arguments):
-            result = command(*arguments)
-            error, self.error = self.error, None
-            if error is not None:
-                raise error
+            self.error = None
+            with _interrupts_held(self.lmp.force_timeout):
+                result = command(*arguments)
+            if self.error is not None:
+                raise self.error
             return result
 
         return run
@@ -87,6 +91,31 @@ class _Term:
             virial = positions.T @ found["forces"]
         lmp.fix_external_set_energy_global(self.fix, found["energy"])
         lmp.fix_external_set_virial_global(self.fix, [virial[a, b] for a, b in _ORDER])
+
+
+@contextlib.contextmanager
+def _interrupts_held(hold):
+    """Calls `hold` at a Ctrl-C, and hands it to its handler at the end.
+
+    Between LAMMPS and what it calls lies Python of its own, where an exception is lost as in the callback itself.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught = []
+
+    def catch(*interrupt):
+        caught.append(interrupt)
+        hold()
+
+    signal.signal(signal.SIGINT, catch)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if caught:
+            before(*caught[-1])
 
 
 # LAMMPS's order of a symmetric tensor.

