@@ -12,7 +12,7 @@ use crate::optimizer::Weights;
 use crate::run::{Progress, State};
 
 const FORMAT: &str = "forgefield-checkpoint";
-const SCHEMA: &str = "1";
+const SCHEMA: &str = "2";
 
 /// Writes a state in one piece: whatever happens there is a whole one.
 ///

@@ -46,6 +46,8 @@ pub struct DataConfig {
     pub test: Vec<PathBuf>,
     /// A file of single atoms, whose energies are taken from those of frames; without it they are fitted.
     pub isolated_atoms: Option<PathBuf>,
+    /// A model whose features are matched, where `loss.features` weighs them; `distill` gives its teacher.
+    pub teacher: Option<PathBuf>,
     /// Key of energies, where it is not to be looked for.
     pub energy_key: Option<String>,
     /// Column of forces.
@@ -75,6 +77,7 @@ impl Default for DataConfig {
             validation_frames: None,
             test: Vec::new(),
             isolated_atoms: None,
+            teacher: None,
             energy_key: None,
             forces_key: None,
             stress_key: None,
@@ -114,6 +117,12 @@ pub struct ModelConfig {
     pub shared_interactions: bool,
     /// Widths of the head between the features and the energy; F/2 where not given.
     pub head: Option<Vec<usize>>,
+    /// A model to begin with, which then has all sizes above.
+    pub start: Option<PathBuf>,
+    /// Features of `start` to keep, those of the largest weights (PaiNN).
+    pub keep_features: Option<usize>,
+    /// The share of the smallest weights of each matrix of `start` that become zero, and stay so.
+    pub sparsity: f64,
 }
 
 impl Default for ModelConfig {
@@ -130,6 +139,9 @@ impl Default for ModelConfig {
             shared_filters: false,
             shared_interactions: false,
             head: None,
+            start: None,
+            keep_features: None,
+            sparsity: 0.0,
         }
     }
 }
@@ -144,11 +156,13 @@ pub struct LossConfig {
     pub forces: f64,
     /// Of stress components, Å⁶/eV²; with 0 stresses are not read.
     pub stress: f64,
+    /// Of features: how far those of `data.teacher`, in units of their deviation, are from what is linear in the model's own.
+    pub features: f64,
 }
 
 impl Default for LossConfig {
     fn default() -> Self {
-        Self { energy: 100.0, forces: 1.0, stress: 0.0 }
+        Self { energy: 100.0, forces: 1.0, stress: 0.0, features: 0.0 }
     }
 }
 
@@ -272,8 +286,9 @@ impl TrainConfig {
         })?;
         let mut config = Self::parse(&text, &path.display().to_string())?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let DataConfig { train, validation, test, isolated_atoms, .. } = &mut config.data;
-        for file in train.iter_mut().chain(validation).chain(test).chain(isolated_atoms) {
+        let DataConfig { train, validation, test, isolated_atoms, teacher, .. } = &mut config.data;
+        let start = &mut config.model.start;
+        for file in train.iter_mut().chain(validation).chain(test).chain(isolated_atoms).chain(teacher).chain(start) {
             *file = folder.join(&file);
         }
         Ok(config)
@@ -321,11 +336,27 @@ impl TrainConfig {
         if data.train.is_empty() {
             return refused("data.train", "a file of labelled frames", &"none");
         }
+        if model.start.is_none() && (model.keep_features.is_some() || model.sparsity != 0.0) {
+            return refused("model.start", "a model whose weights are taken out", &"none");
+        }
+        let of_start = ModelConfig {
+            start: model.start.clone(),
+            keep_features: model.keep_features,
+            sparsity: model.sparsity,
+            ..ModelConfig::default()
+        };
+        if let Some(start) = model.start.as_ref().filter(|_| *model != of_start) {
+            return refused("model.start", "no sizes beside it, since it has its own", &start.display());
+        }
+        if !(0.0..1.0).contains(&model.sparsity) {
+            return refused("model.sparsity", "a share from 0 to below 1", &model.sparsity);
+        }
         // Far above any model; beyond it only memory runs out.
         const MOST: usize = 1 << 14;
         for (key, value) in [
             ("model.features", model.features),
             ("model.filters", model.filters.unwrap_or(1)),
+            ("model.keep_features", model.keep_features.unwrap_or(1)),
             ("model.layers", model.layers),
             ("model.n_basis", model.n_basis),
             ("run.batch", run.batch),
@@ -349,6 +380,7 @@ impl TrainConfig {
             ("loss.energy", loss.energy),
             ("loss.forces", loss.forces),
             ("loss.stress", loss.stress),
+            ("loss.features", loss.features),
             ("optimizer.weight_decay", optimizer.weight_decay),
             ("optimizer.clip", optimizer.clip),
             ("schedule.min_rate", schedule.min_rate),
@@ -359,6 +391,18 @@ impl TrainConfig {
         }
         if loss.energy + loss.forces + loss.stress == 0.0 {
             return refused("loss", "a weight above 0", &"none");
+        }
+        if loss.features > 0.0 && model.kind != Kind::Painn.to_string() {
+            return refused("loss.features", "0 for a model that is no PaiNN", &loss.features);
+        }
+        match &data.teacher {
+            None if loss.features > 0.0 => {
+                return refused("data.teacher", "a model whose features are matched", &"none");
+            }
+            Some(teacher) if loss.features == 0.0 => {
+                return refused("data.teacher", "none where `loss.features` is 0", &teacher.display());
+            }
+            _ => {}
         }
         let fractions = [
             ("optimizer.beta1", optimizer.beta1),

@@ -10,12 +10,14 @@ mod error;
 pub mod errors;
 pub mod labels;
 pub mod loss;
+mod matching;
 mod offsets;
 mod optimizer;
 mod parallel;
 pub mod run;
 mod schedule;
 pub mod split;
+mod start;
 pub mod teacher;
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,8 @@ pub struct Fitted {
     forces: Option<Vec<f64>>,
     /// Strain derivative over the volume, eV/Å³, and one over the volume, Å⁻³.
     stress: Option<([[f64; 3]; 3], f64)>,
+    /// A teacher's features, in units of their deviation, [n_atoms, F of the teacher].
+    features: Option<Vec<f32>>,
 }
 
 impl Fitted {
@@ -38,7 +40,18 @@ impl Fitted {
             forces: frame.forces.as_ref().map(|forces| forces.as_flattened().to_vec()),
             // That of a slab is a projection of what a network gives, and not fitted.
             stress: frame.stress.filter(|_| structure.pbc == [true; 3]).zip(inverse_volume(structure)),
+            features: None,
         })
+    }
+
+    /// With features of a teacher to match, [n_atoms, F of the teacher].
+    pub fn set_features(&mut self, features: Vec<f32>) {
+        self.features = Some(features);
+    }
+
+    /// Features of a teacher, [n_atoms, F of the teacher].
+    pub fn features(&self) -> Option<&[f32]> {
+        self.features.as_deref()
     }
 
     /// Atoms.
@@ -83,28 +96,33 @@ pub struct Scales {
     pub forces: f64,
     /// Of stress components.
     pub stress: f64,
+    /// Of a teacher's features.
+    pub features: f64,
 }
 
 impl Scales {
-    /// Of a batch: mean squared errors of energies per atom, of force components and of stress components, times their weights.
+    /// Of a batch: mean squared errors of energies per atom, of force components and of stress components and of
+    /// features, times their weights.
     pub fn new<'a>(loss: &LossConfig, batch: impl IntoIterator<Item = &'a Fitted>) -> Self {
-        let [mut energies, mut forces, mut stresses] = [0usize; 3];
+        let [mut energies, mut forces, mut stresses, mut features] = [0usize; 4];
         for frame in batch {
             energies += usize::from(frame.energy.is_some());
             forces += frame.forces.as_ref().map_or(0, Vec::len);
             stresses += 9 * usize::from(frame.stress.is_some());
+            features += frame.features.as_ref().map_or(0, Vec::len);
         }
         let over = |weight: f64, n: usize| weight / n.max(1) as f64;
         Self {
             energy: over(loss.energy, energies),
             forces: over(loss.forces, forces),
             stress: over(loss.stress, stresses),
+            features: over(loss.features, features),
         }
     }
 }
 
-/// Parts of a loss in f64: energies, forces, stress.
-pub type Terms = [f64; 3];
+/// Parts of a loss in f64: energies, forces, stress, features of a teacher.
+pub type Terms = [f64; 4];
 
 /// The loss of some frames of a batch, as a tensor that has gradients and as numbers.
 ///
@@ -132,7 +150,7 @@ where
         Tensor::from_data(TensorData::new(values, [len]).convert_dtype(float), (&device, float))
     };
     let mut sum: Option<Tensor<A::InnerBackend, 1>> = None;
-    let mut terms = [0.0; 3];
+    let mut terms = [0.0; 4];
     let mut add = |term: usize, error: Tensor<A::InnerBackend, 1>, weights: Vec<f64>| {
         // In f64, as numbers are told; in the graph only gradients count.
         let errors: Vec<f64> = error.to_data().iter::<f64>().collect();

@@ -24,11 +24,13 @@ use crate::direct::Direct;
 use crate::error::TrainError;
 use crate::errors::{ErrorSums, Errors, Values};
 use crate::loss::{Fitted, Scales, Terms, filled, flatten, gradient, tracked};
+use crate::matching;
 use crate::offsets;
 use crate::optimizer::Weights;
 use crate::parallel::Workers;
 use crate::schedule::Plateau;
 use crate::split::{Sample, Split, isolated};
+use crate::start;
 
 /// Gradients in weights.
 type Once = Autodiff<Flex>;
@@ -84,6 +86,8 @@ pub struct Row {
     pub train_energy_rmse_mev_per_atom: Option<f64>,
     /// Root mean square error of its forces, meV/Å.
     pub train_force_rmse_mev_per_a: Option<f64>,
+    /// Root mean square error of what is linear in its features, in units of the deviation of the teacher's.
+    pub train_feature_rmse: Option<f64>,
     /// Loss on the watched frames.
     pub loss: f64,
     /// Errors on the watched frames.
@@ -148,6 +152,10 @@ pub struct Training {
     network: Network<Flex>,
     /// What gives gradients of a PaiNN without a tape.
     direct: Option<Direct<f32>>,
+    /// Weights of the model; what else is trained comes after them.
+    n_weights: usize,
+    /// Weights that stay zero.
+    zeros: Vec<usize>,
     matrices: Vec<Range<usize>>,
     frames: Vec<Fitted>,
     atoms: Vec<usize>,
@@ -170,8 +178,15 @@ impl Training {
         let device = Default::default();
         let elements = split.elements();
         let rows = elements.last().map_or(1, |z| usize::from(*z) + 1);
-        let mut model = config.model(elements)?;
-        let mut begin = weights::random(&model, rows, config.run.seed);
+        let (mut model, mut begin) = match &config.model.start {
+            Some(path) => start::load(path, config, elements)?,
+            None => {
+                let model = config.model(elements)?;
+                let begin = weights::random(&model, rows, config.run.seed);
+                (model, begin)
+            }
+        };
+        let rows = begin.embedding.len() / model.features;
         let labelled: Vec<(&Structure, f64)> =
             split.train.iter().filter_map(|sample| Some((&sample.frame.structure, sample.frame.energy?))).collect();
         match &config.data.isolated_atoms {
@@ -185,7 +200,7 @@ impl Training {
         let setup = Setup::<Twice>::new(&model, &begin, &device)?;
         let plain = Setup::<Flex>::new(&model, &begin, &device)?;
         let network = Network::<Flex>::from_weights(&model, &begin, Dtype::F32, &device);
-        let frames: Vec<Fitted> = split
+        let mut frames: Vec<Fitted> = split
             .train
             .iter()
             .map(|Sample { frame, path }| {
@@ -193,16 +208,30 @@ impl Training {
                 Fitted::new(frame, offset, model.cutoff, rows).map_err(|error| of_frame(error, path, frame.frame))
             })
             .collect::<Result<_, _>>()?;
-        let (values, matrices) = flatten::<_, f32>(&network);
+        let (mut values, mut matrices) = flatten::<_, f32>(&network);
+        let n_weights = values.len();
+        let zeros = start::zeros(&mut values, &matrices, config.model.sparsity);
         let atoms: Vec<usize> = frames.iter().map(Fitted::n_atoms).collect();
         let workers = Workers::new(threads).map_err(|error| TrainError::Data {
             what: "threads".to_owned(),
             expected: format!("{threads} of them"),
             found: error.to_string(),
         })?;
-        let direct = Direct::new(setup.config(), setup.radial(), rows);
+        let matched = match &config.data.teacher {
+            None => None,
+            Some(path) => {
+                let width = matching::attach(path, &split.train, &mut frames, &workers)?;
+                let projection = matching::projection(model.features, width, config.run.seed);
+                matrices.push(n_weights..n_weights + model.features * width);
+                values.extend(projection);
+                Some(width)
+            }
+        };
+        let direct = Direct::new(setup.config(), setup.radial(), rows, matched);
         Ok(Self {
             direct,
+            n_weights,
+            zeros,
             steps: config.run.epochs * batches::steps(&config.run, &atoms),
             order: batches::epoch(&config.run, &atoms, 0),
             state: State { best: values.clone(), weights: Weights::new(values), progress: Progress::default() },
@@ -230,9 +259,9 @@ impl Training {
         &self.config
     }
 
-    /// Weights that are trained.
+    /// Weights of the model.
     pub fn n_weights(&self) -> usize {
-        self.state.weights.values.len()
+        self.n_weights
     }
 
     /// Steps of all epochs; of batches by atoms those of the first times their number.
@@ -255,7 +284,9 @@ impl Training {
     /// # Errors
     /// [`TrainError::Checkpoint`] for one of another run.
     pub fn resume(&mut self, checkpoint: &Path) -> Result<bool, TrainError> {
-        let Some(state) = checkpoint::read(checkpoint, &self.identity, self.n_weights())? else { return Ok(false) };
+        let Some(state) = checkpoint::read(checkpoint, &self.identity, self.state.weights.values.len())? else {
+            return Ok(false);
+        };
         self.order = batches::epoch(&self.config.run, &self.atoms, state.progress.epoch);
         self.state = state;
         Ok(true)
@@ -304,7 +335,7 @@ impl Training {
                 })
             }
         };
-        let (mut gradients, mut terms) = (Vec::with_capacity(found.len()), [0.0; 3]);
+        let (mut gradients, mut terms) = (Vec::with_capacity(found.len()), [0.0; 4]);
         for part in found {
             let (gradient, own) = part?;
             terms.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
@@ -319,6 +350,7 @@ impl Training {
         if !norm.is_finite() {
             return Ok(norm);
         }
+        self.zeros.iter().for_each(|weight| self.state.weights.values[*weight] = 0.0);
         let progress = &mut self.state.progress;
         progress.terms.iter_mut().zip(terms).for_each(|(sum, own)| *sum += own);
         (progress.step, progress.at) = (step + 1, at + 1);
@@ -348,7 +380,9 @@ impl Training {
         }
         let Progress { epoch, step, at, terms, .. } = self.state.progress;
         let steps = at as f64;
-        let root = |term: f64, weight: f64| (at > 0 && weight > 0.0).then(|| 1e3 * (term / steps / weight).sqrt());
+        let root = |term: f64, weight: f64| (at > 0 && weight > 0.0).then(|| (term / steps / weight).sqrt());
+        let milli = |root: Option<f64>| root.map(|root| 1e3 * root);
+        let weights = &self.config.loss;
         let Errors {
             energy_mae_mev_per_atom,
             energy_rmse_mev_per_atom,
@@ -362,8 +396,9 @@ impl Training {
             step,
             rate: self.rate(),
             train_loss: (at > 0).then(|| terms.iter().sum::<f64>() / steps),
-            train_energy_rmse_mev_per_atom: root(terms[0], self.config.loss.energy),
-            train_force_rmse_mev_per_a: root(terms[1], self.config.loss.forces),
+            train_energy_rmse_mev_per_atom: milli(root(terms[0], weights.energy)),
+            train_force_rmse_mev_per_a: milli(root(terms[1], weights.forces)),
+            train_feature_rmse: root(terms[3], weights.features),
             loss,
             energy_mae_mev_per_atom,
             energy_rmse_mev_per_atom,
@@ -406,7 +441,7 @@ impl Training {
                 let mut row = self.look()?;
                 let progress = &mut self.state.progress;
                 progress.plateau.look(&self.config.schedule, row.loss);
-                (progress.at, progress.terms) = (0, [0.0; 3]);
+                (progress.at, progress.terms) = (0, [0.0; 4]);
                 row.rate = self.rate();
                 told(self, &row, &mut |row| watch.epoch(row, epochs))?;
                 self.order = batches::epoch(&self.config.run, &self.atoms, self.state.progress.epoch);
@@ -486,7 +521,7 @@ fn identity(config: &TrainConfig, split: &Split) -> Map<String, Value> {
     for (section, content) in config.to_map() {
         for (key, value) in content.as_object().into_iter().flatten() {
             // Files count by what they hold, and moments of checkpoints do not.
-            if section != "data" && key != "checkpoint_seconds" {
+            if section != "data" && key != "checkpoint_seconds" && key != "start" {
                 identity.insert(format!("{section}.{key}"), value.clone());
             }
         }
@@ -507,9 +542,15 @@ fn identity(config: &TrainConfig, split: &Split) -> Map<String, Value> {
         let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         identity.insert(name.to_owned(), hex.into());
     }
-    let isolated = config.data.isolated_atoms.as_deref().map(|path| std::fs::read(path).unwrap_or_default());
-    let hex = isolated.map(|bytes| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>());
-    identity.insert("data.isolated_atoms".to_owned(), hex.map_or(Value::Null, Value::String));
+    for (name, path) in [
+        ("data.isolated_atoms", &config.data.isolated_atoms),
+        ("data.teacher", &config.data.teacher),
+        ("model.start", &config.model.start),
+    ] {
+        let bytes = path.as_deref().map(|path| std::fs::read(path).unwrap_or_default());
+        let hex = bytes.map(|bytes| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        identity.insert(name.to_owned(), hex.map_or(Value::Null, Value::String));
+    }
     identity
 }
 

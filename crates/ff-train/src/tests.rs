@@ -10,7 +10,7 @@ use ff_structure::Structure;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::config::{Course, LossConfig, TrainConfig};
+use crate::config::{Course, LossConfig, ModelConfig, TrainConfig};
 use crate::direct::Direct;
 use crate::loss::{Fitted, Scales, filled, flatten, gradient, loss, tracked};
 use crate::run::{Ended, Files, Row, Training, Watch};
@@ -218,12 +218,12 @@ fn gradients_are_those_of_differences() {
         let setup = Setup::<Twice>::new(&model, &begin, &device).unwrap();
         let fitted = labelled();
         let fitted: Vec<&Fitted> = fitted.iter().collect();
-        let weights = LossConfig { energy: 30.0, forces: 1.0, stress: 500.0 };
+        let weights = LossConfig { energy: 30.0, forces: 1.0, stress: 500.0, features: 0.0 };
         let scales = Scales::new(&weights, fitted.iter().copied());
         let network = Network::<Once>::from_weights(&model, &begin, Dtype::F64, &device);
         let (values, _) = flatten::<_, f64>(&network);
         let (found, terms) = gradient::<Twice, f64>(&network, &setup, &fitted, &scales, Dtype::F64).unwrap();
-        assert!(terms.iter().all(|term| *term > 0.0), "{terms:?}");
+        assert!(terms[..3].iter().all(|term| *term > 0.0), "{terms:?}");
         let at = |values: &[f64]| -> f64 {
             let network = tracked(filled(network.clone(), values));
             loss::<Twice>(&network, &setup, &fitted, &scales, Dtype::F64).unwrap().1.iter().sum()
@@ -264,7 +264,7 @@ fn gradients_without_a_tape_are_those_of_the_tape() {
         let setup = Setup::<Twice>::new(&model, &begin, &device).unwrap();
         let fitted = labelled();
         let fitted: Vec<&Fitted> = fitted.iter().collect();
-        let weights = LossConfig { energy: 30.0, forces: 1.0, stress: 500.0 };
+        let weights = LossConfig { energy: 30.0, forces: 1.0, stress: 500.0, features: 0.0 };
         let scales = Scales::new(&weights, fitted.iter().copied());
         let network = Network::<Once>::from_weights(&model, &begin, Dtype::F64, &device);
         // Biases that begin as zero test nothing.
@@ -273,7 +273,7 @@ fn gradients_without_a_tape_are_those_of_the_tape() {
         values.iter_mut().for_each(|w| *w += rng.random_range(-0.1..0.1));
         let network = tracked(filled(network, &values));
         let (expected, terms) = gradient::<Twice, f64>(&network, &setup, &fitted, &scales, Dtype::F64).unwrap();
-        let direct = Direct::<f64>::new(&model, setup.radial(), 9).expect("a PaiNN");
+        let direct = Direct::<f64>::new(&model, setup.radial(), 9, None).expect("a PaiNN");
         let (found, own) = direct.gradient(&direct.load(&values), &fitted, &scales);
         assert_eq!(found.len(), expected.len());
         let largest = expected.iter().fold(0.0, |most: f64, g| most.max(g.abs()));
@@ -282,7 +282,7 @@ fn gradients_without_a_tape_are_those_of_the_tape() {
         assert!((0..3).all(|k| (terms[k] - own[k]).abs() < 1e-12 * terms[k]), "{terms:?}, {own:?}");
         // In f32 it is what rounding leaves, over a few hundred sums.
         let values: Vec<f32> = values.iter().map(|w| *w as f32).collect();
-        let direct = Direct::<f32>::new(&model, setup.radial(), 9).expect("a PaiNN");
+        let direct = Direct::<f32>::new(&model, setup.radial(), 9, None).expect("a PaiNN");
         let (found, _) = direct.gradient(&direct.load(&values), &fitted, &scales);
         let off = found.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
         assert!(off < 1e-4 * largest, "{layers} layers in f32: off by {off} of {largest}");
@@ -449,5 +449,108 @@ fn steps_per_second() {
             let ms = 1e3 * begin.elapsed().as_secs_f64() / 60.0;
             println!("parts of {part_atoms} atoms, {threads} threads: {ms:.2} ms a step");
         }
+    }
+}
+
+#[test]
+fn features_of_a_teacher_are_matched_by_their_gradient() {
+    let mut config = config("painn");
+    config.model.layers = 2;
+    let model = config.model(vec![1, 6, 8]).unwrap();
+    let begin = weights::random(&model, 9, 3);
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let mut fitted = labelled();
+    let width = 5;
+    // One frame has none.
+    for frame in fitted.iter_mut().skip(1) {
+        frame.set_features((0..width * frame.n_atoms()).map(|_| rng.random_range(-1.0..1.0)).collect());
+    }
+    let fitted: Vec<&Fitted> = fitted.iter().collect();
+    let direct = Direct::<f64>::new(&model, &begin.radial, 9, Some(width)).expect("a PaiNN");
+    let values: Vec<f64> = (0..direct.n_weights()).map(|_| rng.random_range(-0.3..0.3)).collect();
+    let weights = LossConfig { energy: 30.0, forces: 1.0, stress: 0.0, features: 2.0 };
+    let scales = Scales::new(&weights, fitted.iter().copied());
+    let of = |values: &[f64]| direct.gradient(&direct.load(values), &fitted, &scales);
+    let (gradient, terms) = of(&values);
+    assert!(terms[3] > 0.1, "{terms:?}");
+    // Along random directions of all weights, of the model's and of the projection's alone.
+    let own = values.len() - width * (model.features + 1);
+    for range in [0..values.len(), 0..own, own..values.len()] {
+        let mut along = vec![0.0; values.len()];
+        along[range].iter_mut().for_each(|x| *x = rng.random_range(-1.0..1.0));
+        let at = |h: f64| {
+            let moved: Vec<f64> = values.iter().zip(&along).map(|(w, x)| w + h * x).collect();
+            of(&moved).1.iter().sum::<f64>()
+        };
+        let h = 1e-4;
+        let numeric = (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * h);
+        let slope: f64 = gradient.iter().zip(&along).map(|(g, x)| g * x).sum();
+        assert!((slope - numeric).abs() < 1e-8 * slope.abs().max(1.0), "{slope}, {numeric}");
+    }
+}
+
+#[test]
+fn a_student_comes_near_the_features_of_its_teacher() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("teacher.safetensors");
+    let split = split(8);
+    let teacher = Training::new(&config("painn"), &split, 1).unwrap();
+    let file = teacher.best();
+    file.weights().to_file(file.config(), ff_model::file::StoredDtype::F32).write(&path).unwrap();
+    let mut config = config("painn");
+    config.data.teacher = Some(path.clone());
+    let error = Training::new(&config, &split, 1).err().expect("a weight of 0").to_string();
+    assert!(error.contains("`data.teacher`") && error.contains("`loss.features` is 0"), "{error}");
+    (config.loss.features, config.run.epochs, config.run.seed, config.model.features) = (10.0, 60, 1, 6);
+    (config.optimizer.rate, config.schedule.warmup_steps) = (1e-2, 5);
+    let mut student = Training::new(&config, &split, 2).unwrap();
+    assert!(student.n_weights() < student.state().weights.values.len());
+    let mut watch = Until::default();
+    assert_eq!(student.run(&Files::default(), &mut watch).unwrap(), Ended::Done);
+    let of = |row: &Row| row.train_feature_rmse.expect("features");
+    // Of what deviates by one.
+    let (first, last) = (of(&watch.rows[1]), of(watch.rows.last().expect("rows")));
+    assert!(first > 0.5 && last < 0.3 * first, "{first}, {last}");
+    // The file holds the model alone.
+    let weights = student.best();
+    assert_eq!(weights.weights().n_parameters(weights.config()), student.n_weights());
+    config.model.kind = "schnet".to_owned();
+    let error = Training::new(&config, &split, 1).err().expect("no PaiNN").to_string();
+    assert!(error.contains("no PaiNN"), "{error}");
+}
+
+#[test]
+fn a_training_that_begins_with_a_model_goes_on_from_it_and_keeps_its_zeros() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("start.safetensors");
+    let split = split(8);
+    let mut first = Training::new(&config("painn"), &split, 1).unwrap();
+    first.run(&Files::default(), &mut Until::default()).unwrap();
+    let model = first.best();
+    model.weights().to_file(model.config(), ff_model::file::StoredDtype::F32).write(&path).unwrap();
+    let begin = |change: &dyn Fn(&mut TrainConfig)| {
+        let mut config = config("painn");
+        config.model = ModelConfig { start: Some(path.clone()), ..ModelConfig::default() };
+        change(&mut config);
+        Training::new(&config, &split, 2)
+    };
+    let whole = begin(&|_| ()).unwrap();
+    assert_eq!(whole.state().weights.values, first.state().best);
+    let mut sparse = begin(&|config| config.model.sparsity = 0.6).unwrap();
+    let zeros = |training: &Training| training.state().weights.values.iter().filter(|w| **w == 0.0).count();
+    let before = zeros(&sparse);
+    assert!(before as f64 > 0.4 * sparse.n_weights() as f64, "{before} of {}", sparse.n_weights());
+    sparse.run(&Files::default(), &mut Until::default()).unwrap();
+    assert_eq!(zeros(&sparse), before);
+    let narrow = begin(&|config| config.model.keep_features = Some(6)).unwrap();
+    assert_eq!(narrow.model_config().features, 6);
+    for (change, expected) in [
+        (&(|config: &mut TrainConfig| config.model.layers = 2) as &dyn Fn(&mut TrainConfig), "no sizes beside it"),
+        (&|config: &mut TrainConfig| config.model.sparsity = 1.0, "`model.sparsity` is 1"),
+        (&|config: &mut TrainConfig| config.model.keep_features = Some(9), "at most the 8 features"),
+        (&|config: &mut TrainConfig| config.model.start = Some("none.safetensors".into()), "none.safetensors"),
+    ] {
+        let error = begin(change).err().expect(expected).to_string();
+        assert!(error.contains(expected), "{error}");
     }
 }

@@ -59,7 +59,7 @@ pub fn run(args: &DistillArgs, screen: &Screen) -> Result<()> {
     for file in &args.files {
         ff_structure::FrameReader::open(file).map_err(Failure::input)?;
     }
-    let config = args.student.as_deref().map(|path| student::config(path, &args.labels)).transpose()?;
+    let config = args.student.as_deref().map(|path| student::config(path, &args.labels, &args.teacher)).transpose()?;
     let mut teacher = teacher(args, screen)?;
     // What Ctrl-C finds done is kept.
     interrupt::flag();

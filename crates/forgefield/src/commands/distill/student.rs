@@ -39,7 +39,7 @@ pub struct Trained {
 ///
 /// # Errors
 /// A config that cannot be read, or has frames of its own to fit.
-pub fn config(path: &Path, labels: &Path) -> Result<TrainConfig> {
+pub fn config(path: &Path, labels: &Path, teacher: &str) -> Result<TrainConfig> {
     let mut config = TrainConfig::load(path).map_err(failure)?;
     if let Some(file) = config.data.train.first() {
         return Err(Failure::input(format!(
@@ -51,6 +51,9 @@ pub fn config(path: &Path, labels: &Path) -> Result<TrainConfig> {
     config.data.train = vec![labels.to_owned()];
     // A teacher's labels are in eV and Å, whatever their medians look like.
     config.data.energy_unit = Some("eV".to_owned());
+    if config.loss.features > 0.0 {
+        config.data.teacher.get_or_insert_with(|| teacher.into());
+    }
     config.check().map_err(failure)?;
     Ok(config)
 }

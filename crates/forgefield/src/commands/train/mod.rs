@@ -197,7 +197,12 @@ fn check_paths(args: &TrainArgs, config: &TrainConfig, checkpoint: &Path) -> Res
         return Err(Failure::input(format!("{}: expected a file to write, found a folder", args.output.display())));
     }
     let data = &config.data;
-    let read = [&data.train, &data.validation, &data.test].into_iter().flatten().chain(&data.isolated_atoms);
+    let read = [&data.train, &data.validation, &data.test]
+        .into_iter()
+        .flatten()
+        .chain(&data.isolated_atoms)
+        .chain(&data.teacher)
+        .chain(&config.model.start);
     let mut all: Vec<&Path> = read.chain(&args.config).map(PathBuf::as_path).collect();
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let written = [Some(&args.output), args.log.as_ref(), args.figure.as_ref()];
