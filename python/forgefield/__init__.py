@@ -13,8 +13,9 @@ from ._forgefield import neighbor_list as _neighbor_list
 
 if TYPE_CHECKING:
     from .calculator import Calculator
+    from .training import train
 
-__all__ = ["Calculator", "Model", "Neighbors", "__version__", "neighbor_list"]
+__all__ = ["Calculator", "Model", "Neighbors", "__version__", "neighbor_list", "train"]
 
 
 def neighbor_list(quantities, atoms, cutoff, cell=None, pbc=None):
@@ -77,4 +78,8 @@ def __getattr__(name):
         from .calculator import Calculator
 
         return Calculator
+    if name == "train":
+        from .training import train
+
+        return train
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

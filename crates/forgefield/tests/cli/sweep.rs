@@ -313,3 +313,23 @@ fn notebooks_are_as_new_as_their_results_or_say_so() {
     run(dir, "notebook x").expect(2, &["it is kept"]);
     assert_eq!(fs::read_to_string(&book).expect("there"), "mine");
 }
+
+#[test]
+fn notebooks_of_results_that_no_sweep_made_want_objects_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    fs::create_dir(dir.join("x")).expect("writable");
+    fs::write(dir.join("x/README.md"), "# X\n\nWhat was asked.\n").expect("writable");
+    let cells = "# %% tags=[\"parameters\"]\nresults = \"results.jsonl\"\n";
+    fs::write(dir.join("x/analysis.py"), cells).expect("writable");
+    for (results, expected) in [
+        ("", "x/results.jsonl: no results"),
+        ("{\"a\": 1}\n[2]\n", "x/results.jsonl:2: expected an object of JSON"),
+        ("{\"a\": 1}\n{\"a\"", "x/results.jsonl:2: expected an object of JSON"),
+    ] {
+        fs::write(dir.join("x/results.jsonl"), results).expect("writable");
+        run(dir, "notebook x").expect(2, &[expected]);
+    }
+    fs::write(dir.join("x/results.jsonl"), "{\"a\": 1}\n{\"a\": 2}\n").expect("writable");
+    run(dir, "notebook x").expect(0, &["wrote notebooks-export/x.ipynb"]);
+}

@@ -15,6 +15,8 @@ use crate::screen::Screen;
 
 /// The file of an experiment's results.
 const RESULTS: &str = "results.jsonl";
+/// The file of a sweep, where one made them.
+const SWEEP: &str = "sweep.toml";
 
 /// Writes notebooks, or checks whether they are as new as what they are made of.
 pub fn run(args: &NotebookArgs, screen: &Screen) -> Result<()> {
@@ -88,6 +90,34 @@ fn judged(found: Option<State>) -> (bool, &'static str) {
     }
 }
 
+/// Whether results are those of a sweep.
+fn check_rows(path: &Path) -> Result<()> {
+    let parsed = Results::read(path).map_err(Failure::input)?;
+    if let Some(torn) = parsed.torn {
+        let (path, line) = (path.display(), torn.line);
+        return Err(Failure::input(format!("{path}: torn last line {line}; `forgefield sweep --resume` drops it")));
+    }
+    if parsed.rows.is_empty() {
+        return Err(Failure::input(format!("{}: no results", path.display())));
+    }
+    Ok(())
+}
+
+/// Whether results that no sweep made are objects of JSON, one a line.
+fn check_objects(path: &Path, results: &[u8]) -> Result<()> {
+    let mut lines = (1..).zip(results.split_inclusive(|byte| *byte == b'\n')).peekable();
+    if lines.peek().is_none() {
+        return Err(Failure::input(format!("{}: no results", path.display())));
+    }
+    for (number, line) in lines {
+        if let Err(error) = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(line) {
+            let path = path.display();
+            return Err(Failure::input(format!("{path}:{number}: expected an object of JSON, found none: {error}")));
+        }
+    }
+    Ok(())
+}
+
 fn read(folder: &Path, out: &Path) -> Result<Experiment> {
     let file = |name: &str| {
         let path = folder.join(name);
@@ -102,13 +132,9 @@ fn read(folder: &Path, out: &Path) -> Result<Experiment> {
     let slug = full.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let (readme, analysis, results) = (text("README.md")?, text("analysis.py")?, file(RESULTS)?);
     // Results that nobody could read must not be shown.
-    let parsed = Results::read(&folder.join(RESULTS)).map_err(Failure::input)?;
-    if let Some(torn) = parsed.torn {
-        let (path, line) = (folder.join(RESULTS).display().to_string(), torn.line);
-        return Err(Failure::input(format!("{path}: torn last line {line}; `forgefield sweep --resume` drops it")));
-    }
-    if parsed.rows.is_empty() {
-        return Err(Failure::input(format!("{}: no results", folder.join(RESULTS).display())));
+    match folder.join(SWEEP).exists() {
+        true => check_rows(&folder.join(RESULTS))?,
+        false => check_objects(&folder.join(RESULTS), &results)?,
     }
     let mut figures = BTreeMap::new();
     let entries = fs::read_dir(folder).map_err(|e| Failure::input(format!("cannot read {}: {e}", folder.display())))?;
