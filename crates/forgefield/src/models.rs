@@ -202,7 +202,7 @@ impl AnyModel {
 /// there.
 pub enum Asked {
     /// On the host.
-    Host(AnyModel),
+    Host(Box<AnyModel>),
     /// On a device.
     Device(Box<dyn Follow>),
 }
@@ -215,7 +215,7 @@ impl Asked {
     pub fn of(model: AnyModel) -> Result<Self> {
         Ok(match model {
             AnyModel::Device(model) => Self::Device(model.moving(SKIN).map_err(Failure::fault)?),
-            host => Self::Host(host),
+            host => Self::Host(Box::new(host)),
         })
     }
 

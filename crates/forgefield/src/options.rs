@@ -148,9 +148,8 @@ All frames of FILE, and of each --replicas copies, advance in one call per step.
 ASE reads them, positions that are never wrapped, and replica, step and time_fs. Masses are the standard ones, or a column
 `masses`; a column `move_mask` holds atoms, as ASE writes FixAtoms and FixCartesian. Without --keep-drift the motion of the centre
 of mass is taken out and its three degrees of freedom do not count.
---restart: killed at any time, the same command goes on where FILE.json was written last and ends with the same bits on host; on a
-device it goes on from the same state, but what it sums is rounded otherwise.
---runtime vulkan, cuda or metal: forces on a device, in f32 on Vulkan and Metal; auto is the host.
+--restart: killed at any time, the same command goes on where FILE.json was written last and ends with the same bits on host.
+--runtime vulkan, cuda or metal: forces of a device, in f32 on Vulkan and Metal; replicas and restarts agree to rounding there.
 A run that diverges stops before the step that has no forces, ends with 1, and keeps what was written.
 --json: {\"steps\", \"drift_mev_per_atom_ps\", \"mean_temperature_k\", \"temperature_error_k\", \"steps_per_s\", \"ns_per_day\",
 \"rebuilds\", \"replicas\", \"atoms\", \"stopped\": null or why}; the drift is the slope of the conserved quantity.")]
