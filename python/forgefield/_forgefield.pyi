@@ -23,10 +23,14 @@ class Model:
     """
 
     @classmethod
-    def load(cls, path: str | PathLike[str], dtype: str = "f32", tabulate: float | None = None) -> Model:
+    def load(
+        cls, path: str | PathLike[str], dtype: str = "f32", tabulate: float | None = None, *, runtime: str = "host"
+    ) -> Model:
         """Reads a model's file and packs its weights in `dtype`, `f32` or `f64`.
 
         tabulate: reads filters from tables that err by at most this beside their largest value, which is faster.
+        runtime: `host`. Devices are those of the program: `forgefield serve --runtime vulkan` or `cuda` gives their forces to ASE's
+        `SocketIOCalculator`.
 
         Raises `OSError` where the file cannot be read, `ValueError` where it is no model.
         """

@@ -196,6 +196,14 @@ def test_bad_files(tmp_path):
         Model.load(MODEL, dtype="f16")
 
 
+def test_devices_are_those_of_the_program(f32):
+    assert repr(Model.load(MODEL, runtime="host")) == repr(f32)
+    with pytest.raises(ValueError, match="`runtime`: expected host, found cuda: .* `forgefield serve --runtime cuda`"):
+        Model.load(MODEL, runtime="cuda")
+    with pytest.raises(ValueError, match="`runtime`: expected host, found cpu$"):
+        Model.load(MODEL, runtime="cpu")
+
+
 def test_a_strange_element_is_warned_of_once(ethanol):
     model = Model.load(MODEL)
     numbers = np.where(ethanol.numbers == 8, 7, ethanol.numbers)

@@ -81,7 +81,7 @@ pub fn disagreement(forces: &[&[[f64; 3]]]) -> f64 {
 /// The result is in order of falling disagreement, and the same for the same arguments.
 ///
 /// # Errors
-/// [`MdError`]: settings that mean nothing, a structure that cannot be moved at all.
+/// [`MdError`]: settings that mean nothing, a structure that cannot be moved at all, a fault of a potential.
 pub fn draw<P: Potential>(
     committee: &mut [P],
     starts: &[Structure],
@@ -125,9 +125,15 @@ pub fn draw<P: Potential>(
             if !simulation.step_number().is_multiple_of(settings.every) {
                 continue;
             }
-            let Ok(others) = looks(before.iter_mut().chain(after.iter_mut()), simulation.structures()) else {
-                summary.ended += 1;
-                break;
+            let others = match looks(before.iter_mut().chain(after.iter_mut()), simulation.structures()) {
+                Ok(others) => others,
+                Err(PotentialError::System { .. }) => {
+                    summary.ended += 1;
+                    break;
+                }
+                Err(PotentialError::Fault(reason)) => {
+                    return Err(MdError::Fault { step: simulation.step_number(), reason });
+                }
             };
             let forces: Vec<&[[f64; 3]]> =
                 simulation.predictions().iter().chain(&others).map(|prediction| prediction.forces.as_slice()).collect();

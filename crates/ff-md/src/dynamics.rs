@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::cell::{self, Matrix};
 use crate::error::MdError;
 use crate::observe::{Blocks, Observables, Slope};
-use crate::potential::Potential;
+use crate::potential::{Potential, PotentialError};
 use crate::random::{Purpose, Stream};
 use crate::settings::{Ensemble, Settings};
 use crate::system::{System, remove_drift};
@@ -429,7 +429,7 @@ impl<P: Potential> Simulation<P> {
     /// Takes one step with all systems.
     ///
     /// # Errors
-    /// [`MdError::Diverged`]; the simulation is then at no step, and of no further use.
+    /// [`MdError::Diverged`] and [`MdError::Fault`]; the simulation is then at no step, and of no further use.
     pub fn step(&mut self) -> Result<(), MdError> {
         let settings = self.settings;
         let (dt, next) = (settings.timestep_fs, self.step + 1);
@@ -503,7 +503,10 @@ impl<P: Potential> Simulation<P> {
         let begun = Instant::now();
         let evaluated = self.potential.evaluate(&self.structures, Wanted::FORCES, &mut self.predictions);
         self.in_potential += begun.elapsed();
-        evaluated.map_err(|error| broken(error.system, &self.structures, error.reason))?;
+        evaluated.map_err(|error| match error {
+            PotentialError::System { system, reason } => broken(system, &self.structures, reason),
+            PotentialError::Fault(reason) => MdError::Fault { step, reason },
+        })?;
         for (system, structure) in self.structures.iter().enumerate() {
             let (expected, found) = (structure.n_atoms(), self.predictions.get(system).map_or(0, |p| p.forces.len()));
             if found != expected {

@@ -37,6 +37,14 @@ pub enum MdError {
         /// Which atom, which force, which limit.
         reason: String,
     },
+    /// The potential has failed, whatever the systems.
+    #[error("step {step}: {reason}")]
+    Fault {
+        /// The step that could not be taken.
+        step: u64,
+        /// What it said.
+        reason: String,
+    },
     /// A file that cannot be read or written.
     #[error("{}: {source}", path.display())]
     File {

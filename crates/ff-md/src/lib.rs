@@ -24,7 +24,7 @@ pub use error::MdError;
 pub use minimize::{FireSettings, FireState, Minimizer};
 pub use observe::{Blocks, Observables, Slope};
 pub use output::{Outputs, RestartFile};
-pub use potential::{ModelPotential, Potential, PotentialError};
+pub use potential::{ModelPotential, Potential, PotentialError, SKIN};
 pub use random::MOST_STEPS;
 pub use run::{Ended, Plan, Row, Summary, Watch, minimize, simulate};
 pub use settings::{Ensemble, LONGEST_STEP_FS, Settings};

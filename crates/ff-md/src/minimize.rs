@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::cell::{self, Matrix};
 use crate::error::MdError;
 use crate::observe::Observables;
-use crate::potential::Potential;
+use crate::potential::{Potential, PotentialError};
 use crate::system::System;
 use crate::units::BAR;
 
@@ -273,7 +273,7 @@ impl<P: Potential> Minimizer<P> {
     /// Moves every system that is not at rest by one step.
     ///
     /// # Errors
-    /// [`MdError::Diverged`].
+    /// [`MdError::Diverged`] and [`MdError::Fault`].
     pub fn step(&mut self) -> Result<(), MdError> {
         let active = self.active();
         for system in active.iter().copied() {
@@ -318,9 +318,10 @@ impl<P: Potential> Minimizer<P> {
         };
         let batch: Vec<Structure> = systems.iter().map(|system| self.structures[*system].clone()).collect();
         let mut found = Vec::new();
-        self.potential
-            .evaluate(&batch, Wanted::FORCES, &mut found)
-            .map_err(|error| broken(systems[error.system], &self.structures, error.reason))?;
+        self.potential.evaluate(&batch, Wanted::FORCES, &mut found).map_err(|error| match error {
+            PotentialError::System { system, reason } => broken(systems[system], &self.structures, reason),
+            PotentialError::Fault(reason) => MdError::Fault { step, reason },
+        })?;
         self.state.rebuilds = self.earlier_rebuilds + self.potential.rebuilds();
         for (system, prediction) in systems.iter().copied().zip(found) {
             let limit = self.settings.largest_force;

@@ -9,7 +9,7 @@ pub trait Potential {
     /// Computes every structure; of each the numbers that it has alone. `out` gets as many predictions as there are structures.
     ///
     /// # Errors
-    /// The first structure that cannot be computed.
+    /// The first structure that cannot be computed, or a fault.
     fn evaluate(
         &mut self,
         structures: &[Structure],
@@ -21,18 +21,24 @@ pub trait Potential {
     fn rebuilds(&self) -> u64;
 }
 
-/// A structure that cannot be computed.
+/// Why there are no energies.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("system {system}: {reason}")]
-pub struct PotentialError {
-    /// Its number, from 0, in the call.
-    pub system: usize,
-    /// Why.
-    pub reason: String,
+pub enum PotentialError {
+    /// A structure that cannot be computed.
+    #[error("system {system}: {reason}")]
+    System {
+        /// Its number, from 0, in the call.
+        system: usize,
+        /// Why.
+        reason: String,
+    },
+    /// What computes has failed, whatever the structures.
+    #[error("{0}")]
+    Fault(String),
 }
 
 /// What lists reach further than the cutoff by, Å: atoms of a liquid take some ten femtoseconds to move by half of it.
-const SKIN: f64 = 0.5;
+pub const SKIN: f64 = 0.5;
 
 /// A model on the host, with neighbour lists that are kept from step to step.
 pub struct ModelPotential<T: Real> {
@@ -56,7 +62,7 @@ impl<T: Real> Potential for ModelPotential<T> {
     ) -> Result<(), PotentialError> {
         self.model
             .predict_with(structures, wanted, &mut self.neighbors, out)
-            .map_err(|error| PotentialError { system: error.index(), reason: error.reason() })
+            .map_err(|error| PotentialError::System { system: error.index(), reason: error.reason() })
     }
 
     fn rebuilds(&self) -> u64 {

@@ -256,6 +256,11 @@ impl<B: FusedMessageBackend> Systems<B> {
     pub fn n_systems(&self) -> usize {
         self.system_ptr.dims()[0] - 1
     }
+
+    /// The system of each edge, [n_edges].
+    pub fn of_edges(&self) -> &Tensor<B, 1, Int> {
+        &self.of_edges
+    }
 }
 
 /// r_ij = x_j − x_i + S·H of every edge of `graph`, [n_edges, 3] in Å.

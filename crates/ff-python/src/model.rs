@@ -33,6 +33,18 @@ fn dtype(name: &str) -> PyResult<Dtype> {
     }
 }
 
+/// Refuses devices, whose kernels and compilers would make the module ten times as large.
+fn on_host(runtime: &str) -> PyResult<()> {
+    match runtime {
+        "host" => Ok(()),
+        "vulkan" | "cuda" | "metal" => Err(PyValueError::new_err(format!(
+            "`runtime`: expected host, found {runtime}: the module has no kernels of devices; the program has them, and `forgefield \
+             serve --runtime {runtime}` gives their forces to ASE's SocketIOCalculator and to i-PI"
+        ))),
+        _ => Err(PyValueError::new_err(format!("`runtime`: expected host, found {runtime}"))),
+    }
+}
+
 fn value_error(error: impl ToString) -> PyErr {
     PyValueError::new_err(error.to_string())
 }
@@ -137,11 +149,18 @@ const FEW: usize = 1 << 12;
 #[pymethods]
 impl Model {
     /// Reads a model's file and packs its weights in `dtype`; `tabulate` reads filters from tables that err by at most so much
-    /// beside their largest value.
+    /// beside their largest value. `runtime` is the host.
     #[classmethod]
-    #[pyo3(signature = (path, dtype = "f32", tabulate = None))]
-    fn load(_class: &Bound<'_, PyType>, path: PathBuf, dtype: &str, tabulate: Option<f64>) -> PyResult<Self> {
+    #[pyo3(signature = (path, dtype = "f32", tabulate = None, *, runtime = "host"))]
+    fn load(
+        _class: &Bound<'_, PyType>,
+        path: PathBuf,
+        dtype: &str,
+        tabulate: Option<f64>,
+        runtime: &str,
+    ) -> PyResult<Self> {
         let dtype = self::dtype(dtype)?;
+        on_host(runtime)?;
         let file = ModelFile::read(&path).map_err(|error| file_error(&error))?;
         Self::new(file, dtype, tabulate).map_err(|error| PyValueError::new_err(format!("{}: {error}", path.display())))
     }

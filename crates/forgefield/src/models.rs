@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use clap::Args;
 use ff_kernels::host::peak::Peak;
+use ff_md::SKIN;
 use ff_model::host::{Real, Times};
 use ff_model::{Config, HostModel, Model, ModelError, Plan, Prediction, Wanted, batch};
 use ff_nn::NetworkError;
-use ff_nn::device::{Predict, open};
+use ff_nn::device::{Follow, Predict, open};
 use ff_spec::{DeviceId, Dtype, RuntimeKind};
 use ff_structure::{Structure, elements};
 
@@ -101,6 +102,18 @@ pub enum AnyModel {
     Device(Box<dyn Predict>),
 }
 
+/// A model on a device.
+///
+/// # Errors
+/// A dtype that the device does not compute in, as a fault; filters that are to be tables, as bad input.
+pub fn device(kind: RuntimeKind, model: &Model, dtype: Dtype, has_tables: bool) -> Result<Box<dyn Predict>> {
+    if has_tables {
+        let message = format!("--tabulate: tables of a model's filters are read on host, found --runtime {kind}");
+        return Err(Failure::input(message));
+    }
+    open(kind, model, dtype, Arc::default()).map_err(Failure::fault)
+}
+
 /// Why there is no prediction.
 #[derive(Debug)]
 pub enum PredictError {
@@ -163,10 +176,7 @@ impl AnyModel {
     pub fn on(self, runtime: RuntimeKind, model: &Model, dtype: Dtype) -> Result<Self> {
         match runtime {
             RuntimeKind::Host => Ok(self),
-            kind if self.table_error().is_some() => Err(Failure::input(format!(
-                "--tabulate: tables of a model's filters are read on host, found --runtime {kind}"
-            ))),
-            kind => Ok(Self::Device(open(kind, model, dtype, Arc::default()).map_err(Failure::fault)?)),
+            kind => Ok(Self::Device(device(kind, model, dtype, self.table_error().is_some())?)),
         }
     }
 
@@ -185,6 +195,43 @@ impl AnyModel {
             Self::Double(model) => model.predict_timed(structures, wanted, times)?,
             Self::Device(model) => model.predict(structures, wanted)?,
         })
+    }
+}
+
+/// A model that is asked for the same structures again and again, with their atoms moved: on a device their neighbour lists stay
+/// there.
+pub enum Asked {
+    /// On the host.
+    Host(Box<AnyModel>),
+    /// On a device.
+    Device(Box<dyn Follow>),
+}
+
+impl Asked {
+    /// Of a model where it is.
+    ///
+    /// # Errors
+    /// As [`Predict::moving`].
+    pub fn of(model: AnyModel) -> Result<Self> {
+        Ok(match model {
+            AnyModel::Device(model) => Self::Device(model.moving(SKIN).map_err(Failure::fault)?),
+            host => Self::Host(Box::new(host)),
+        })
+    }
+
+    /// As [`AnyModel::predict`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn predict(
+        &mut self,
+        structures: &[Structure],
+        wanted: Wanted,
+    ) -> std::result::Result<Vec<Prediction>, PredictError> {
+        match self {
+            Self::Host(model) => model.predict(structures, wanted, &Times::off()),
+            Self::Device(model) => Ok(model.predict(structures, wanted)?),
+        }
     }
 }
 

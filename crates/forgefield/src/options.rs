@@ -149,6 +149,7 @@ ASE reads them, positions that are never wrapped, and replica, step and time_fs.
 `masses`; a column `move_mask` holds atoms, as ASE writes FixAtoms and FixCartesian. Without --keep-drift the motion of the centre
 of mass is taken out and its three degrees of freedom do not count.
 --restart: killed at any time, the same command goes on where FILE.json was written last and ends with the same bits on host.
+--runtime vulkan, cuda or metal: forces of a device, in f32 on Vulkan and Metal; replicas and restarts agree to rounding there.
 A run that diverges stops before the step that has no forces, ends with 1, and keeps what was written.
 --json: {\"steps\", \"drift_mev_per_atom_ps\", \"mean_temperature_k\", \"temperature_error_k\", \"steps_per_s\", \"ns_per_day\",
 \"rebuilds\", \"replicas\", \"atoms\", \"stopped\": null or why}; the drift is the slope of the conserved quantity.")]
@@ -159,7 +160,7 @@ A run that diverges stops before the step that has no forces, ends with 1, and k
   forgefield minimize crystal.extxyz --model model.safetensors --cell --fmax 0.005 -o relaxed.extxyz
 
 Each frame moves on its own until no force is larger than --fmax; with --cell also no strain derivative of the enthalpy over the
-number of atoms, in eV. Files are as those of `md`; the last frame of each system is written in any case.
+number of atoms, in eV. Files and --runtime are as those of `md`; the last frame of each system is written in any case.
 Ends with 1 where a system is not at rest after --steps.
 --json: {\"steps\", \"converged\", \"steps_per_s\", \"rebuilds\", \"systems\": [{\"name\", \"replica\", \"energy\", \"max_force\",
 \"volume\", \"converged\"}], \"stopped\": null or why}.")]
@@ -208,7 +209,7 @@ Killed at any time, the same command goes on: after the last whole frame, from a
 i-PI and ASE are the servers and move the atoms; this answers with energy, forces and, where a direction repeats, the virial.
 They send no elements: FILE has them, in the server's order, and says which directions repeat; its positions do not matter.
 Any number of these may answer one server. i-PI's batches (batch_size with consolidate_messages) are computed in one call.
---unix NAME is the socket /tmp/ipi_NAME, as i-PI and ASE call it.
+--unix NAME is the socket /tmp/ipi_NAME, as i-PI and ASE call it. --runtime vulkan, cuda or metal computes on a device.
 --json: {\"model\", \"dtype\", \"server\", \"atoms\", \"connections\", \"evaluations\", \"seconds\", \"computing_seconds\",
 \"evaluations_per_s\", \"ended\"}; seconds are those of being connected.")]
     Serve(ServeArgs),

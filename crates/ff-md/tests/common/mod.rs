@@ -108,7 +108,7 @@ impl Potential for LennardJones {
         for (system, structure) in structures.iter().enumerate() {
             let Structure { positions, cell, pbc, .. } = structure;
             let list = neighbors(positions, *cell, *pbc, cutoff)
-                .map_err(|error| PotentialError { system, reason: error.to_string() })?;
+                .map_err(|error| PotentialError::System { system, reason: error.to_string() })?;
             let mut prediction = Prediction { forces: vec![[0.0; 3]; positions.len()], ..Prediction::default() };
             let mut strain = [[0.0; 3]; 3];
             for (receiver, row) in list.row_ptr.windows(2).enumerate() {

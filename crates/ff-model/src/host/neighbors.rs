@@ -5,6 +5,8 @@ use std::ops::Range;
 use ff_kernels::cell_list::host::{HostConfig, SkinList, build};
 use ff_spec::cell_list::{InputError, Inputs, List, NeighborList, Strategy, Variant};
 
+use crate::reference::Setting;
+
 /// Lists of all pairs within the cutoff.
 const FULL: Variant = Variant { list: List::Full, strategy: Strategy::Cells };
 
@@ -24,9 +26,7 @@ pub struct Neighbors {
 pub(super) struct Kept {
     list: Option<SkinList<f64>>,
     /// What the last call had, beside positions.
-    cell: Vec<f64>,
-    pbc: [bool; 3],
-    atoms: usize,
+    setting: Option<Setting>,
     builds: u64,
 }
 
@@ -77,9 +77,8 @@ impl Lists<'_> {
 impl Kept {
     /// The list of `inputs`, which are of one system, into `out`.
     pub fn load(&mut self, inputs: &Inputs<f64>, skin: f64, out: &mut NeighborList<f64>) -> Result<(), InputError> {
-        let is_same = self.cell == inputs.cell && self.pbc == inputs.pbc[0] && self.atoms == inputs.n_atoms();
-        self.cell.clone_from(&inputs.cell);
-        (self.pbc, self.atoms) = (inputs.pbc[0], inputs.n_atoms());
+        let setting = Setting::new(inputs.cell(0), inputs.pbc[0], inputs.n_atoms());
+        let is_same = self.setting.replace(setting) == Some(setting);
         let config = HostConfig::default();
         if !is_same && self.builds > 0 {
             // A cell that changes from call to call gets no skin: its lists would be built every time, and larger.

@@ -13,6 +13,7 @@ use crate::error::NetworkError;
 use crate::network::NetworkBackend;
 
 /// Atoms of structures that are computed together.
+#[derive(Debug)]
 pub(super) struct Atoms<B: NetworkBackend> {
     pub n_atoms: usize,
     /// Directed edges.
@@ -22,6 +23,7 @@ pub(super) struct Atoms<B: NetworkBackend> {
 }
 
 /// What a device reads of atoms.
+#[derive(Clone, Debug)]
 pub(super) struct Tensors<B: NetworkBackend> {
     pub graph: Graph<B>,
     pub systems: Systems<B>,
@@ -39,7 +41,16 @@ impl<B: NetworkBackend> Atoms<B> {
         dtype: Dtype,
         device: &B::Device,
     ) -> Result<Self, NetworkError> {
-        let list = listed(structures, cutoff, rows)?;
+        Self::of_list(&listed(structures, cutoff, rows)?, structures, dtype, device)
+    }
+
+    /// Of structures with their list.
+    pub fn of_list(
+        list: &NeighborList<f64>,
+        structures: &[Structure],
+        dtype: Dtype,
+        device: &B::Device,
+    ) -> Result<Self, NetworkError> {
         let (n_atoms, n_edges) = (list.n_atoms(), list.n_edges());
         if n_atoms == 0 {
             return Ok(Self { n_atoms, n_edges, tensors: None });
@@ -57,7 +68,7 @@ impl<B: NetworkBackend> Atoms<B> {
 ///
 /// # Errors
 /// [`ModelError`] for the first structure that cannot be computed.
-fn listed(structures: &[Structure], cutoff: f64, rows: usize) -> Result<NeighborList<f64>, ModelError> {
+pub(super) fn listed(structures: &[Structure], cutoff: f64, rows: usize) -> Result<NeighborList<f64>, ModelError> {
     let known = |structure: &Structure| structure.species.iter().all(|z| (1..rows).contains(&usize::from(*z)));
     if structures.iter().all(known)
         && let Ok(list) = list(structures, cutoff)

@@ -3,6 +3,7 @@
 
 mod atoms;
 mod head;
+mod moving;
 mod painn;
 mod runtime;
 mod schnet;
@@ -27,12 +28,14 @@ use crate::network::NetworkBackend;
 use crate::setup::Setup;
 use atoms::Atoms;
 use head::Head;
-pub use runtime::{Predict, computes_in, open};
+pub use moving::Moving;
+pub use runtime::{Follow, Predict, computes_in, open};
 
 /// A model with its weights on a device, in either order of its dense layers, and the kernels of its messages.
 ///
 /// `B` has no graph: forward and backward are launched one after the other, and a call waits for the device once, where it reads
-/// energies, forces and strain derivatives together. Neighbour lists are built on the host, in f64.
+/// energies, forces and strain derivatives together. Neighbour lists are built on the host, in f64, by every call; [`Moving`] keeps
+/// them where the same structures come again.
 #[derive(Debug)]
 pub struct DeviceModel<B: NetworkBackend> {
     setup: Setup<B>,
@@ -129,8 +132,23 @@ impl<B: NetworkBackend> DeviceModel<B> {
     /// # Errors
     /// [`NetworkError::Structure`] for the first structure that cannot be computed; others for what the device refuses.
     pub fn predict(&self, structures: &[Structure], wanted: Wanted) -> Result<Vec<Prediction>, NetworkError> {
+        let atoms = Atoms::<B>::new(structures, self.config().cutoff, self.rows(), self.dtype, &self.device)?;
+        self.evaluate(&atoms, structures, wanted)
+    }
+
+    /// Rows of the embedding.
+    fn rows(&self) -> usize {
+        self.embedding.dims()[0]
+    }
+
+    /// Structures whose atoms are on the device.
+    fn evaluate(
+        &self,
+        atoms: &Atoms<B>,
+        structures: &[Structure],
+        wanted: Wanted,
+    ) -> Result<Vec<Prediction>, NetworkError> {
         let config = self.config();
-        let atoms = Atoms::<B>::new(structures, config.cutoff, self.embedding.dims()[0], self.dtype, &self.device)?;
         let gradients = wanted.forces && atoms.n_edges > 0;
         let (mut energies, mut forces, mut strain) = (Vec::new(), Vec::new(), Vec::new());
         if let Some(tensors) = &atoms.tensors {

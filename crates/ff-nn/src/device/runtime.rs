@@ -11,7 +11,7 @@ use ff_spec::{DeviceId, Dtype, RuntimeKind};
 use ff_structure::Structure;
 use ff_tables::Table;
 
-use super::DeviceModel;
+use super::{DeviceModel, Moving};
 use crate::error::NetworkError;
 use crate::network::NetworkBackend;
 
@@ -31,11 +31,43 @@ pub trait Predict {
     /// # Errors
     /// As there.
     fn predict(&self, structures: &[Structure], wanted: Wanted) -> Result<Vec<Prediction>, NetworkError>;
+
+    /// As [`DeviceModel::moving`].
+    ///
+    /// # Errors
+    /// As there.
+    fn moving(self: Box<Self>, skin: f64) -> Result<Box<dyn Follow>, NetworkError>;
 }
 
 impl<B: NetworkBackend> Predict for DeviceModel<B> {
     fn predict(&self, structures: &[Structure], wanted: Wanted) -> Result<Vec<Prediction>, NetworkError> {
         DeviceModel::predict(self, structures, wanted)
+    }
+
+    fn moving(self: Box<Self>, skin: f64) -> Result<Box<dyn Follow>, NetworkError> {
+        Ok(Box::new(DeviceModel::moving(*self, skin)?))
+    }
+}
+
+/// A model on some device, with neighbour lists that stay there from call to call.
+pub trait Follow {
+    /// As [`Moving::predict`].
+    ///
+    /// # Errors
+    /// As there.
+    fn predict(&mut self, structures: &[Structure], wanted: Wanted) -> Result<Vec<Prediction>, NetworkError>;
+
+    /// As [`Moving::rebuilds`].
+    fn rebuilds(&self) -> u64;
+}
+
+impl<B: NetworkBackend> Follow for Moving<B> {
+    fn predict(&mut self, structures: &[Structure], wanted: Wanted) -> Result<Vec<Prediction>, NetworkError> {
+        Moving::predict(self, structures, wanted)
+    }
+
+    fn rebuilds(&self) -> u64 {
+        Moving::rebuilds(self)
     }
 }
 

@@ -203,3 +203,87 @@ fn a_process_that_is_killed_goes_on_and_ends_with_the_same_bytes() {
     // Other settings do not go on from it.
     run(dir, &md("killed").replace("langevin", "bussi")).expect(2, &["killed.json", "another `ensemble`"]);
 }
+
+/// Ethanol in a triclinic cell, across its boundaries.
+fn in_a_cell(dir: &Path) -> String {
+    let text = std::fs::read_to_string(model("ethanol.extxyz")).expect("ethanol");
+    let lattice = "Lattice=\"7.0 0.0 0.0 1.5 6.8 0.0 -0.7 1.0 7.2\" ";
+    let text = text.replace("Properties", &format!("{lattice}Properties")).replace("F F F", "T T T");
+    std::fs::write(dir.join("cell.extxyz"), text).expect("written");
+    format!("cell.extxyz --model {}", model("ethanol-painn-small.safetensors"))
+}
+
+/// What a command does on Vulkan; `None` where that is not here, which is said.
+fn on_vulkan(dir: &Path, words: &str) -> Option<Done> {
+    let done = run(dir, &format!("{words} --runtime vulkan"));
+    if done.code == Some(3) && done.err.contains("runtime `vulkan` is not") {
+        println!("not tested on a GPU: {}", done.err);
+        return None;
+    }
+    Some(done)
+}
+
+#[track_caller]
+fn assert_near(found: &Path, expected: &Path) {
+    let (found, expected) = (frames(found), frames(expected));
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(&expected) {
+        // Twenty steps in single precision.
+        let pairs = [found, expected].map(|frame| frame.structure.positions.as_flattened());
+        assert!(pairs[0].iter().zip(pairs[1]).all(|(a, b)| (a - b).abs() <= 1e-5), "{pairs:?}");
+        let [a, b] = [found, expected].map(|frame| frame.structure.cell.unwrap_or_default());
+        assert!(a.as_flattened().iter().zip(b.as_flattened()).all(|(a, b)| (a - b).abs() <= 1e-5), "{a:?}, {b:?}");
+        let [a, b] = [found, expected].map(|frame| frame.labels().expect("results").energy.expect("an energy"));
+        assert!((a - b).abs() <= 2e-3, "{a} and {b} eV");
+    }
+}
+
+/// What a device says of atoms that move is what the host says: replicas that are hot enough to have their lists built again, a cell
+/// that changes in every step.
+#[test]
+fn atoms_move_on_a_device_as_on_the_host() {
+    let dir = folder();
+    let dir = dir.path();
+    let hot = format!("{} --replicas 2 --steps 20 --temperature 2000 --every 10 --json", ethanol("md"));
+    let npt = format!("md {} --ensemble npt-aniso --barostat-fs 100 --steps 20 --every 10 --json", in_a_cell(dir));
+    for (name, words) in [("hot", hot), ("npt", npt)] {
+        let Some(done) = on_vulkan(dir, &format!("{words} -o {name}.extxyz")) else { return };
+        let json = done.expect(0, &["runtime vulkan"]).json();
+        assert!(json["stopped"].is_null() && json["steps"] == 20, "{json}");
+        let rebuilds = json["rebuilds"].as_u64().expect("a number");
+        match name {
+            "hot" => assert!((2..=20).contains(&rebuilds) && rebuilds % 2 == 0, "{json}"),
+            // The host builds a list in every step here.
+            _ => assert!(rebuilds < 5, "{json}"),
+        }
+        run(dir, &format!("{words} -o {name}-host.extxyz")).expect(0, &[]);
+        assert_near(&dir.join(format!("{name}.extxyz")), &dir.join(format!("{name}-host.extxyz")));
+    }
+}
+
+#[test]
+fn a_device_goes_on_and_comes_to_rest() {
+    let dir = folder();
+    let dir = dir.path();
+    let words = format!("md {} --every 10 --restart state.json -o parts.extxyz", in_a_cell(dir));
+    let Some(done) = on_vulkan(dir, &format!("{words} --steps 10")) else { return };
+    done.expect(0, &["runtime vulkan", "10 steps"]);
+    on_vulkan(dir, &format!("{words} --steps 20")).expect("still there").expect(0, &["goes on from step 10"]);
+    run(dir, &format!("md {} --every 10 --steps 20 -o whole.extxyz", in_a_cell(dir))).expect(0, &[]);
+    assert_near(&dir.join("parts.extxyz"), &dir.join("whole.extxyz"));
+
+    let minimize = format!("{} --fmax 0.05 --json", ethanol("minimize"));
+    let [found, expected] = [on_vulkan(dir, &minimize).expect("still there"), run(dir, &minimize)]
+        .map(|done| done.expect(0, &["runtime"]).json());
+    let energy = |json: &serde_json::Value| json["systems"][0]["energy"].as_f64().expect("an energy");
+    assert!((energy(&found) - energy(&expected)).abs() < 2e-3, "{found} and {expected}");
+
+    for (words, code, why) in [
+        ("md", 2, "--tabulate: tables of a model's filters are read on host"),
+        ("minimize", 2, "--tabulate: tables of a model's filters are read on host"),
+    ] {
+        on_vulkan(dir, &format!("{} --tabulate 1e-6", ethanol(words))).expect("still there").expect(code, &[why]);
+    }
+    let double = on_vulkan(dir, &format!("{} --dtype f64", ethanol("md"))).expect("still there");
+    double.expect(3, &["does not compute models in f64"]);
+}

@@ -118,6 +118,44 @@ fn a_molecule_has_no_virial_whatever_cell_is_sent() {
     done.expect(0, &["2 evaluations of 3 atoms by 1 connection"]);
 }
 
+/// Where there is Vulkan: atoms and cells that move a little, and then by far, have the forces that `predict` says on the host.
+#[test]
+fn a_device_answers_as_the_host_does() {
+    let dir = with_model(|_| {});
+    let dir = dir.path();
+    // The oxygen stays.
+    let moved = |by: f64| [POSITIONS[0], POSITIONS[1].map(|x| x + by), POSITIONS[2].map(|x| x + by)];
+    let steps = [0.0, 0.1, 0.15, 2.0, 2.1].map(moved);
+    let all: String = steps.iter().map(|x| frame(*x, "T T T")).collect();
+    std::fs::write(dir.join("all.extxyz"), all).expect("written");
+    let words = "all.extxyz --model model.safetensors --json";
+    let device = run(dir, &format!("predict {words} --runtime vulkan"));
+    if device.code == Some(3) && device.err.contains("runtime `vulkan` is not") {
+        println!("not tested on a GPU: {}", device.err);
+        return;
+    }
+    let predicted = run(dir, &format!("predict {words}")).expect(0, &[]).json()["results"].clone();
+    let shape = Shape { atoms: 3, batch: 1 };
+    let mut outcomes = Vec::new();
+    let done = served(dir, "--structure all.extxyz --runtime vulkan --retry 0", |mut server| {
+        for positions in steps {
+            let geometry = Geometry { cell: CELL, positions: positions.to_vec() };
+            Request::Positions(vec![geometry]).write(&mut server).expect("written");
+            Request::Forces.write(&mut server).expect("written");
+            let Some(Reply::Forces(mut found)) = Reply::read(&mut server, shape).expect("an answer") else {
+                panic!("expected forces")
+            };
+            outcomes.append(&mut found);
+        }
+    });
+    done.expect(0, &["runtime vulkan", "5 evaluations of 3 atoms"]);
+    for (k, outcome) in outcomes.iter().enumerate() {
+        let expected = numbers(&predicted[k]["forces"]);
+        let largest = expected.iter().fold(1.0, |most: f64, f| most.max(f.abs()));
+        assert_close(outcome.forces.as_flattened(), &expected, 1e-4 * largest);
+    }
+}
+
 #[test]
 fn what_cannot_be_served_is_said() {
     let dir = with_model(|_| {});

@@ -196,6 +196,7 @@ impl<'a> Rounds<'a> {
         }
         drawn.map_err(|error| match error {
             MdError::Setting { .. } | MdError::System { .. } => Failure::input(error),
+            MdError::Fault { .. } => Failure::fault(error),
             _ => Failure::unmet(error),
         })
     }

@@ -93,7 +93,7 @@ pub struct RunArgs {
     /// How filters are read.
     #[command(flatten)]
     pub filters: FilterArgs,
-    /// Where to run.
+    /// Where to compute forces; auto is the host.
     #[arg(long, default_value = "auto")]
     pub runtime: RuntimeChoice,
     /// Print the result as JSON.

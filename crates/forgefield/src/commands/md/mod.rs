@@ -14,7 +14,6 @@ use serde::Serialize;
 use self::args::{EnsembleChoice, MdArgs, VelocityChoice};
 use crate::failure::{Failure, Result};
 use crate::interrupt;
-use crate::models::on_host;
 use crate::screen::{Left, Progress, Screen};
 
 /// How often those who see no bar hear how far it is.
@@ -45,7 +44,7 @@ pub fn run(args: &MdArgs, screen: &Screen) -> Result<()> {
     let settings = settings(args);
     settings.check().map_err(Failure::input)?;
     setup::check_paths(run, args.figure.as_deref())?;
-    let (model, potential) = setup::potential(run, screen)?;
+    let (model, host) = setup::potential(run, screen)?;
     let mut systems = setup::systems(run, &model, screen)?;
     let from = match args.velocities {
         VelocityChoice::Draw => Velocities::Drawn,
@@ -67,7 +66,7 @@ pub fn run(args: &MdArgs, screen: &Screen) -> Result<()> {
     };
     let failed = |error| setup::failure(error, &run.file);
     let earlier = restart.as_ref().map(RestartFile::load).transpose().map_err(failed)?.flatten();
-    on_host(run.runtime, screen)?;
+    let potential = setup::placed(run, &model, host, screen)?;
     let (output, log) = (run.output.as_deref(), run.log.as_deref());
     let (mut simulation, mut outputs) = match earlier {
         None => {

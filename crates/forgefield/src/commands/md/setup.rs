@@ -3,22 +3,23 @@
 use std::fs;
 use std::path::Path;
 
-use ff_md::{MdError, ModelPotential, Potential, System};
+use ff_md::{MdError, ModelPotential, Potential, PotentialError, SKIN, System};
 use ff_model::host::Real;
-use ff_model::{HostModel, Model};
-use ff_spec::Dtype;
-use ff_structure::FrameReader;
+use ff_model::{HostModel, Model, Prediction, Wanted};
+use ff_nn::device::Follow;
+use ff_spec::{Dtype, RuntimeKind};
+use ff_structure::{FrameReader, Structure};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::args::RunArgs;
 use crate::failure::{Failure, Result};
-use crate::models::{Untrained, load, of_tables};
+use crate::models::{PredictError, Untrained, announce, device, load, of_tables};
 use crate::screen::Screen;
 use crate::workload;
 
-/// A model as what moves atoms.
+/// A model as what moves atoms, on the host.
 ///
 /// # Errors
 /// A file that is no model, a model without kernels.
@@ -37,6 +38,42 @@ fn packed<T: Real>(args: &RunArgs, model: &Model, screen: &Screen) -> Result<Hos
         screen.say(of_tables(error));
     }
     Ok(packed)
+}
+
+/// What moves atoms where it was asked for, which the first line of output says: `host`, or the same model on a device.
+///
+/// # Errors
+/// As [`announce`] and [`device`].
+pub fn placed(args: &RunArgs, model: &Model, host: Box<dyn Potential>, screen: &Screen) -> Result<Box<dyn Potential>> {
+    let has_tables = args.filters.tabulate.is_some();
+    Ok(match announce(args.runtime, screen)?.runtime {
+        RuntimeKind::Host => host,
+        kind => Box::new(DevicePotential(
+            device(kind, model, args.dtype, has_tables)?.moving(SKIN).map_err(Failure::fault)?,
+        )),
+    })
+}
+
+/// A model on a device, with neighbour lists that stay there from step to step.
+struct DevicePotential(Box<dyn Follow>);
+
+impl Potential for DevicePotential {
+    fn evaluate(
+        &mut self,
+        structures: &[Structure],
+        wanted: Wanted,
+        out: &mut Vec<Prediction>,
+    ) -> std::result::Result<(), PotentialError> {
+        *out = self.0.predict(structures, wanted).map_err(|error| match error.into() {
+            PredictError::Structure(error) => PotentialError::System { system: error.index(), reason: error.reason() },
+            PredictError::Device(reason) => PotentialError::Fault(reason),
+        })?;
+        Ok(())
+    }
+
+    fn rebuilds(&self) -> u64 {
+        self.0.rebuilds()
+    }
 }
 
 /// The replicas of the file's frames, those of the first frame first.
@@ -137,6 +174,6 @@ pub fn failure(error: MdError, file: &Path) -> Failure {
         MdError::Setting { .. } | MdError::Restart { .. } => Failure::input(error),
         MdError::System { .. } => Failure::input(format!("{}: {error}", file.display())),
         MdError::Diverged { .. } => Failure::unmet(error),
-        MdError::File { .. } => Failure::fault(error),
+        MdError::File { .. } | MdError::Fault { .. } => Failure::fault(error),
     }
 }

@@ -11,7 +11,6 @@ use self::args::MinimizeArgs;
 use crate::commands::md::setup;
 use crate::failure::{Failure, Result};
 use crate::interrupt;
-use crate::models::on_host;
 use crate::screen::{Left, Progress, Screen};
 
 /// What is printed as JSON.
@@ -46,7 +45,7 @@ pub fn run(args: &MinimizeArgs, screen: &Screen) -> Result<()> {
         pressure_bar: args.pressure_bar,
         ..FireSettings::default()
     };
-    let (model, potential) = setup::potential(run, screen)?;
+    let (model, host) = setup::potential(run, screen)?;
     let systems = setup::systems(run, &model, screen)?;
     let restart = match &run.restart {
         None => None,
@@ -57,7 +56,7 @@ pub fn run(args: &MinimizeArgs, screen: &Screen) -> Result<()> {
     };
     let failed = |error| setup::failure(error, &run.file);
     let earlier = restart.as_ref().map(RestartFile::load).transpose().map_err(failed)?.flatten();
-    on_host(run.runtime, screen)?;
+    let potential = setup::placed(run, &model, host, screen)?;
     let (output, log) = (run.output.as_deref(), run.log.as_deref());
     let (state, lengths) = earlier.unzip();
     let mut minimizer = Minimizer::new(potential, systems, settings, state).map_err(failed)?;

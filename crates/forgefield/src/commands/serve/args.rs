@@ -40,7 +40,7 @@ pub struct ServeArgs {
     /// Threads of the host [default: all].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
-    /// Where to run.
+    /// Where to run; auto is the host.
     #[arg(long, default_value = "auto")]
     pub runtime: RuntimeChoice,
     /// Print the summary as JSON.

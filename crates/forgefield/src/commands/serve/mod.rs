@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 
 use ff_ipi::{Ended, Endpoint, Error, Geometry, Outcome, ServeError};
 use ff_model::Wanted;
-use ff_model::host::Times;
 use ff_spec::Dtype;
 use ff_structure::{FrameReader, Structure};
 use serde::Serialize;
 
 use self::args::ServeArgs;
 use crate::failure::{Failure, Result};
-use crate::models::{AnyModel, PredictError, Untrained, load, on_host};
+use crate::models::{AnyModel, Asked, PredictError, Untrained, announce, load};
 use crate::screen::Screen;
 use crate::{interrupt, workload};
 
@@ -50,7 +49,7 @@ pub fn run(args: &ServeArgs, screen: &Screen) -> Result<()> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
         pool.map_err(|error| Failure::fault(format!("cannot start {threads} threads: {error}")))?;
     }
-    on_host(args.runtime, screen)?;
+    let model = Asked::of(host.on(announce(args.runtime, screen)?.runtime, &model, args.dtype)?)?;
     let endpoint = match (&args.ipi, &args.unix) {
         (Some(endpoint), _) => endpoint.clone(),
         (None, Some(name)) => Endpoint::unix(name),
@@ -58,7 +57,7 @@ pub fn run(args: &ServeArgs, screen: &Screen) -> Result<()> {
     };
     let mut run = Run {
         args,
-        host,
+        model,
         screen,
         endpoint,
         structures: vec![template],
@@ -73,7 +72,7 @@ pub fn run(args: &ServeArgs, screen: &Screen) -> Result<()> {
 
 struct Run<'a> {
     args: &'a ServeArgs,
-    host: AnyModel,
+    model: Asked,
     screen: &'a Screen,
     endpoint: Endpoint,
     /// The template, and as many copies of it as a batch has had.
@@ -147,13 +146,10 @@ impl Run<'_> {
         let structures = &self.structures[..geometries.len()];
         let step = self.evaluations + 1;
         let from = |index: usize| format!("{}: evaluation {}", self.endpoint, step + index);
-        let predictions =
-            self.host.predict(structures, Wanted::FORCES, &Times::off()).map_err(|error| match error {
-                PredictError::Structure(error) => {
-                    Failure::input(format!("{}: {}", from(error.index()), error.reason()))
-                }
-                PredictError::Device(message) => Failure::fault(message),
-            })?;
+        let predictions = self.model.predict(structures, Wanted::FORCES).map_err(|error| match error {
+            PredictError::Structure(error) => Failure::input(format!("{}: {}", from(error.index()), error.reason())),
+            PredictError::Device(message) => Failure::fault(message),
+        })?;
         let mut outcomes = Vec::with_capacity(predictions.len());
         for (index, (structure, prediction)) in structures.iter().zip(predictions).enumerate() {
             if let Some(atom) = prediction.forces.iter().position(|force| !force.iter().all(|f| f.is_finite())) {

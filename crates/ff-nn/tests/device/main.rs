@@ -1,5 +1,7 @@
 //! Models on devices against the host's kernels in f64.
 
+mod moving;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
