@@ -38,7 +38,7 @@ struct Report {
 /// Answers a server until it says that it is over.
 pub fn run(args: &ServeArgs, screen: &Screen) -> Result<()> {
     let model = load(&args.model)?;
-    let host = AnyModel::new(&model, args.dtype, args.filters)?;
+    let host = AnyModel::new(&model, args.dtype, args.packing)?;
     let mut reader = FrameReader::open(&args.structure).map_err(Failure::input)?;
     let template = match reader.next() {
         Some(frame) => frame.map_err(Failure::input)?.structure,
@@ -51,6 +51,7 @@ pub fn run(args: &ServeArgs, screen: &Screen) -> Result<()> {
         pool.map_err(|error| Failure::fault(format!("cannot start {threads} threads: {error}")))?;
     }
     on_host(args.runtime, screen)?;
+    args.packing.compare(&model, std::slice::from_ref(&template), screen)?;
     let endpoint = match (&args.ipi, &args.unix) {
         (Some(endpoint), _) => endpoint.clone(),
         (None, Some(name)) => Endpoint::unix(name),
