@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 use crate::Element;
 
@@ -160,8 +160,7 @@ impl Matrix {
             scratch.reserve(self.depth.next_multiple_of(DEPTH));
             let values = x.chunks(ROWS * self.depth.max(1)).zip(y.chunks_mut(ROWS * self.width.max(1)));
             for (x, y) in values {
-                Arch::new().dispatch(|| self.quantise(x, scratch));
-                Arch::new().dispatch(|| self.rows(scratch, y, accumulate));
+                Arch::new().dispatch(Rows { matrix: self, x, y, accumulate, scratch });
             }
         });
     }
@@ -235,6 +234,26 @@ impl Matrix {
             Level::Avx512Vnni => unsafe { x86::avx512_vnni(&x.bytes[..most], lines, begin, sums) },
             _ => scalar(&x.integers[..most], lines, begin, sums),
         }
+    }
+}
+
+/// Up to six rows of a product.
+struct Rows<'a, T> {
+    matrix: &'a Matrix,
+    x: &'a [T],
+    y: &'a mut [T],
+    accumulate: bool,
+    scratch: &'a mut Scratch,
+}
+
+impl<T: Element> WithSimd for Rows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { matrix, x, y, accumulate, scratch } = self;
+        matrix.quantise(x, scratch);
+        matrix.rows(scratch, y, accumulate);
     }
 }
 
