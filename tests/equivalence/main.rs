@@ -2,6 +2,7 @@
 
 mod force_scatter;
 mod gate;
+mod layers;
 mod lists;
 mod many_atoms;
 mod maths;

@@ -6,6 +6,7 @@ pub mod batch;
 pub mod check;
 pub mod config;
 pub mod convert;
+mod deviation;
 mod error;
 pub mod file;
 pub mod host;
@@ -18,6 +19,7 @@ pub mod units;
 pub mod weights;
 
 pub use config::{Config, ConfigError};
+pub use deviation::Deviation;
 pub use error::ModelError;
 pub use file::{FileError, ModelFile};
 pub use host::{HostModel, Neighbors};

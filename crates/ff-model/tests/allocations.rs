@@ -9,7 +9,7 @@ use ff_model::batch::{memory, memory_of_thread};
 use ff_model::config::{Config, Head, Kind};
 use ff_model::weights::Weights;
 use ff_model::{HostModel, Model, Neighbors, Wanted};
-use ff_spec::Dtype;
+use ff_spec::{Dtype, Precision};
 use ff_structure::{Structure, builtin, edges};
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
@@ -55,7 +55,7 @@ static COUNTING: Counting = Counting;
 
 /// Allocations of the last of some evaluations of these structures, which move a little between them, and the most that its matrix
 /// products make: one for either matrix of a product, of which there is one for each layer and block of atoms, forward and backward.
-fn allocations(path: &str, structures: &[Structure], threads: usize) -> (usize, usize) {
+fn allocations(path: &str, precision: Precision, structures: &[Structure], threads: usize) -> (usize, usize) {
     let model = load(path);
     let (layers, head) = (model.config().layers, model.config().head.layers.len() - 1);
     let products = match model.config().kind {
@@ -64,7 +64,7 @@ fn allocations(path: &str, structures: &[Structure], threads: usize) -> (usize, 
     };
     let atoms: usize = structures.iter().map(Structure::n_atoms).sum();
     let blocks = atoms.div_ceil(LEAST_ROWS).min(threads * atoms.div_ceil(MOST_ROWS));
-    let model = HostModel::<f32>::new(&model).expect("kernels");
+    let model = HostModel::<f32>::with_precision(&model, precision, None).expect("kernels");
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
     pool.install(|| {
         let (mut neighbors, mut predictions) = (Neighbors::new(0.5).expect("a skin"), Vec::new());
@@ -127,16 +127,19 @@ fn evaluations_allocate_what_is_reckoned_with_and_then_nothing_of_their_own() {
             assert!(found <= systems + threads, "{name}, {}: {found} of {systems} + {threads}", structures[0].name);
         }
     }
-    for model in MODELS {
+    // What is stored in bf16 goes the way of f16.
+    let precisions = [Precision::F32, Precision::F16, Precision::Int8];
+    for (model, precision) in MODELS.into_iter().flat_map(|model| precisions.map(|precision| (model, precision))) {
         for threads in [1, 2] {
             for structure in [of("c6h6"), of("water-64")] {
-                let (found, products) = allocations(model, std::slice::from_ref(&structure), threads);
-                assert!(found <= products, "{model}, {}: {found} for {products} products", structure.name);
+                let (found, products) = allocations(model, precision, std::slice::from_ref(&structure), threads);
+                let name = &structure.name;
+                assert!(found <= products, "{model} in {precision}, {name}: {found} for {products} products");
             }
         }
         // Of several groups each takes the memory that is free: on one thread always the same.
         let batch: Vec<Structure> = (0..20).map(|_| of("c6h6")).collect();
-        let (found, products) = allocations(model, &batch, 1);
-        assert!(found <= products, "{model}, a batch: {found} for {products} products");
+        let (found, products) = allocations(model, precision, &batch, 1);
+        assert!(found <= products, "{model} in {precision}, a batch: {found} for {products} products");
     }
 }

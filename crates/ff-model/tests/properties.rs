@@ -8,6 +8,7 @@ use ff_model::file::StoredDtype;
 use ff_model::units::{Energy, Length};
 use ff_model::weights::Weights;
 use ff_model::{HostModel, Model, ModelError, Neighbors, Prediction, Wanted};
+use ff_spec::Precision;
 use ff_structure::Structure;
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
@@ -305,6 +306,17 @@ proptest! {
             prop_assert_eq!(&f64.predict(single, wanted).expect("a prediction")[0], wide);
             let scale = wide.energies.iter().map(|e| e.abs()).sum::<f64>();
             prop_assert!((narrow.energy - wide.energy).abs() <= 1e-4 * (1.0 + scale), "{} and {}", narrow.energy, wide.energy);
+        }
+        for precision in Precision::ALL {
+            let model = HostModel::<f32>::with_precision(&model, precision, None).expect("a model");
+            let found = model.predict(&batch, wanted).expect("predictions");
+            if precision == Precision::F32 {
+                prop_assert_eq!(&found, &all);
+            }
+            for (structure, found) in batch.iter().zip(&found) {
+                let single = model.predict(std::slice::from_ref(structure), wanted).expect("a prediction");
+                prop_assert_eq!(&single[0], found, "{}", precision);
+            }
         }
     }
 

@@ -15,6 +15,7 @@ mod key;
 mod launch;
 mod op;
 mod ops;
+mod precision;
 mod sender_list;
 pub mod vector_norm;
 
@@ -28,6 +29,7 @@ pub use key::{Problem, TuneKey, kernel_name};
 pub use launch::{Clock, Device, InputError, Launch, LaunchError, Prepare};
 pub use op::Op;
 pub use ops::*;
+pub use precision::{Precision, Storage, UnknownPrecision};
 pub use sender_list::SenderList;
 
 /// The version of every JSON document this workspace writes (records, tables, results).

@@ -1,6 +1,6 @@
 //! The one place that says how close is close enough.
 
-use ff_spec::Dtype;
+use ff_spec::{Dtype, Storage};
 
 /// Which derivative is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +31,20 @@ pub fn tolerance(dtype: Dtype, order: Order) -> f64 {
         (Dtype::F64, Order::Second) => 1e-10,
         (Dtype::F32, Order::Forward | Order::First) => 1e-5,
         (Dtype::F32, Order::Second) => 1e-4,
+    }
+}
+
+/// The same of a computation in f32 whose tensors are stored in a narrower type, against one that stores them in f32; nobody
+/// differentiates such a one twice.
+///
+/// A few roundings of the storage type, and twice as many for a derivative.
+pub fn storage_tolerance(storage: Storage, order: Order) -> Option<f64> {
+    match (storage, order) {
+        (Storage::F16, Order::Forward) => Some(2e-3),
+        (Storage::F16, Order::First) => Some(5e-3),
+        (Storage::Bf16, Order::Forward) => Some(1e-2),
+        (Storage::Bf16, Order::First) => Some(2e-2),
+        (_, Order::Second) => None,
     }
 }
 
@@ -149,6 +163,17 @@ mod tests {
                 assert!(compare(dtype, order, &off(0.5), &reference, &magnitude).passed);
                 assert!(!compare(dtype, order, &off(4.0), &reference, &magnitude).passed);
             }
+        }
+    }
+
+    #[test]
+    fn storage_may_err_by_roundings_and_by_more_than_arithmetic() {
+        for storage in Storage::ALL {
+            let [forward, first] =
+                [Order::Forward, Order::First].map(|order| storage_tolerance(storage, order).unwrap());
+            assert!((2.0..=5.0).contains(&(forward / storage.epsilon())), "{storage:?}: {forward}");
+            assert!(first > forward && forward > tolerance(Dtype::F32, Order::Forward));
+            assert_eq!(storage_tolerance(storage, Order::Second), None);
         }
     }
 

@@ -8,11 +8,14 @@ use clap::Args;
 use ff_kernels::host::peak::Peak;
 use ff_md::SKIN;
 use ff_model::host::{Real, Times};
-use ff_model::{Config, HostModel, Model, ModelError, Plan, Prediction, Wanted, batch};
+use ff_model::{Config, Deviation, HostModel, Model, ModelError, Plan, Prediction, Wanted, batch};
 use ff_nn::NetworkError;
 use ff_nn::device::{Follow, Predict, open};
-use ff_spec::{DeviceId, Dtype, RuntimeKind};
+use ff_spec::{DeviceId, Dtype, Precision, RuntimeKind};
 use ff_structure::{Structure, elements};
+use ff_train::labels::GPA;
+use ff_train::validate::{ENERGY_LIMIT, FORCE_LIMIT, STRESS_LIMIT};
+use serde::Serialize;
 
 use crate::failure::{Failure, Result};
 use crate::options::RuntimeChoice;
@@ -54,12 +57,18 @@ pub fn announce(choice: RuntimeChoice, screen: &Screen) -> Result<DeviceId> {
     Ok(runtime.device().clone())
 }
 
-/// How the filters of a model are read.
+/// How a model is packed for the host.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct FilterArgs {
+pub struct PackArgs {
     /// Read filters from tables that err by at most this beside their largest value: faster messages [default: exact filters].
     #[arg(long, value_name = "ERROR", value_parser = tolerance)]
     pub tabulate: Option<f64>,
+    /// Store weights and features in f16 or bf16, or weights and inputs of dense layers in int8; compared with f32 first.
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    pub precision: Precision,
+    /// Go on where --precision errs by more than 10 meV/atom, 50 meV/Å or 0.1 GPa.
+    #[arg(long)]
+    pub allow_inaccurate: bool,
 }
 
 fn tolerance(text: &str) -> std::result::Result<f64, String> {
@@ -67,20 +76,103 @@ fn tolerance(text: &str) -> std::result::Result<f64, String> {
     found.ok_or_else(|| format!("`{text}` is no tolerance of a table, expected 1e-12 to 1e-2"))
 }
 
-impl FilterArgs {
-    /// No tables.
-    pub const EXACT: Self = Self { tabulate: None };
+/// Structures of an input that a reduced precision is compared with f32 on.
+const COMPARED: usize = 8;
+
+/// By how much a reduced precision errs, beside f32 with exact filters.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct BesideF32 {
+    /// Structures that were compared.
+    pub structures: usize,
+    /// Mean absolute error of energies.
+    pub energy_mae_mev_per_atom: f64,
+    /// Root mean square error of components of forces.
+    pub force_rmse_mev_per_a: f64,
+    /// The same of stress; `None` where no structure has one.
+    pub stress_rmse_gpa: Option<f64>,
+}
+
+impl From<Deviation> for BesideF32 {
+    fn from(deviation: Deviation) -> Self {
+        Self {
+            structures: deviation.structures,
+            energy_mae_mev_per_atom: 1e3 * deviation.energy,
+            force_rmse_mev_per_a: 1e3 * deviation.forces,
+            stress_rmse_gpa: deviation.stress.map(|stress| GPA * stress),
+        }
+    }
+}
+
+impl BesideF32 {
+    /// What is not below its limit, in words; what is no number is below none.
+    fn beyond(&self) -> Vec<String> {
+        [
+            ("energy MAE, meV/atom", Some(self.energy_mae_mev_per_atom), ENERGY_LIMIT),
+            ("force RMSE, meV/Å", Some(self.force_rmse_mev_per_a), FORCE_LIMIT),
+            ("stress RMSE, GPa", self.stress_rmse_gpa, STRESS_LIMIT),
+        ]
+        .into_iter()
+        .filter_map(|(quantity, found, limit)| Some((quantity, found?, limit)))
+        .filter(|(_, found, limit)| found.is_nan() || found >= limit)
+        .map(|(quantity, found, limit)| format!("{quantity}: expected below {limit}, found {found:.4}"))
+        .collect()
+    }
+}
+
+impl PackArgs {
+    /// Exact filters, and nothing stored in less than the element type.
+    pub const EXACT: Self = Self { tabulate: None, precision: Precision::F32, allow_inaccurate: false };
 
     /// Packs a model for the host.
     ///
     /// # Errors
-    /// A model without kernels and a tolerance that no table reaches, as bad input.
+    /// A model without kernels, a tolerance that no table reaches and a reduced precision of f64, as bad input.
     pub fn pack<T: Real>(self, model: &Model) -> Result<HostModel<T>> {
-        match self.tabulate {
-            None => HostModel::new(model),
-            Some(tolerance) => HostModel::tabulated(model, tolerance),
+        if self.precision.is_reduced() && T::DTYPE != Dtype::F32 {
+            let (precision, dtype) = (self.precision, T::DTYPE);
+            return Err(Failure::input(format!(
+                "--precision {precision} stores less than f32 holds: expected --dtype f32, found {dtype}"
+            )));
         }
-        .map_err(Failure::input)
+        HostModel::with_precision(model, self.precision, self.tabulate).map_err(Failure::input)
+    }
+
+    /// Compares a reduced precision with f32 on the first structures of an input, and says by how much it errs; nothing where
+    /// nothing is reduced, or where the first structure cannot be computed, which whoever computes it says.
+    ///
+    /// # Errors
+    /// Errors that are not below their limits, as unmet, unless they are allowed.
+    pub fn compare(self, model: &Model, structures: &[Structure], screen: &Screen) -> Result<Option<BesideF32>> {
+        let mut structures = &structures[..structures.len().min(COMPARED)];
+        let precision = self.precision;
+        if !precision.is_reduced() || structures.is_empty() {
+            return Ok(None);
+        }
+        let (packed, reference) = (self.pack::<f32>(model)?, Self::EXACT.pack::<f32>(model)?);
+        let deviation = loop {
+            match packed.deviation(&reference, structures) {
+                Ok(deviation) => break deviation,
+                Err(error) if error.index() == 0 => return Ok(None),
+                Err(error) => structures = &structures[..error.index()],
+            }
+        };
+        let found = BesideF32::from(deviation);
+        let stress = found.stress_rmse_gpa.map(|stress| format!(", stress {stress:.4} GPa")).unwrap_or_default();
+        screen.headline(format!(
+            "precision {precision} errs beside f32 on {} structures by: energy {:.4} meV/atom, forces {:.4} meV/Å (RMSE){stress}",
+            found.structures, found.energy_mae_mev_per_atom, found.force_rmse_mev_per_a
+        ))?;
+        let beyond = found.beyond().join("; ");
+        match (beyond.is_empty(), self.allow_inaccurate) {
+            (true, _) => {}
+            (false, true) => screen.warn(format!("warning: precision {precision}: {beyond}")),
+            (false, false) => {
+                return Err(Failure::unmet(format!(
+                    "precision {precision}: {beyond}; --allow-inaccurate goes on with it"
+                )));
+            }
+        }
+        Ok(Some(found))
     }
 
     /// What an evaluation does.
@@ -105,11 +197,18 @@ pub enum AnyModel {
 /// A model on a device.
 ///
 /// # Errors
-/// A dtype that the device does not compute in, as a fault; filters that are to be tables, as bad input.
-pub fn device(kind: RuntimeKind, model: &Model, dtype: Dtype, has_tables: bool) -> Result<Box<dyn Predict>> {
-    if has_tables {
+/// A dtype that the device does not compute in, as a fault; tables and a reduced precision, as bad input.
+pub fn device(kind: RuntimeKind, model: &Model, dtype: Dtype, packing: PackArgs) -> Result<Box<dyn Predict>> {
+    let PackArgs { tabulate, precision, .. } = packing;
+    if tabulate.is_some() {
         let message = format!("--tabulate: tables of a model's filters are read on host, found --runtime {kind}");
         return Err(Failure::input(message));
+    }
+    if precision.is_reduced() {
+        return Err(Failure::input(format!(
+            "--precision {precision}: devices store numbers as they compute with them so far, expected --runtime host, \
+             found {kind}"
+        )));
     }
     open(kind, model, dtype, Arc::default()).map_err(Failure::fault)
 }
@@ -152,12 +251,30 @@ impl AnyModel {
     /// Packs a model for the host.
     ///
     /// # Errors
-    /// As [`FilterArgs::pack`].
-    pub fn new(model: &Model, dtype: Dtype, filters: FilterArgs) -> Result<Self> {
+    /// As [`PackArgs::pack`].
+    pub fn new(model: &Model, dtype: Dtype, packing: PackArgs) -> Result<Self> {
         Ok(match dtype {
-            Dtype::F32 => Self::Single(filters.pack(model)?),
-            Dtype::F64 => Self::Double(filters.pack(model)?),
+            Dtype::F32 => Self::Single(packing.pack(model)?),
+            Dtype::F64 => Self::Double(packing.pack(model)?),
         })
+    }
+
+    /// How numbers are stored.
+    pub fn precision(&self) -> Precision {
+        match self {
+            Self::Single(model) => model.precision(),
+            Self::Double(model) => model.precision(),
+            Self::Device(_) => Precision::F32,
+        }
+    }
+
+    /// Bytes of packed weights on host.
+    pub fn weight_bytes(&self) -> Option<usize> {
+        match self {
+            Self::Single(model) => Some(model.weight_bytes()),
+            Self::Double(model) => Some(model.weight_bytes()),
+            Self::Device(_) => None,
+        }
     }
 
     /// How much filters that are tables err beside their largest value; `None` where they are exact.
@@ -172,11 +289,15 @@ impl AnyModel {
     /// The same model on a runtime: what is wrong with it was said by the host's, whatever it runs on.
     ///
     /// # Errors
-    /// A dtype that the device does not compute in, as a fault; tables, as bad input.
+    /// A dtype that the device does not compute in, as a fault; tables and a reduced precision, as bad input.
     pub fn on(self, runtime: RuntimeKind, model: &Model, dtype: Dtype) -> Result<Self> {
         match runtime {
             RuntimeKind::Host => Ok(self),
-            kind => Ok(Self::Device(device(kind, model, dtype, self.table_error().is_some())?)),
+            kind => {
+                let tabulate = self.table_error();
+                let packing = PackArgs { tabulate, precision: self.precision(), ..PackArgs::EXACT };
+                Ok(Self::Device(device(kind, model, dtype, packing)?))
+            }
         }
     }
 
@@ -319,6 +440,37 @@ impl Untrained {
                     known.join(", ")
                 ));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ff_model::ModelFile;
+    use ff_model::weights::Weights;
+
+    use super::*;
+
+    #[test]
+    fn devices_refuse_what_they_do_not_store_in_less() {
+        let config =
+            [("model", "schnet"), ("n_atom_basis", "4"), ("n_interactions", "1"), ("n_rbf", "3"), ("cutoff", "4.0")]
+                .into_iter()
+                .fold(ModelFile::default(), |mut file, (key, value)| {
+                    file.set(key, value);
+                    file
+                })
+                .config()
+                .expect("a config");
+        let weights = Weights::random(&config, 10, 0);
+        let model = Model::new(config, weights);
+        for kind in [RuntimeKind::Vulkan, RuntimeKind::Cuda, RuntimeKind::Metal] {
+            let packing = PackArgs { precision: Precision::Bf16, ..PackArgs::EXACT };
+            let packed = AnyModel::new(&model, Dtype::F32, packing).expect("a model");
+            let refused = packed.on(kind, &model, Dtype::F32).err().expect("a refusal");
+            assert_eq!(refused.code, 2);
+            assert!(refused.message.contains("--precision bf16: devices store"), "{}", refused.message);
+            assert!(refused.message.contains(&format!("found {kind}")), "{}", refused.message);
         }
     }
 }

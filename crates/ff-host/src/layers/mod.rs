@@ -6,10 +6,13 @@
 
 mod activation;
 mod dense;
+mod int8;
 mod painn;
+mod storage;
 
 pub use dense::Dense;
-pub use ff_spec::Activation;
+pub use ff_spec::{Activation, Storage};
+pub use int8::Level;
 pub use painn::{Mixed, OfOutputs};
 
 use crate::Element;
@@ -45,6 +48,8 @@ pub trait Compiled: Element {
     );
     /// a += b.
     fn accumulate(a: &mut [Self], b: &[Self]);
+    /// Rounds to what a narrower type holds: to nearest, ties to even, beyond its range to infinity.
+    fn narrow(storage: Storage, values: &mut [Self]);
 }
 
 macro_rules! compiled {
@@ -107,6 +112,11 @@ macro_rules! compiled {
             #[inline(never)]
             fn accumulate(a: &mut [Self], b: &[Self]) {
                 pulp::Arch::new().dispatch(|| a.iter_mut().zip(b).for_each(|(a, b)| *a += *b));
+            }
+
+            #[inline(never)]
+            fn narrow(storage: Storage, values: &mut [Self]) {
+                storage::narrow(storage, values);
             }
         }
     )*};

@@ -34,7 +34,9 @@ pub(super) unsafe fn readout<T: Real>(
         } else {
             T::dense(layer, &scratch.a[..rows * layer.inputs()], out, false);
         }
+        // Energies are not stored: they are summed.
         if k < last {
+            model.store(out);
             T::activate(model.head_activation, out, &mut scratch.a[..rows * layer.outputs()]);
         }
     }

@@ -16,9 +16,10 @@ use std::sync::Mutex;
 
 use ff_kernels::fused_message::HostElement;
 use ff_kernels::fused_message::host::{HostConfig, PackedFilter, Stages};
-use ff_kernels::host::layers::{Activation, Compiled as Layers, Dense};
+use ff_kernels::host::layers::{Activation, Compiled as Layers, Dense, Level, Storage};
 use ff_kernels::{force_scatter, fused_message};
 use ff_spec::fused_message::{Filter, Radial};
+use ff_spec::{Dtype, Precision};
 
 use crate::config::{Config, ConfigError};
 use crate::error::ModelError;
@@ -60,6 +61,16 @@ struct Configs {
 }
 
 impl<T: Real> PackedMessage<T> {
+    /// Bytes of its filter: packed for a direction it is no larger, and not counted again.
+    fn bytes(&self) -> usize {
+        let elements = match &self.filter {
+            Filter::Linear { a, b } => a.len() + b.len(),
+            Filter::Mlp { a1, b1, a2, b2, .. } => a1.len() + b1.len() + a2.len() + b2.len(),
+            Filter::Tabulated { values, .. } => values.len(),
+        };
+        elements * size_of::<T>()
+    }
+
     fn new(filter: Filter<T>, parts: usize, features: usize, configs: &Configs) -> Self {
         let pack = |order, config| PackedFilter::new(order, &filter, parts, features, config);
         Self { forward: pack(0, &configs.forward), backward: pack(1, &configs.backward), filter }
@@ -87,6 +98,7 @@ pub struct HostModel<T: Real> {
     head_activation: Activation,
     atomref: Vec<f64>,
     table_error: Option<f64>,
+    precision: Precision,
     /// Workspaces that are not in use: as many as were ever in use at once.
     pool: Mutex<Vec<Workspace<T>>>,
 }
@@ -95,8 +107,20 @@ fn cast<T: Real>(values: &[f64]) -> Vec<T> {
     values.iter().map(|x| T::from_f64(*x)).collect()
 }
 
-fn dense<T: Real>(linear: &Linear) -> Dense<T> {
-    Dense::new(linear.inputs, linear.outputs, &cast(&linear.weight), &cast(&linear.bias))
+/// Rounds what is stored in less than it is computed in.
+fn stored<T: Real>(mut values: Vec<T>, storage: Option<Storage>) -> Vec<T> {
+    if let Some(storage) = storage {
+        T::narrow(storage, &mut values);
+    }
+    values
+}
+
+fn dense<T: Real>(linear: &Linear, precision: Precision) -> Dense<T> {
+    let [weights, bias] = [&linear.weight, &linear.bias].map(|values| stored(cast(values), precision.storage()));
+    match precision {
+        Precision::Int8 => Dense::int8(linear.inputs, linear.outputs, &weights, &bias, Level::best()),
+        _ => Dense::new(linear.inputs, linear.outputs, &weights, &bias),
+    }
 }
 
 impl<T: Real> HostModel<T> {
@@ -105,7 +129,7 @@ impl<T: Real> HostModel<T> {
     /// # Errors
     /// [`ConfigError::Unsupported`] for radial functions that were not rendered.
     pub fn new(model: &Model) -> Result<Self, ConfigError> {
-        Self::with_filters(model, Filters::new(model, None)?)
+        Self::with_precision(model, Precision::F32, None)
     }
 
     /// As [`HostModel::new`], with filters as tables that err by at most `tolerance` beside their largest value: much faster messages,
@@ -114,12 +138,29 @@ impl<T: Real> HostModel<T> {
     /// # Errors
     /// As [`HostModel::new`], and for a tolerance that no table reaches.
     pub fn tabulated(model: &Model, tolerance: f64) -> Result<Self, ConfigError> {
-        Self::with_filters(model, Filters::new(model, Some(tolerance))?)
+        Self::with_precision(model, Precision::F32, Some(tolerance))
     }
 
-    fn with_filters(model: &Model, filters: Filters) -> Result<Self, ConfigError> {
+    /// As [`HostModel::new`], or [`HostModel::tabulated`] where there is a tolerance, with numbers that are stored in less than f32.
+    ///
+    /// In f16 and bf16 these are weights, filters and their tables, and the features that one part leaves for another or for the
+    /// backward. On host they are rounded when they are packed or written, and lie in memory as f32. In int8 they are the weights
+    /// and inputs of the dense layers of interactions; the head stays in f32. What is summed, gradients and edge vectors are in f32.
+    /// The backward is that of the rounded weights at the stored features, as if features were not rounded, so that forces are
+    /// gradients of the energy up to roundings: [`HostModel::deviation`] says by how much all of it differs from f32.
+    ///
+    /// # Errors
+    /// As [`HostModel::tabulated`], and for a reduced precision of f64.
+    pub fn with_precision(model: &Model, precision: Precision, table: Option<f64>) -> Result<Self, ConfigError> {
+        if precision.is_reduced() && T::DTYPE != Dtype::F32 {
+            return Err(ConfigError::Unsupported {
+                what: format!("precision {precision} of a computation in {}", T::DTYPE),
+                expected: format!("the element type {}, or precision {}", Dtype::F32, Precision::F32),
+            });
+        }
+        let storage = precision.storage();
         let (config, weights) = (model.config(), model.weights());
-        let Filters { variant, filters, table_error } = filters;
+        let Filters { variant, filters, table_error } = Filters::new(model, table, storage)?;
         let registered = fused_message::find(&variant).expect("a variant that was found before");
         let mut radial: Radial<T> = weights.radial.cast();
         if table_error.is_some() {
@@ -129,12 +170,14 @@ impl<T: Real> HostModel<T> {
         let declared = registered.pair().map_or(&[][..], |pair| pair.basis_parameters);
         let last = weights.interactions.len() - 1;
         let layers = weights.interactions.iter().zip(&filters).enumerate();
+        // What the head errs by, energies err by, and its products are the fewest.
+        let of_head = if precision == Precision::Int8 { Precision::F32 } else { precision };
         let configs = Configs {
             forward: HostConfig { edges_per_task: EDGES_PER_TASK, edges_per_tile: 128, channel_block: 32 },
             backward: HostConfig { edges_per_task: EDGES_PER_TASK, edges_per_tile: 32, channel_block: 32 },
         };
         Ok(Self {
-            embedding: cast(&weights.embedding),
+            embedding: stored(cast(&weights.embedding), storage),
             basis: declared.iter().map(|(name, _)| radial.basis[*name].clone()).collect(),
             radial,
             stages: registered.stages(),
@@ -143,20 +186,26 @@ impl<T: Real> HostModel<T> {
                 .map(|(l, (interaction, filter))| {
                     let message = PackedMessage::new(filter.cast(), config.parts(), config.filters, &configs);
                     match interaction {
-                        Interaction::Painn { context, mix, update, .. } => {
-                            Layer::Painn(Box::new(painn::Layer::new(message, context, mix, update, l == last)))
-                        }
+                        Interaction::Painn { context, mix, update, .. } => Layer::Painn(Box::new(painn::Layer::new(
+                            message,
+                            context,
+                            mix,
+                            update,
+                            l == last,
+                            precision,
+                        ))),
                         Interaction::Schnet { inputs, output, .. } => {
-                            Layer::Schnet(Box::new(schnet::Layer::new(message, inputs, output)))
+                            Layer::Schnet(Box::new(schnet::Layer::new(message, inputs, output, precision)))
                         }
                     }
                 })
                 .collect(),
-            head: weights.head.iter().map(dense).collect(),
+            head: weights.head.iter().map(|layer| dense(layer, of_head)).collect(),
             head_activation: config.head.activation,
             atomref: weights.atomref.clone(),
             config: config.clone(),
             table_error,
+            precision,
             pool: Mutex::default(),
         })
     }
@@ -164,6 +213,29 @@ impl<T: Real> HostModel<T> {
     /// How much tabulated filters err beside their largest value; `None` where they are exact.
     pub fn table_error(&self) -> Option<f64> {
         self.table_error
+    }
+
+    /// How numbers are stored.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Bytes that packed weights take: dense layers in the order of either direction, filters or their tables, the embedding.
+    pub fn weight_bytes(&self) -> usize {
+        let size = size_of::<T>();
+        let layers = self.layers.iter().map(|layer| match layer {
+            Layer::Painn(layer) => layer.bytes(),
+            Layer::Schnet(layer) => layer.bytes(),
+        });
+        let head = self.head.iter().map(Dense::bytes);
+        layers.chain(head).sum::<usize>() + self.embedding.len() * size
+    }
+
+    /// Rounds what a part wrote to what it is stored in.
+    fn store(&self, values: &mut [T]) {
+        if let Some(storage) = self.precision.storage() {
+            T::narrow(storage, values);
+        }
     }
 
     /// The model.

@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use ff_kernels::host::layers::{Dense, Mixed, OfOutputs};
+use ff_spec::Precision;
 
 use super::schedule::{Interactions, Tensors};
-use super::workspace::{Scratch, Workspace, add, copy};
+use super::workspace::{Scratch, Workspace, add, copy, store};
 use super::{HostModel, Layer as AnyLayer, PackedMessage, Real, dense};
 use crate::weights::Linear;
 
@@ -25,6 +26,7 @@ impl<T: Real> Layer<T> {
         mix: &Linear,
         update: &[Linear; 2],
         last: bool,
+        precision: Precision,
     ) -> Self {
         let features = mix.inputs;
         let mut outputs = update[1].clone();
@@ -35,10 +37,16 @@ impl<T: Real> Layer<T> {
         }
         Self {
             message,
-            context: [dense(&context[0]), dense(&context[1])],
-            mix: dense(mix),
-            update: [dense(&update[0]), dense(&outputs)],
+            context: [dense(&context[0], precision), dense(&context[1], precision)],
+            mix: dense(mix, precision),
+            update: [dense(&update[0], precision), dense(&outputs, precision)],
         }
+    }
+
+    /// Bytes of its weights.
+    pub fn bytes(&self) -> usize {
+        let dense = self.context.iter().chain(&self.update).chain([&self.mix]);
+        self.message.bytes() + dense.map(Dense::bytes).sum::<usize>()
     }
 }
 
@@ -61,9 +69,11 @@ impl<T: Real> Interactions<T> for Painn {
             (t.q.rows(block, f), t.hidden.part(l, size).rows(block, f), t.nodes.part(l, 3 * size).rows(block, 3 * f))
         };
         T::dense(first, q, hidden, false);
+        model.store(hidden);
         let active = &mut scratch.a[..block.len() * f];
         T::activate(model.config.activation, hidden, active);
         T::dense(second, active, s, false);
+        model.store(s);
     }
 
     /// q and μ of the next layer, from those with the messages of this.
@@ -88,13 +98,22 @@ impl<T: Real> Interactions<T> for Painn {
             )
         };
         T::dense(&weights.mix, mu, values, false);
+        model.store(values);
         let mixed = Mixed { features: f, values };
         let (context, active) = (&mut scratch.a[..block.len() * 2 * f], &mut scratch.b[..block.len() * f]);
         T::update_context(mixed, T::from_f64(model.config.epsilon), q, norm, context);
+        model.store(norm);
+        model.store(context);
         T::dense(&weights.update[0], context, hidden, false);
+        model.store(hidden);
         T::activate(model.config.activation, hidden, active);
         T::dense(&weights.update[1], active, a, false);
-        T::update(mixed, a, q, if last { &mut [] } else { mu });
+        model.store(a);
+        T::update(mixed, a, q, if last { &mut [] } else { &mut *mu });
+        model.store(q);
+        if !last {
+            model.store(mu);
+        }
     }
 
     /// Gradients in q and μ with the messages of a layer, in place of those in the next layer's.
@@ -166,13 +185,16 @@ impl<T: Real> Interactions<T> for Painn {
         for (system, atoms) in systems.iter_mut().zip(&*atoms) {
             let [one, three] = [f, 3 * f].map(|width| atoms.start * width..atoms.end * width);
             system.forward(model, &layer(model, l).message, &s[three.clone()], &before[three.clone()]);
-            add(&mut q[one], &system.message.nodes);
+            let q = &mut q[one];
+            add(q, &system.message.nodes);
+            store(model, q);
             let after = &mut after[three.clone()];
             copy(after, &system.message.vectors);
             // Before the first layer there are no vectors.
             if l > 0 {
                 add(after, &before[three]);
             }
+            store(model, after);
         }
     }
 

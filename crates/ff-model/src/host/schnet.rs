@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use ff_kernels::host::layers::Dense;
+use ff_spec::Precision;
 
 use super::schedule::{Interactions, Tensors};
-use super::workspace::{Scratch, Workspace, copy};
+use super::workspace::{Scratch, Workspace, copy, store};
 use super::{HostModel, Layer as AnyLayer, PackedMessage, Real, dense};
 use crate::weights::Linear;
 
@@ -17,8 +18,15 @@ pub(super) struct Layer<T> {
 }
 
 impl<T: Real> Layer<T> {
-    pub fn new(message: PackedMessage<T>, inputs: &Linear, output: &[Linear; 2]) -> Self {
-        Self { message, inputs: dense(inputs), output: [dense(&output[0]), dense(&output[1])] }
+    pub fn new(message: PackedMessage<T>, inputs: &Linear, output: &[Linear; 2], precision: Precision) -> Self {
+        let [inputs, first, second] = [inputs, &output[0], &output[1]].map(|layer| dense(layer, precision));
+        Self { message, inputs, output: [first, second] }
+    }
+
+    /// Bytes of its weights.
+    pub fn bytes(&self) -> usize {
+        let dense = self.output.iter().chain([&self.inputs]);
+        self.message.bytes() + dense.map(Dense::bytes).sum::<usize>()
     }
 }
 
@@ -39,6 +47,7 @@ impl<T: Real> Interactions<T> for Schnet {
         let (x, y) =
             unsafe { (t.q.rows(block, t.features), t.nodes.part(l, t.rows * t.filters).rows(block, t.filters)) };
         T::dense(&layer(model, l).inputs, x, y, false);
+        model.store(y);
     }
 
     /// x of the next layer, from the messages of this.
@@ -49,9 +58,11 @@ impl<T: Real> Interactions<T> for Schnet {
             (t.q.rows(block, f), t.messages.rows(block, t.filters), t.hidden_update.part(l, t.rows * f).rows(block, f))
         };
         T::dense(first, v, hidden, false);
+        model.store(hidden);
         let active = &mut scratch.a[..block.len() * f];
         T::activate(model.config.activation, hidden, active);
         T::dense(second, active, x, true);
+        model.store(x);
     }
 
     /// Gradients in the messages of a layer, from those in the next layer's x.
@@ -97,7 +108,9 @@ impl<T: Real> Interactions<T> for Schnet {
         for (system, atoms) in systems.iter_mut().zip(&*atoms) {
             let own = atoms.start * n..atoms.end * n;
             system.forward(model, &layer(model, l).message, &y[own.clone()], &[]);
-            copy(&mut messages[own], &system.message.nodes);
+            let messages = &mut messages[own];
+            copy(messages, &system.message.nodes);
+            store(model, messages);
         }
     }
 

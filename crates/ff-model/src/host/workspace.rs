@@ -116,6 +116,14 @@ pub(super) fn copy<T: Real>(a: &mut [T], b: &[T]) {
     }
 }
 
+/// Rounds a tensor to what a model stores it in, in parallel where it is long.
+pub(super) fn store<T: Real>(model: &HostModel<T>, a: &mut [T]) {
+    match a.len() {
+        0..PARALLEL => model.store(a),
+        _ => a.par_chunks_mut(PARALLEL / 2).for_each(|a| model.store(a)),
+    }
+}
+
 impl<T: Real> Workspace<T> {
     /// Takes structures over with their lists; the first is number `first` of the caller's.
     pub fn load(

@@ -74,6 +74,89 @@ fn tables_say_how_much_they_err() {
     run(dir, &format!("{predict} --tabulate 7")).expect(2, &["`7` is no tolerance of a table, expected 1e-12 to 1e-2"]);
 }
 
+/// The same folder with `large.safetensors`, whose energies and forces are ten thousand times as large.
+fn with_large_model() -> tempfile::TempDir {
+    let dir = with_model(|_| {});
+    let model = Model::load(dir.path().join("model.safetensors")).expect("a model");
+    let mut weights = model.weights().clone();
+    let last = weights.head.last_mut().expect("a head");
+    last.weight.iter_mut().for_each(|weight| *weight *= 1e4);
+    let file = weights.to_file(model.config(), StoredDtype::F32);
+    file.write(dir.path().join("large.safetensors")).expect("written");
+    dir
+}
+
+#[test]
+fn a_reduced_precision_says_by_how_much_it_errs() {
+    let dir = with_model(|_| {});
+    let dir = dir.path();
+    let predict = "predict frames.extxyz --model model.safetensors";
+    let exact = run(dir, &format!("{predict} --json")).expect(0, &[]).json();
+    assert_eq!((&exact["precision"], exact.get("beside_f32")), (&"f32".into(), None));
+    for precision in ["f16", "bf16", "int8"] {
+        let found = run(dir, &format!("{predict} --json --precision {precision}")).expect(0, &[]).json();
+        let said = &found["beside_f32"];
+        assert_eq!((&found["precision"], &said["structures"]), (&precision.into(), &3.into()));
+        let frames = |report: &Value| report["results"].as_array().expect("frames").clone();
+        let differences = frames(&found)
+            .iter()
+            .zip(&frames(&exact))
+            .map(|(p, r)| (number(&p["energy"]) - number(&r["energy"])).abs() / number(&p["atoms"]))
+            .collect::<Vec<_>>();
+        let mean = 1e3 * differences.iter().sum::<f64>() / 3.0;
+        assert!(mean > 0.0 && (mean - number(&said["energy_mae_mev_per_atom"])).abs() < 1e-9 * mean, "{mean}: {said}");
+        assert!(number(&said["force_rmse_mev_per_a"]) > 0.0 && number(&said["stress_rmse_gpa"]) > 0.0);
+        // The wire has a stress, water has none.
+        let words = format!("precision {precision} errs beside f32 on 3 structures by: energy ");
+        run(dir, &format!("{predict} --precision {precision}")).expect(0, &[&words, " meV/atom, forces ", ", stress "]);
+        let profile = format!("profile frames.extxyz --model model.safetensors --seconds 0 --precision {precision}");
+        run(dir, &profile).expect(0, &["on 1 structures", &format!("precision {precision}: floors are those of f32")]);
+    }
+    // Tables are rounded with the rest.
+    let of =
+        |options: &str| number(&run(dir, &format!("{predict} --json {options}")).expect(0, &[]).json()["table_error"]);
+    let (exact, rounded) = (of("--tabulate 1e-6"), of("--tabulate 1e-6 --precision f16"));
+    assert!(exact <= 1e-6 && (1e-4..2e-3).contains(&rounded), "{exact} and {rounded}");
+}
+
+#[test]
+fn a_precision_that_errs_too_much_is_refused_unless_it_is_allowed() {
+    let dir = with_large_model();
+    let dir = dir.path();
+    let predict = "predict frames.extxyz --model large.safetensors --precision int8";
+    let refused =
+        ["precision int8: ", "force RMSE, meV/Å: expected below 50, found ", "--allow-inaccurate goes on with it"];
+    run(dir, &format!("{predict} -o out.extxyz")).expect(1, &refused);
+    assert!(!dir.join("out.extxyz").exists(), "nothing is written");
+    for command in [
+        "md frames.extxyz --steps 1",
+        "minimize frames.extxyz --steps 1",
+        "profile frames.extxyz",
+        "validate --against large.safetensors",
+    ] {
+        run(dir, &format!("{command} --model large.safetensors --precision int8")).expect(1, &refused);
+    }
+    let allowed = run(dir, &format!("{predict} --allow-inaccurate -o out.extxyz")).expect(0, &["3 structures"]);
+    assert!(allowed.err.contains("warning: precision int8: "), "{}", allowed.err);
+    run(dir, "predict frames.extxyz --model large.safetensors").expect(0, &[]);
+    // What is stored in less than f32 is computed in f32.
+    let both = "predict frames.extxyz --model model.safetensors --dtype f64 --precision f16";
+    run(dir, both).expect(2, &["--precision f16 stores less than f32 holds: expected --dtype f32, found f64"]);
+    run(dir, "predict frames.extxyz --model model.safetensors --precision fp8").expect(2, &["fp8", "bf16"]);
+}
+
+#[test]
+fn dynamics_go_on_in_the_precision_that_they_began_in() {
+    let dir = with_model(|_| {});
+    let dir = dir.path();
+    let md = "md frames.extxyz --frame 1 --model model.safetensors --restart state --allow-inaccurate";
+    run(dir, &format!("{md} --steps 10 --precision bf16"))
+        .expect(0, &["precision bf16 errs beside f32 on 1 structures"]);
+    run(dir, &format!("{md} --steps 20")).expect(2, &["state"]);
+    run(dir, &format!("{md} --steps 20 --precision int8")).expect(2, &["state"]);
+    run(dir, &format!("{md} --steps 20 --precision bf16")).expect(0, &["20 steps"]);
+}
+
 #[test]
 fn predictions_are_written_as_they_are_printed() {
     let dir = with_model(|_| {});

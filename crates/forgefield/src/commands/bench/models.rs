@@ -15,7 +15,7 @@ use super::args::BenchArgs;
 use super::result::{Floor, Row};
 use super::{Case, time};
 use crate::failure::{Failure, Result};
-use crate::models::{AnyModel, FilterArgs, Roof};
+use crate::models::{AnyModel, PackArgs, Roof};
 use crate::screen::Screen;
 
 /// What the rows of this suite say besides, with the fields that its readers rely on.
@@ -100,7 +100,7 @@ impl Case for ModelCase {
     fn measure(&self, _: &(dyn Runtime + 'static), roof: Option<Peak>, args: &BenchArgs, _: &Screen) -> Result<Row> {
         let (dtype, config) = (Dtype::F32, self.model.config());
         let systems = self.systems.build()?;
-        let host = AnyModel::new(&self.model, dtype, FilterArgs::EXACT)?;
+        let host = AnyModel::new(&self.model, dtype, PackArgs::EXACT)?;
         let exact = HostModel::<f64>::new(&self.model).map_err(Failure::input)?;
         let oracle = exact.predict(&systems, Wanted::FORCES);
         let oracle = oracle.map_err(|error| Failure::input(format!("{}: {error}", self.name)))?;

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::args::DistillArgs;
 use crate::failure::{Failure, Result};
-use crate::models::{AnyModel, FilterArgs, PredictError, Untrained, announce, load};
+use crate::models::{AnyModel, PackArgs, PredictError, Untrained, announce, load};
 use crate::screen::Screen;
 
 /// A model on a runtime.
@@ -37,7 +37,7 @@ impl<'a> ModelTeacher<'a> {
             return Err(Failure::input(TeacherError::Path(args.teacher.clone())));
         }
         let model = load(path)?;
-        let host = AnyModel::new(&model, args.dtype, FilterArgs::EXACT)?;
+        let host = AnyModel::new(&model, args.dtype, PackArgs::EXACT)?;
         let bytes = std::fs::read(path).map_err(|e| Failure::input(format!("cannot read {}: {e}", path.display())))?;
         let hash: String = Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         let file = path.file_name().unwrap_or_default().to_string_lossy();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use ff_spec::Dtype;
 
-use crate::models::FilterArgs;
+use crate::models::PackArgs;
 use crate::options::RuntimeChoice;
 
 /// `md`.
@@ -90,9 +90,9 @@ pub struct RunArgs {
     /// Element type of the evaluation; positions and velocities are f64 in any case.
     #[arg(long, default_value = "f32")]
     pub dtype: Dtype,
-    /// How filters are read.
+    /// How the model is packed.
     #[command(flatten)]
-    pub filters: FilterArgs,
+    pub packing: PackArgs,
     /// Where to compute forces; auto is the host.
     #[arg(long, default_value = "auto")]
     pub runtime: RuntimeChoice,

@@ -67,6 +67,7 @@ pub fn run(args: &MdArgs, screen: &Screen) -> Result<()> {
     let failed = |error| setup::failure(error, &run.file);
     let earlier = restart.as_ref().map(RestartFile::load).transpose().map_err(failed)?.flatten();
     let potential = setup::placed(run, &model, host, screen)?;
+    setup::compare(run, &model, &systems, screen)?;
     let (output, log) = (run.output.as_deref(), run.log.as_deref());
     let (mut simulation, mut outputs) = match earlier {
         None => {

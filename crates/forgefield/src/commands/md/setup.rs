@@ -33,7 +33,7 @@ pub fn potential(args: &RunArgs, screen: &Screen) -> Result<(Model, Box<dyn Pote
 }
 
 fn packed<T: Real>(args: &RunArgs, model: &Model, screen: &Screen) -> Result<HostModel<T>> {
-    let packed = args.filters.pack(model)?;
+    let packed = args.packing.pack(model)?;
     if let Some(error) = packed.table_error() {
         screen.say(of_tables(error));
     }
@@ -45,11 +45,10 @@ fn packed<T: Real>(args: &RunArgs, model: &Model, screen: &Screen) -> Result<Hos
 /// # Errors
 /// As [`announce`] and [`device`].
 pub fn placed(args: &RunArgs, model: &Model, host: Box<dyn Potential>, screen: &Screen) -> Result<Box<dyn Potential>> {
-    let has_tables = args.filters.tabulate.is_some();
     Ok(match announce(args.runtime, screen)?.runtime {
         RuntimeKind::Host => host,
         kind => Box::new(DevicePotential(
-            device(kind, model, args.dtype, has_tables)?.moving(SKIN).map_err(Failure::fault)?,
+            device(kind, model, args.dtype, args.packing)?.moving(SKIN).map_err(Failure::fault)?,
         )),
     })
 }
@@ -110,6 +109,18 @@ pub fn systems(args: &RunArgs, model: &Model, screen: &Screen) -> Result<Vec<Sys
     }
 }
 
+/// Compares a reduced precision with f32 on the first systems.
+///
+/// # Errors
+/// As [`PackArgs::compare`](crate::models::PackArgs::compare).
+pub fn compare(args: &RunArgs, model: &Model, systems: &[System], screen: &Screen) -> Result<()> {
+    if !args.packing.precision.is_reduced() {
+        return Ok(());
+    }
+    let structures: Vec<_> = systems.iter().map(|system| system.structure.clone()).collect();
+    args.packing.compare(model, &structures, screen).map(drop)
+}
+
 /// Refuses names that files cannot have: another ending than extxyz, that of another file of this run.
 ///
 /// # Errors
@@ -151,8 +162,11 @@ pub fn identity(command: &str, settings: &impl Serialize, args: &RunArgs) -> Res
     identity.insert("model_sha256".to_owned(), hash(&args.model)?);
     identity.insert("structures_sha256".to_owned(), hash(&args.file)?);
     identity.insert("dtype".to_owned(), args.dtype.to_string().into());
-    if let Some(error) = args.filters.tabulate {
+    if let Some(error) = args.packing.tabulate {
         identity.insert("tabulate".to_owned(), error.into());
+    }
+    if args.packing.precision.is_reduced() {
+        identity.insert("precision".to_owned(), args.packing.precision.to_string().into());
     }
     for (key, value) in [
         ("frame", args.frame.map_or(Value::Null, Value::from)),

@@ -57,6 +57,7 @@ pub fn run(args: &MinimizeArgs, screen: &Screen) -> Result<()> {
     let failed = |error| setup::failure(error, &run.file);
     let earlier = restart.as_ref().map(RestartFile::load).transpose().map_err(failed)?.flatten();
     let potential = setup::placed(run, &model, host, screen)?;
+    setup::compare(run, &model, &systems, screen)?;
     let (output, log) = (run.output.as_deref(), run.log.as_deref());
     let (state, lengths) = earlier.unzip();
     let mut minimizer = Minimizer::new(potential, systems, settings, state).map_err(failed)?;

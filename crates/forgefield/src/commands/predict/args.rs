@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use ff_spec::Dtype;
 
-use crate::models::FilterArgs;
+use crate::models::PackArgs;
 use crate::options::RuntimeChoice;
 
 /// `predict`.
@@ -22,9 +22,9 @@ pub struct PredictArgs {
     /// Element type of the evaluation.
     #[arg(long, default_value = "f32")]
     pub dtype: Dtype,
-    /// How filters are read.
+    /// How the model is packed.
     #[command(flatten)]
-    pub filters: FilterArgs,
+    pub packing: PackArgs,
     /// Atoms of one call; a larger frame is a call of its own [default: as half of the free memory suffices for].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_atoms: Option<u32>,

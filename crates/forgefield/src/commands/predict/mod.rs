@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use ff_model::host::Times;
 use ff_model::{Model, Prediction, Wanted, batch};
-use ff_spec::Dtype;
+use ff_spec::{Dtype, Precision};
 use ff_structure::{Frame, FrameReader, Labels, Structure};
 use serde::Serialize;
 
 use self::args::PredictArgs;
 use self::output::Output;
 use crate::failure::{Failure, Result};
-use crate::models::{AnyModel, PredictError, Untrained, announce, fits, largest_force, load, of_tables};
+use crate::models::{AnyModel, BesideF32, PredictError, Untrained, announce, fits, largest_force, load, of_tables};
 use crate::screen::{Progress, Screen};
 use crate::{interrupt, workload};
 
@@ -34,6 +34,10 @@ struct Report<'a> {
     /// How much filters that are tables err beside their largest value.
     #[serde(skip_serializing_if = "Option::is_none")]
     table_error: Option<f64>,
+    precision: Precision,
+    /// By how much a reduced precision errs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    beside_f32: Option<BesideF32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,7 +62,7 @@ struct Row {
 /// Evaluates a model on every frame of a file.
 pub fn run(args: &PredictArgs, screen: &Screen) -> Result<()> {
     let model = load(&args.model)?;
-    let host = AnyModel::new(&model, args.dtype, args.filters)?;
+    let host = AnyModel::new(&model, args.dtype, args.packing)?;
     let mut reader = FrameReader::open(&args.file).map_err(Failure::input)?;
     let output = args.output.as_deref().map(|path| Output::create(path, &args.file)).transpose()?;
     let evaluator = host.on(announce(args.runtime, screen)?.runtime, &model, args.dtype)?;
@@ -69,6 +73,7 @@ pub fn run(args: &PredictArgs, screen: &Screen) -> Result<()> {
         args,
         model: &model,
         evaluator: &evaluator,
+        beside_f32: None,
         wanted: Wanted { forces, stress: forces && !args.no_stress, per_atom: args.per_atom },
         screen,
         progress: screen.counter(),
@@ -90,6 +95,8 @@ struct Run<'a> {
     args: &'a PredictArgs,
     model: &'a Model,
     evaluator: &'a AnyModel,
+    /// By how much a reduced precision errs on the first frames.
+    beside_f32: Option<BesideF32>,
     wanted: Wanted,
     screen: &'a Screen,
     progress: Progress<'a>,
@@ -152,6 +159,9 @@ impl Run<'_> {
         for mut frame in frames {
             structures.push(std::mem::replace(&mut frame.structure, Structure::open("", Vec::new(), Vec::new())));
             rest.push(frame);
+        }
+        if self.frames == 0 {
+            self.beside_f32 = self.args.packing.compare(self.model, &structures, self.screen)?;
         }
         let predict = |structures: &[Structure]| self.evaluator.predict(structures, self.wanted, &Times::off());
         let (predictions, failure) = match predict(&structures) {
@@ -241,6 +251,8 @@ impl Run<'_> {
             seconds,
             structures_per_s: rate,
             table_error: self.evaluator.table_error(),
+            precision: self.evaluator.precision(),
+            beside_f32: self.beside_f32,
             output: path.map(shown),
             results: path.is_none().then_some(&self.rows[..]),
         };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use ff_spec::Dtype;
 
-use crate::models::FilterArgs;
+use crate::models::PackArgs;
 use crate::options::RuntimeChoice;
 
 /// `profile`.
@@ -25,9 +25,9 @@ pub struct ProfileArgs {
     /// Element type of the evaluation.
     #[arg(long, default_value = "f32")]
     pub dtype: Dtype,
-    /// How filters are read.
+    /// How the model is packed.
     #[command(flatten)]
-    pub filters: FilterArgs,
+    pub packing: PackArgs,
     /// Seconds of rounds; three are taken in any case.
     #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     pub seconds: f64,

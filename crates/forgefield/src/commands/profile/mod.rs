@@ -9,14 +9,14 @@ use ff_kernels::host::peak;
 use ff_model::Wanted;
 use ff_model::host::{Part, Times};
 use ff_model::plan::PartCount;
-use ff_spec::Dtype;
+use ff_spec::{Dtype, Precision};
 use ff_structure::{FrameReader, Structure, edges};
 use ff_tune::measure::median;
 use serde::Serialize;
 
 use self::args::ProfileArgs;
 use crate::failure::{Failure, Result};
-use crate::models::{AnyModel, Roof, load, of_tables, on_host};
+use crate::models::{AnyModel, BesideF32, Roof, load, of_tables, on_host};
 use crate::screen::{Screen, columns};
 use crate::{interrupt, workload};
 
@@ -40,6 +40,12 @@ struct Report {
     /// How much filters that are tables err beside their largest value.
     #[serde(skip_serializing_if = "Option::is_none")]
     table_error: Option<f64>,
+    precision: Precision,
+    /// By how much a reduced precision errs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    beside_f32: Option<BesideF32>,
+    /// What packed weights take.
+    weight_bytes: Option<usize>,
     floor_ms: f64,
     /// Whether all that is touched fits the processor's cache, and floors are of FLOPs alone.
     cached: bool,
@@ -59,9 +65,10 @@ struct PartRow {
 /// Times one evaluation and its parts.
 pub fn run(args: &ProfileArgs, screen: &Screen) -> Result<()> {
     let model = load(&args.model)?;
-    let host = AnyModel::new(&model, args.dtype, args.filters)?;
+    let host = AnyModel::new(&model, args.dtype, args.packing)?;
     let structure = frame(args, screen)?;
     on_host(args.runtime, screen)?;
+    let beside_f32 = args.packing.compare(&model, std::slice::from_ref(&structure), screen)?;
     interrupt::flag();
     let systems = vec![structure; args.repeat as usize];
     let config = model.config();
@@ -75,7 +82,7 @@ pub fn run(args: &ProfileArgs, screen: &Screen) -> Result<()> {
     let found = edges(&systems[..1], config.cutoff).map_err(Failure::input)?;
     let copies = u64::from(args.repeat);
     let (atoms, n_edges) = (found.n_atoms() as u64 * copies, found.sender.len() as u64 * copies);
-    let plan = args.filters.plan(config, args.dtype);
+    let plan = args.packing.plan(config, args.dtype);
     let threads = rayon::current_num_threads();
 
     let (mut energy, mut forces) = (Vec::new(), Vec::new());
@@ -119,6 +126,9 @@ pub fn run(args: &ProfileArgs, screen: &Screen) -> Result<()> {
         energy_forces_ms,
         forces_over_energy: energy_forces_ms / energy_ms,
         table_error: host.table_error(),
+        precision: host.precision(),
+        beside_f32,
+        weight_bytes: host.weight_bytes(),
         floor_ms: parts.iter().map(|part| part.floor_ms).sum(),
         cached: roof.cached,
         parts,
@@ -174,6 +184,9 @@ fn show(report: &Report, screen: &Screen) -> Result<()> {
     columns(&header, &rows, "lrrrrlr").into_iter().try_for_each(|line| screen.line(line))?;
     if let Some(error) = report.table_error {
         screen.line(of_tables(error))?;
+    }
+    if report.precision.is_reduced() {
+        screen.line(format!("precision {}: floors are those of f32", report.precision))?;
     }
     if report.cached {
         screen.line("all that is touched fits the processor's cache: floors are of FLOPs alone")?;

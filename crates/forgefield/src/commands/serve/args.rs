@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args};
 use ff_ipi::Endpoint;
 use ff_spec::Dtype;
 
-use crate::models::FilterArgs;
+use crate::models::PackArgs;
 use crate::options::RuntimeChoice;
 
 /// `serve`.
@@ -28,9 +28,9 @@ pub struct ServeArgs {
     /// Element type of the evaluation.
     #[arg(long, default_value = "f32")]
     pub dtype: Dtype,
-    /// How filters are read.
+    /// How the model is packed.
     #[command(flatten)]
-    pub filters: FilterArgs,
+    pub packing: PackArgs,
     /// Seconds to wait for a server that is not there yet.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub wait: f64,

@@ -37,7 +37,7 @@ struct Report {
 /// Answers a server until it says that it is over.
 pub fn run(args: &ServeArgs, screen: &Screen) -> Result<()> {
     let model = load(&args.model)?;
-    let host = AnyModel::new(&model, args.dtype, args.filters)?;
+    let host = AnyModel::new(&model, args.dtype, args.packing)?;
     let mut reader = FrameReader::open(&args.structure).map_err(Failure::input)?;
     let template = match reader.next() {
         Some(frame) => frame.map_err(Failure::input)?.structure,
@@ -49,7 +49,9 @@ pub fn run(args: &ServeArgs, screen: &Screen) -> Result<()> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
         pool.map_err(|error| Failure::fault(format!("cannot start {threads} threads: {error}")))?;
     }
-    let model = Asked::of(host.on(announce(args.runtime, screen)?.runtime, &model, args.dtype)?)?;
+    let placed = host.on(announce(args.runtime, screen)?.runtime, &model, args.dtype)?;
+    args.packing.compare(&model, std::slice::from_ref(&template), screen)?;
+    let model = Asked::of(placed)?;
     let endpoint = match (&args.ipi, &args.unix) {
         (Some(endpoint), _) => endpoint.clone(),
         (None, Some(name)) => Endpoint::unix(name),

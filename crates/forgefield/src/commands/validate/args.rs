@@ -8,7 +8,7 @@ use ff_spec::Dtype;
 use ff_train::labels::StressUnit;
 use ff_train::{Keys, LabelOptions, Limits, Required, Units};
 
-use crate::models::FilterArgs;
+use crate::models::PackArgs;
 use crate::options::RuntimeChoice;
 
 /// `validate`.
@@ -41,9 +41,9 @@ pub struct ValidateArgs {
     /// Element type of the evaluation.
     #[arg(long, default_value = "f32")]
     pub dtype: Dtype,
-    /// How filters of the model are read; those of another model are exact.
+    /// How the model is packed; another model has exact filters and stores nothing in less than --dtype.
     #[command(flatten)]
-    pub filters: FilterArgs,
+    pub packing: PackArgs,
     /// Atoms of one call; a larger frame is a call of its own [default: as half of the free memory suffices for].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_atoms: Option<u32>,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ff_model::host::Times;
 use ff_model::{Model, Prediction, Wanted, batch};
-use ff_spec::Dtype;
+use ff_spec::{Dtype, Precision};
 use ff_structure::Structure;
 use ff_train::errors::{Errors, Values};
 use ff_train::validate::Verdict;
@@ -20,7 +20,7 @@ use self::args::ValidateArgs;
 use self::source::{Item, Source, holds_structures};
 use crate::failure::{Failure, Result};
 use crate::interrupt;
-use crate::models::{AnyModel, FilterArgs, PredictError, Untrained, announce, fits, load, of_frame};
+use crate::models::{AnyModel, BesideF32, PackArgs, PredictError, Untrained, announce, fits, load, of_frame};
 use crate::screen::{Paint, Progress, Screen, columns};
 
 /// How often those who see no bar hear how far it is.
@@ -32,6 +32,10 @@ struct Report {
     model: String,
     against: String,
     dtype: Dtype,
+    precision: Precision,
+    /// By how much a reduced precision errs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    beside_f32: Option<BesideF32>,
     #[serde(flatten)]
     errors: Errors,
     /// Frames of the reference without any label.
@@ -50,7 +54,7 @@ pub fn run(args: &ValidateArgs, screen: &Screen) -> Result<()> {
         super::verify::writable(figure)?;
     }
     let model = load(&args.model)?;
-    let host = AnyModel::new(&model, args.dtype, args.filters)?;
+    let host = AnyModel::new(&model, args.dtype, args.packing)?;
     let (source, reference) = if holds_structures(&args.against) {
         if let Some(file) = args.files.first() {
             let message = format!(
@@ -63,7 +67,7 @@ pub fn run(args: &ValidateArgs, screen: &Screen) -> Result<()> {
         (Source::labelled(&args.against, args.labels.options(Required::default()))?, None)
     } else {
         let reference = load(&args.against)?;
-        let packed = AnyModel::new(&reference, args.dtype, FilterArgs::EXACT)?;
+        let packed = AnyModel::new(&reference, args.dtype, PackArgs::EXACT)?;
         (Source::of(&args.files)?, Some((reference, packed)))
     };
     let runtime = announce(args.runtime, screen)?.runtime;
@@ -77,6 +81,7 @@ pub fn run(args: &ValidateArgs, screen: &Screen) -> Result<()> {
         args,
         model: &model,
         evaluator,
+        beside_f32: None,
         reference,
         screen,
         progress: screen.counter(),
@@ -97,6 +102,8 @@ struct Run<'a> {
     args: &'a ValidateArgs,
     model: &'a Model,
     evaluator: AnyModel,
+    /// By how much a reduced precision errs on the first structures.
+    beside_f32: Option<BesideF32>,
     /// The reference, where it is a model.
     reference: Option<(AnyModel, Model)>,
     screen: &'a Screen,
@@ -175,6 +182,9 @@ impl Run<'_> {
             structures.push(std::mem::replace(&mut item.labelled.structure, empty));
             rest.push(item);
         }
+        if self.validation.sums.frames == 0 {
+            self.beside_f32 = self.args.packing.compare(self.model, &structures, self.screen)?;
+        }
         let mut failure = None;
         let mut evaluated = |model: &AnyModel| {
             model.predict(&structures, Wanted::FORCES, &Times::off()).unwrap_or_else(|error| match error {
@@ -238,6 +248,8 @@ impl Run<'_> {
             model: self.args.model.display().to_string(),
             against: self.args.against.display().to_string(),
             dtype: self.args.dtype,
+            precision: self.evaluator.precision(),
+            beside_f32: self.beside_f32,
             unlabelled: self.unlabelled,
             passed: holds && done.is_ok(),
             seconds,

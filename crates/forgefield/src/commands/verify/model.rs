@@ -13,7 +13,7 @@ use ff_testkit::gate::{GateRow, GateSummary};
 use super::args::VerifyArgs;
 use super::{distinct, junit, show, writable, write};
 use crate::failure::{Failure, Result};
-use crate::models::{AnyModel, FilterArgs, PredictError, announce, load};
+use crate::models::{AnyModel, PackArgs, PredictError, announce, load};
 use crate::options::RuntimeChoice;
 use crate::screen::{Screen, pretty};
 use crate::{interrupt, workload};
@@ -44,7 +44,7 @@ pub fn run(path: &Path, args: &VerifyArgs, screen: &Screen) -> Result<()> {
             if args.dtype.is_empty() && !computes_in(&device, *dtype) {
                 screen.say(format!("{} does not compute models in {dtype}: not checked", device.name));
             } else {
-                let host = AnyModel::new(&model, *dtype, FilterArgs::EXACT)?;
+                let host = AnyModel::new(&model, *dtype, PackArgs::EXACT)?;
                 models.push((device.runtime, *dtype, host.on(device.runtime, &model, *dtype)?));
             }
         }
