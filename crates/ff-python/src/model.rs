@@ -33,7 +33,7 @@ fn dtype(name: &str) -> PyResult<Dtype> {
     }
 }
 
-/// Refuses devices, whose kernels and compilers would make the module ten times as large.
+/// Refuses devices, of which the module has no kernels.
 fn on_host(runtime: &str) -> PyResult<()> {
     match runtime {
         "host" => Ok(()),
