@@ -186,9 +186,14 @@ impl<T: Real> HostModel<T> {
                 .map(|(l, (interaction, filter))| {
                     let message = PackedMessage::new(filter.cast(), config.parts(), config.filters, &configs);
                     match interaction {
-                        Interaction::Painn { context, mix, update, .. } => {
-                            Layer::Painn(Box::new(painn::Layer::new(message, context, mix, update, l == last, precision)))
-                        }
+                        Interaction::Painn { context, mix, update, .. } => Layer::Painn(Box::new(painn::Layer::new(
+                            message,
+                            context,
+                            mix,
+                            update,
+                            l == last,
+                            precision,
+                        ))),
                         Interaction::Schnet { inputs, output, .. } => {
                             Layer::Schnet(Box::new(schnet::Layer::new(message, inputs, output, precision)))
                         }
