@@ -15,6 +15,14 @@ class Prediction(TypedDict, total=False):
     forces: NDArray[np.float64]
     stress: NDArray[np.float64]
 
+@type_check_only
+class Deviation(TypedDict, total=False):
+    """See `Model.compared_with_f32`."""
+
+    energy: float
+    forces: float
+    stress: float
+
 @final
 class Model:
     """A model with its weights packed for this machine.
@@ -24,11 +32,20 @@ class Model:
 
     @classmethod
     def load(
-        cls, path: str | PathLike[str], dtype: str = "f32", tabulate: float | None = None, *, runtime: str = "host"
+        cls,
+        path: str | PathLike[str],
+        dtype: str = "f32",
+        tabulate: float | None = None,
+        precision: str = "f32",
+        *,
+        runtime: str = "host",
     ) -> Model:
         """Reads a model's file and packs its weights in `dtype`, `f32` or `f64`.
 
         tabulate: reads filters from tables that err by at most this beside their largest value, which is faster.
+        precision: `f16` and `bf16` store weights, tables and the features between layers in these, `int8` weights and inputs of
+        dense layers in eight bits; sums and gradients are in `f32`, which `dtype` has to be. What that costs in accuracy
+        `compared_with_f32` says: nothing is refused here.
         runtime: `host`. Devices are those of the program: `forgefield serve --runtime vulkan` or `cuda` gives their forces to ASE's
         `SocketIOCalculator`.
 
@@ -36,7 +53,9 @@ class Model:
         """
 
     @classmethod
-    def from_bytes(cls, bytes: bytes, dtype: str = "f32", tabulate: float | None = None) -> Model:
+    def from_bytes(
+        cls, bytes: bytes, dtype: str = "f32", tabulate: float | None = None, precision: str = "f32"
+    ) -> Model:
         """As `load`, of the bytes of a file."""
 
     def compute(
@@ -70,6 +89,23 @@ class Model:
         not trained on.
         """
 
+    def compared_with_f32(
+        self,
+        positions: ArrayLike,
+        numbers: ArrayLike,
+        cell: ArrayLike | None = None,
+        pbc: ArrayLike | None = None,
+        systems: ArrayLike | None = None,
+    ) -> Deviation:
+        """By how much this model differs from itself in `f32` with exact filters, on systems as `compute` takes them.
+
+        `energy`: mean absolute difference, eV/atom. `forces`, `stress`: root mean square differences of components, eV/Å and
+        eV/Å³; `stress` is absent where no system has one. The program refuses a precision that errs by more than 0.01 eV/atom,
+        0.05 eV/Å or 0.1 GPa (0.000624 eV/Å³).
+
+        Raises `ValueError` as `compute` does.
+        """
+
     def __copy__(self) -> Model: ...
     def __deepcopy__(self, _memo: Any, /) -> Model: ...
     @property
@@ -91,6 +127,10 @@ class Model:
     @property
     def table_error(self) -> float | None:
         """How much filters that are tables err beside their largest value; `None` where they are exact."""
+
+    @property
+    def precision(self) -> str:
+        """How numbers are stored: `f32`, `f16`, `bf16` or `int8`."""
 
     @property
     def dtype(self) -> str:

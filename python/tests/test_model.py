@@ -234,6 +234,36 @@ def test_tables_say_how_much_they_err(f64, ethanol):
         forgefield.Model.load(MODEL, tabulate=7)
 
 
+@pytest.mark.parametrize("precision", ["f16", "bf16", "int8"])
+def test_precisions_say_how_much_they_err(f32, ethanol, crystal, precision):
+    model = forgefield.Model.load(MODEL, precision=precision)
+    assert (f32.precision, model.precision, model.dtype) == ("f32", precision, "f32") and precision in repr(model)
+    for atoms in [ethanol, crystal]:
+        said = model.compared_with_f32(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc)
+        found, exact = compute(model, atoms), compute(f32, atoms)
+        assert said["energy"] == pytest.approx(abs(found["energy"] - exact["energy"]) / 9, rel=1e-6)
+        assert 0.0 < said["forces"] == pytest.approx(np.square(found["forces"] - exact["forces"]).mean() ** 0.5, rel=1e-6)
+        assert ("stress" in said) == ("stress" in exact)
+        if "stress" in exact:
+            assert said["stress"] == pytest.approx(np.square(found["stress"] - exact["stress"]).mean() ** 0.5, rel=1e-6)
+        other = pickle.loads(pickle.dumps(model))
+        assert other.precision == precision and compute(other, atoms)["energy"] == found["energy"]
+    both = np.concatenate([ethanol.positions, ethanol.positions]), np.tile(ethanol.numbers, 2)
+    alone = model.compared_with_f32(ethanol.positions, ethanol.numbers)
+    assert model.compared_with_f32(*both, systems=np.repeat([0, 1], 9)) == pytest.approx(alone)
+    assert f32.compared_with_f32(ethanol.positions, ethanol.numbers) == {"energy": 0.0, "forces": 0.0}
+
+
+def test_precisions_that_cannot_be(ethanol):
+    with pytest.raises(ValueError, match="`precision`: expected f32, f16, bf16 or int8, found fp8"):
+        forgefield.Model.load(MODEL, precision="fp8")
+    with pytest.raises(ValueError, match="precision f16 of a computation in f64 is not supported: expected the element type f32"):
+        forgefield.Model.load(MODEL, dtype="f64", precision="f16")
+    model = forgefield.Model.load(MODEL, precision="f16")
+    with pytest.raises(ValueError, match="system 1: atom 0 has atomic number 92"):
+        model.compared_with_f32(np.zeros((2, 3)), [1, 92], systems=[0, 1])
+
+
 def test_threads_share_a_model(f32):
     rng = np.random.default_rng(1)
     images = [random_atoms(rng, 3 + k % 9) for k in range(24)]

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, ThreadId};
 
 use ff_model::config::ConfigError;
-use ff_model::{HostModel, Model, ModelError, Neighbors, Prediction, Wanted};
-use ff_spec::Dtype;
+use ff_model::{Deviation, HostModel, Model, ModelError, Neighbors, Prediction, Wanted};
+use ff_spec::{Dtype, Precision};
 use ff_structure::Structure;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -22,13 +22,30 @@ impl Engine {
     /// Packs a model; its filters as tables where these may err by so much beside their largest value.
     ///
     /// # Errors
-    /// [`ConfigError`] where it has no kernels, or no table reaches the tolerance.
-    pub fn new(model: &Model, dtype: Dtype, tabulate: Option<f64>) -> Result<Self, ConfigError> {
-        Ok(match (dtype, tabulate) {
-            (Dtype::F64, None) => Self::F64(HostModel::new(model)?),
-            (Dtype::F64, Some(tolerance)) => Self::F64(HostModel::tabulated(model, tolerance)?),
-            (_, None) => Self::F32(HostModel::new(model)?),
-            (_, Some(tolerance)) => Self::F32(HostModel::tabulated(model, tolerance)?),
+    /// [`ConfigError`] where it has no kernels, no table reaches the tolerance, or a precision stores less than f64 for it.
+    pub fn new(model: &Model, dtype: Dtype, tabulate: Option<f64>, precision: Precision) -> Result<Self, ConfigError> {
+        Ok(match dtype {
+            Dtype::F64 => Self::F64(HostModel::with_precision(model, precision, tabulate)?),
+            Dtype::F32 => Self::F32(HostModel::with_precision(model, precision, tabulate)?),
+        })
+    }
+
+    /// How numbers are stored.
+    pub fn precision(&self) -> Precision {
+        match self {
+            Self::F32(model) => model.precision(),
+            Self::F64(model) => model.precision(),
+        }
+    }
+
+    /// By how much it differs from a reference on structures.
+    ///
+    /// # Errors
+    /// [`ModelError`].
+    pub fn deviation(&self, reference: &HostModel<f32>, structures: &[Structure]) -> Result<Deviation, ModelError> {
+        on_threads(|| match self {
+            Self::F32(model) => model.deviation(reference, structures),
+            Self::F64(model) => model.deviation(reference, structures),
         })
     }
 

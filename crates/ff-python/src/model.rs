@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ff_model::{FileError, ModelFile, Prediction, Wanted, batch};
-use ff_spec::Dtype;
+use ff_model::{FileError, HostModel, ModelFile, Prediction, Wanted, batch};
+use ff_spec::{Dtype, Precision};
 use ff_structure::{Structure, elements};
 use pyo3::exceptions::{PyOSError, PyTypeError, PyUserWarning, PyValueError};
 use pyo3::prelude::*;
@@ -45,6 +45,11 @@ fn on_host(runtime: &str) -> PyResult<()> {
     }
 }
 
+fn precision(name: &str) -> PyResult<Precision> {
+    name.parse()
+        .map_err(|_| PyValueError::new_err(format!("`precision`: expected f32, f16, bf16 or int8, found {name}")))
+}
+
 fn value_error(error: impl ToString) -> PyErr {
     PyValueError::new_err(error.to_string())
 }
@@ -64,12 +69,12 @@ fn file_error(error: &FileError) -> PyErr {
 }
 
 impl Model {
-    fn new(file: ModelFile, dtype: Dtype, tabulate: Option<f64>) -> Result<Self, String> {
+    fn new(file: ModelFile, dtype: Dtype, tabulate: Option<f64>, precision: Precision) -> Result<Self, String> {
         if let Some(found) = tabulate.filter(|error| !(1e-12..=1e-2).contains(error)) {
             return Err(format!("`tabulate`: expected an error from 1e-12 to 1e-2, found {found}"));
         }
         let model = ff_model::Model::from_file(&file).map_err(|error| error.to_string())?;
-        let engine = Engine::new(&model, dtype, tabulate).map_err(|error| error.to_string())?;
+        let engine = Engine::new(&model, dtype, tabulate, precision).map_err(|error| error.to_string())?;
         Ok(Self { file, model, engine, tabulate, warned: AtomicBool::new(false) })
     }
 
@@ -90,6 +95,37 @@ impl Model {
         let text = format!("the model was trained on {}, not on {strange}: what it says is a guess", names.join(", "));
         let text = std::ffi::CString::new(text).map_err(value_error)?;
         PyErr::warn(py, &py.get_type::<PyUserWarning>(), &text, 2)
+    }
+
+    /// Structures of arrays, and where the atoms of each begin and end. Says once of elements that the model was not trained on.
+    fn read(
+        &self,
+        py: Python<'_>,
+        positions: &Bound<'_, PyAny>,
+        numbers: &Bound<'_, PyAny>,
+        cell: Option<&Bound<'_, PyAny>>,
+        pbc: Option<&Bound<'_, PyAny>>,
+        systems: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<(Vec<Structure>, Vec<usize>)> {
+        let positions = positions_of(positions)?;
+        let n_atoms = positions.shape[0];
+        let words = format!("[{n_atoms}], an atomic number for each position");
+        let numbers = Array::<i64>::new("numbers", numbers)?.of_shape("numbers", &[Some(n_atoms)], &words)?;
+        let pbc = pbc.map(|pbc| Array::<u8>::new("pbc", pbc)).transpose()?;
+        let cell = cell.map(|cell| Array::<f64>::new("cell", cell)).transpose()?;
+        let rows = match systems {
+            None => vec![0, n_atoms],
+            Some(systems) => {
+                let words = format!("[{n_atoms}], the system of each atom");
+                let systems = Array::<i64>::new("systems", systems)?.of_shape("systems", &[Some(n_atoms)], &words)?;
+                let of_cell = cell.as_ref().filter(|cell| cell.shape.len() == 3).map(|cell| cell.shape[0]);
+                let of_pbc = pbc.as_ref().filter(|pbc| pbc.shape.len() == 2).map(|pbc| pbc.shape[0]);
+                rows(systems.as_slice(), of_cell.or(of_pbc))?
+            }
+        };
+        let structures = structures(&positions, &numbers, &rows, cell.as_ref(), pbc.as_ref())?;
+        self.warn(py, numbers.as_slice())?;
+        Ok((structures, rows))
     }
 
     /// What the model says of structures, in calls that memory suffices for; Ctrl-C is heard between them. Lists are kept of what
@@ -149,29 +185,38 @@ const FEW: usize = 1 << 12;
 #[pymethods]
 impl Model {
     /// Reads a model's file and packs its weights in `dtype`; `tabulate` reads filters from tables that err by at most so much
-    /// beside their largest value. `runtime` is the host.
+    /// beside their largest value, `precision` stores numbers in less than f32. `runtime` is the host.
     #[classmethod]
-    #[pyo3(signature = (path, dtype = "f32", tabulate = None, *, runtime = "host"))]
+    #[pyo3(signature = (path, dtype = "f32", tabulate = None, precision = "f32", *, runtime = "host"))]
     fn load(
         _class: &Bound<'_, PyType>,
         path: PathBuf,
         dtype: &str,
         tabulate: Option<f64>,
+        precision: &str,
         runtime: &str,
     ) -> PyResult<Self> {
-        let dtype = self::dtype(dtype)?;
+        let (dtype, precision) = (self::dtype(dtype)?, self::precision(precision)?);
         on_host(runtime)?;
         let file = ModelFile::read(&path).map_err(|error| file_error(&error))?;
-        Self::new(file, dtype, tabulate).map_err(|error| PyValueError::new_err(format!("{}: {error}", path.display())))
+        Self::new(file, dtype, tabulate, precision)
+            .map_err(|error| PyValueError::new_err(format!("{}: {error}", path.display())))
     }
 
     /// Of the bytes of a model's file: what pickles hold.
     #[classmethod]
-    #[pyo3(signature = (bytes, dtype = "f32", tabulate = None))]
-    fn from_bytes(_class: &Bound<'_, PyType>, bytes: &[u8], dtype: &str, tabulate: Option<f64>) -> PyResult<Self> {
-        let dtype = self::dtype(dtype)?;
+    #[pyo3(signature = (bytes, dtype = "f32", tabulate = None, precision = "f32"))]
+    fn from_bytes(
+        _class: &Bound<'_, PyType>,
+        bytes: &[u8],
+        dtype: &str,
+        tabulate: Option<f64>,
+        precision: &str,
+    ) -> PyResult<Self> {
+        let (dtype, precision) = (self::dtype(dtype)?, self::precision(precision)?);
         let found = |found| PyValueError::new_err(format!("expected a safetensors file of a model, found {found}"));
-        Self::new(ModelFile::from_bytes(bytes).map_err(found)?, dtype, tabulate).map_err(PyValueError::new_err)
+        Self::new(ModelFile::from_bytes(bytes).map_err(found)?, dtype, tabulate, precision)
+            .map_err(PyValueError::new_err)
     }
 
     /// Energy (eV) and, where wanted, forces (eV/Å), stress (eV/Å³, tension positive) and energies of atoms (eV), as a dict.
@@ -197,25 +242,8 @@ impl Model {
         per_atom: bool,
         neighbors: Option<&Bound<'py, Neighbors>>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let positions = positions_of(positions)?;
-        let n_atoms = positions.shape[0];
-        let words = format!("[{n_atoms}], an atomic number for each position");
-        let numbers = Array::<i64>::new("numbers", numbers)?.of_shape("numbers", &[Some(n_atoms)], &words)?;
-        let pbc = pbc.map(|pbc| Array::<u8>::new("pbc", pbc)).transpose()?;
-        let cell = cell.map(|cell| Array::<f64>::new("cell", cell)).transpose()?;
-        let single = systems.is_none();
-        let rows = match systems {
-            None => vec![0, n_atoms],
-            Some(systems) => {
-                let words = format!("[{n_atoms}], the system of each atom");
-                let systems = Array::<i64>::new("systems", systems)?.of_shape("systems", &[Some(n_atoms)], &words)?;
-                let of_cell = cell.as_ref().filter(|cell| cell.shape.len() == 3).map(|cell| cell.shape[0]);
-                let of_pbc = pbc.as_ref().filter(|pbc| pbc.shape.len() == 2).map(|pbc| pbc.shape[0]);
-                rows(systems.as_slice(), of_cell.or(of_pbc))?
-            }
-        };
-        let structures = structures(&positions, &numbers, &rows, cell.as_ref(), pbc.as_ref())?;
-        self.warn(py, numbers.as_slice())?;
+        let (structures, rows) = self.read(py, positions, numbers, cell, pbc, systems)?;
+        let (single, n_atoms) = (systems.is_none(), rows[rows.len() - 1]);
         let wanted = Wanted { forces: forces || stress, stress, per_atom };
         let predictions = self.predict(py, structures, wanted, neighbors.map(Bound::get), single)?;
 
@@ -241,6 +269,35 @@ impl Model {
         } else if stress {
             let all = predictions.iter().flat_map(|p| p.stress.unwrap_or([[f64::NAN; 3]; 3]).into_iter().flatten());
             result.set_item(intern!(py, "stress"), array(py, &[predictions.len(), 3, 3], all)?)?;
+        }
+        Ok(result)
+    }
+
+    /// By how much energies (mean absolute, eV/atom), forces and stress (root mean square of components, eV/Å and eV/Å³) differ from
+    /// those of the same model in f32 with exact filters, as a dict; arguments as those of `compute`. Stress is there where a system
+    /// has one.
+    #[pyo3(signature = (positions, numbers, cell = None, pbc = None, systems = None))]
+    fn compared_with_f32<'py>(
+        &self,
+        py: Python<'py>,
+        positions: &Bound<'py, PyAny>,
+        numbers: &Bound<'py, PyAny>,
+        cell: Option<&Bound<'py, PyAny>>,
+        pbc: Option<&Bound<'py, PyAny>>,
+        systems: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let (structures, _) = self.read(py, positions, numbers, cell, pbc, systems)?;
+        let reference = HostModel::<f32>::new(&self.model).map_err(value_error)?;
+        let done = py.detach(|| self.engine.deviation(&reference, &structures));
+        let deviation = done.map_err(|error| match systems {
+            None => PyValueError::new_err(error.reason()),
+            Some(_) => PyValueError::new_err(format!("system {}: {}", error.index(), error.reason())),
+        })?;
+        let result = PyDict::new(py);
+        result.set_item(intern!(py, "energy"), deviation.energy)?;
+        result.set_item(intern!(py, "forces"), deviation.forces)?;
+        if let Some(stress) = deviation.stress {
+            result.set_item(intern!(py, "stress"), stress)?;
         }
         Ok(result)
     }
@@ -277,6 +334,12 @@ impl Model {
         self.engine.dtype().name()
     }
 
+    /// How numbers are stored: `f32`, `f16`, `bf16` or `int8`.
+    #[getter]
+    fn precision(&self) -> &'static str {
+        self.engine.precision().name()
+    }
+
     /// How much filters that are tables err beside their largest value; `None` where they are exact.
     #[getter]
     fn table_error(&self) -> Option<f64> {
@@ -284,7 +347,11 @@ impl Model {
     }
 
     fn __repr__(&self) -> String {
-        format!("<forgefield.Model: {}, {}>", self.model.config().summary(), self.dtype())
+        let stored = match self.engine.precision() {
+            Precision::F32 => String::new(),
+            reduced => format!(" with {reduced}"),
+        };
+        format!("<forgefield.Model: {}, {}{stored}>", self.model.config().summary(), self.dtype())
     }
 
     fn __copy__(self_: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -299,7 +366,8 @@ impl Model {
         let py = self_.py();
         let model = self_.get();
         let make = self_.get_type().getattr("from_bytes")?;
-        (make, (PyBytes::new(py, &model.file.to_bytes()), model.dtype(), model.tabulate)).into_bound_py_any(py)
+        let file = PyBytes::new(py, &model.file.to_bytes());
+        (make, (file, model.dtype(), model.tabulate, model.precision())).into_bound_py_any(py)
     }
 }
 
