@@ -20,7 +20,8 @@ def attach(lmp, model, elements, fix="forgefield", dtype="f64"):
     fix: the name of the fix.
 
     The energy is in `thermo`'s `pe` and the virial in its pressure. Of boxes that repeat in some directions only, the virial is that
-    along these, and of a cluster that of its forces. The fix calls back into this process as long as it is not undone.
+    along these, and of a cluster that of its forces. The fix calls back into this process as long as it is not undone. What is raised
+    while a command runs, Ctrl-C too, ends its run and is raised by the command; a limit of LAMMPS's `timer timeout` is none after that.
     """
     if not isinstance(model, Model):
         model = Model.load(model, dtype=dtype)
@@ -50,6 +51,9 @@ class _Term:
         self.lmp, self.model, self.numbers, self.fix = lmp, model, numbers, fix
         self.neighbors = Neighbors()
         self.error = None
+        self.stopped = False
+        # As it was before it raised what is raised here.
+        self.command = lmp.command
 
     def __call__(self, caller, step, n_local, tags, positions, forces):
         try:
@@ -59,7 +63,12 @@ class _Term:
             # command that began it raises this.
             self.error = error
             forces[:n_local] = 0.0
-            self.lmp.force_timeout()
+            self.stop()
+
+    def stop(self):
+        """Ends the run after this step."""
+        self.stopped = True
+        self.lmp.force_timeout()
 
     def raising(self, command):
         """A command of LAMMPS that raises what was raised while it ran."""
@@ -67,8 +76,14 @@ class _Term:
         @functools.wraps(command)
         def run(*arguments):
             self.error = None
-            with _interrupts_held(self.lmp.force_timeout):
-                result = command(*arguments)
+            with _interrupts_held(self.stop):
+                try:
+                    result = command(*arguments)
+                finally:
+                    if self.stopped:
+                        self.stopped = False
+                        # Else no run would take a step any more.
+                        self.command("timer timeout unlimited")
             if self.error is not None:
                 raise self.error
             return result

@@ -1,5 +1,7 @@
 """Training by the program of the wheel."""
 
+import re
+
 import numpy as np
 import pytest
 from ase.build import molecule
@@ -7,7 +9,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 import forgefield
-from conftest import compute
+from conftest import ROOT, compute
 
 CONFIG = {
     "model": {"features": 8, "layers": 1, "n_basis": 6, "cutoff": 4.0},
@@ -62,6 +64,16 @@ def test_an_interrupted_training_goes_on(frames, tmp_path):
     forgefield.train(config, parts, train=data, resume=True)
     assert not checkpoint.exists()
     assert whole.read_bytes() == parts.read_bytes()
+
+
+def test_the_chapter(frames, tmp_path, monkeypatch):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs/training.md").read_text(), re.S)[1]
+    monkeypatch.chdir(tmp_path)
+    write("frames.extxyz", frames)
+    assert '"epochs": 100' in code
+    exec(code.replace('"epochs": 100', '"epochs": 2'), {})
+    student = forgefield.Model.load("student.safetensors", dtype="f64")
+    assert np.isfinite(compute(student, frames[0])["forces"]).all()
 
 
 def test_what_cannot_be_trained(frames, tmp_path):

@@ -453,15 +453,22 @@ mod tests {
 
     #[test]
     fn devices_refuse_what_they_do_not_store_in_less() {
-        let config =
-            [("model", "schnet"), ("n_atom_basis", "4"), ("n_interactions", "1"), ("n_rbf", "3"), ("cutoff", "4.0")]
-                .into_iter()
-                .fold(ModelFile::default(), |mut file, (key, value)| {
-                    file.set(key, value);
-                    file
-                })
-                .config()
-                .expect("a config");
+        let head = r#"{"layers":[4,2,1],"activation":"silu"}"#;
+        let config = [
+            ("model", "schnet"),
+            ("n_atom_basis", "4"),
+            ("n_interactions", "1"),
+            ("n_rbf", "3"),
+            ("cutoff", "4.0"),
+            ("head", head),
+        ]
+        .into_iter()
+        .fold(ModelFile::default(), |mut file, (key, value)| {
+            file.set(key, value);
+            file
+        })
+        .config()
+        .expect("a config");
         let weights = Weights::random(&config, 10, 0);
         let model = Model::new(config, weights);
         for kind in [RuntimeKind::Vulkan, RuntimeKind::Cuda, RuntimeKind::Metal] {

@@ -107,3 +107,22 @@ fn validate_refuses_what_it_cannot_do() {
     run(dir, &format!("{VALIDATE} labelled.extxyz --energy-unit erg")).expect(2, &["unknown unit of energy `erg`"]);
     run(dir, "validate --model model.safetensors").expect(2, &["--against"]);
 }
+
+#[test]
+fn the_models_that_come_with_the_repository_hold_on_labels_that_they_were_not_fitted_to() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let dir = folder();
+    let frames = root.join("../shared/data/train/ethanol_test.extxyz");
+    // Mean absolute errors of forces as their cards have them, meV/Å.
+    for (model, force) in [("ethanol-painn.safetensors", 12.6), ("ethanol-painn-small.safetensors", 18.6)] {
+        let model = root.join("models").join(model);
+        if !frames.exists() {
+            println!("{}: NOT TESTED, {} is not beside this repository", model.display(), frames.display());
+            continue;
+        }
+        let (model, frames) = (model.display(), frames.display());
+        let words = format!("validate --model {model} --against {frames} --energy-unit eV --json");
+        let found = run(dir.path(), &words).expect(0, &[]).json();
+        assert!(number(&found["force_mae_mev_per_a"]) < force, "{model}: {found}");
+    }
+}
