@@ -2,6 +2,8 @@
 
 use ff_structure::Structure;
 
+use crate::stress::{cross, dot};
+
 type Matrix = [[f64; 3]; 3];
 
 /// What a neighbour list depends on beside positions and its cutoff.
@@ -99,14 +101,6 @@ impl Reference {
         let is_whole = kept * reach - nearer >= self.cutoff && kept * self.shortest > nearer;
         is_whole.then_some(strain)
     }
-}
-
-fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-fn cross(a: [f64; 3], b: [f64; 3]) -> [f64; 3] {
-    [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
 }
 
 #[cfg(test)]

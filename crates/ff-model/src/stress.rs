@@ -38,11 +38,13 @@ fn projector(cell: [[f64; 3]; 3], pbc: [bool; 3]) -> [[f64; 3]; 3] {
     }
 }
 
-fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {
+/// a · b.
+pub(crate) fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-fn cross(a: [f64; 3], b: [f64; 3]) -> [f64; 3] {
+/// a × b.
+pub(crate) fn cross(a: [f64; 3], b: [f64; 3]) -> [f64; 3] {
     [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
 }
 
