@@ -39,6 +39,8 @@ pub trait Element: Scalar + Pod + PartialOrd + AddAssign {
     const LN2_PARTS: [f64; 2];
     /// Arguments beyond which exp is clamped.
     const EXP_RANGE: [f64; 2];
+    /// The least number above 0 that is not subnormal.
+    const LEAST_NORMAL: f64;
 
     /// Lanes of one register.
     fn lanes<S: Simd>() -> usize {
@@ -102,6 +104,7 @@ macro_rules! element {
         impl Element for $t {
             type V<S: Simd> = S::$s;
             type Cell = std::sync::atomic::$cell;
+            const LEAST_NORMAL: f64 = $t::MIN_POSITIVE as f64;
             $($consts)*
 
             #[inline(always)]

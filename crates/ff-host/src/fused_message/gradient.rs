@@ -7,7 +7,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::call::{Backward, Call};
 use super::map::{Map, Values};
-use super::message::{AHEAD, Cfconv, Channels, MessageStage, Painn, gather, prefetch};
+use super::message::{AHEAD, Cfconv, Channels, MessageStage, Painn, prefetch, register};
 use super::outer::{Accumulator, Inputs, Outer};
 use super::sweep::Sink;
 use super::tile::Tile;
@@ -129,13 +129,13 @@ impl AddGradients<1, 1> for Cfconv {
         [by_d]: &mut [Lane<S, T>; 1],
     ) -> [[Lane<S, T>; V]; 1] {
         let features = pass.call.features;
-        let g = &pass.backward.nodes[pass.tile.sender[e] as usize * features..][..features];
-        let x = &pass.call.nodes[pass.tile.receiver[e] as usize * features..][..features];
+        let g = channels.of(pass.backward.nodes, features, pass.tile.sender[e] as usize);
+        let x = channels.of(pass.call.nodes, features, pass.tile.receiver[e] as usize);
         let mut by_w = [*w];
         unroll!(v in 0..V => {
-            let g = gather(simd, g, channels, v);
+            let g = register(simd, g, v);
             sum[v] = g.mul_add(w[v], sum[v]);
-            by_w[0][v] = g * gather(simd, x, channels, v);
+            by_w[0][v] = g * register(simd, x, v);
             *by_d = by_w[0][v].mul_add(slope[v], *by_d);
         });
         by_w
@@ -157,19 +157,17 @@ impl AddGradients<3, 4> for Painn {
     ) -> [[Lane<S, T>; V]; 3] {
         let features = pass.call.features;
         let (i, j) = (pass.tile.sender[e] as usize, pass.tile.receiver[e] as usize);
-        let g_q = &pass.backward.nodes[i * features..][..features];
-        let g_mu = &pass.backward.vectors[3 * i * features..][..3 * features];
-        let (s, mu) = (
-            &pass.call.nodes[3 * j * features..][..3 * features],
-            &pass.call.vectors[3 * j * features..][..3 * features],
-        );
+        let g_q = channels.of(pass.backward.nodes, features, i);
+        let g_mu = channels.of_three(pass.backward.vectors, features, i);
+        let s = channels.of_three(pass.call.nodes, features, j);
+        let mu = channels.of_three(pass.call.vectors, features, j);
         let [x, y, z] = &pass.tile.u;
         let u = [Lane::splat(simd, x[e]), Lane::splat(simd, y[e]), Lane::splat(simd, z[e])];
         let mut by_w = *w;
         unroll!(v in 0..V => {
-            let part = |from: &[T], p: usize| gather(simd, &from[p * features..], channels, v);
+            let part = |from: [&[T]; 3], p: usize| register(simd, from[p], v);
             let g = [part(g_mu, 0), part(g_mu, 1), part(g_mu, 2)];
-            let g_q = gather(simd, g_q, channels, v);
+            let g_q = register(simd, g_q, v);
             // The gradient's part along u, and along the sender's vectors.
             let radial = g[0].mul_add(u[0], g[1].mul_add(u[1], g[2] * u[2]));
             let inner = g[0].mul_add(part(mu, 0), g[1].mul_add(part(mu, 1), g[2] * part(mu, 2)));
@@ -263,11 +261,13 @@ impl<T: Element> Pass<'_, T> {
                 let at = Q * lanes * e;
                 let mut edge = [Lane::splat(simd, T::default()); Q];
                 if channels.first > 0 {
-                    unroll!(q in 0..Q => { edge[q] = Lane::load_full(simd, &self.edge_sums[at + q * lanes..]); });
+                    let sums = &self.edge_sums[at..][..Q * lanes];
+                    unroll!(q in 0..Q => { edge[q] = Lane::load_full(simd, &sums[q * lanes..]); });
                 }
                 let filter = Filter { value: &values[i], slope: &slopes[i] };
                 let by_w = M::add(simd, self, e, channels, filter, &mut sums, &mut edge);
-                unroll!(q in 0..Q => { edge[q].store_full(&mut self.edge_sums[at + q * lanes..]); });
+                let edge_sums = &mut self.edge_sums[at..][..Q * lanes];
+                unroll!(q in 0..Q => { edge[q].store_full(&mut edge_sums[q * lanes..]); });
                 if !self.outer.is_empty() {
                     // A table has no weights, and no f_c of its own.
                     let f_c = Lane::splat(simd, self.tile.f_c[e]);

@@ -170,44 +170,24 @@ impl<T: Element> Piece<'_, T> {
         values
     }
 
-    /// [`Piece::shared_slopes`] and the rates of both; `varied` is the piece of the direction in the weights.
+    /// [`Piece::shared`] and its rate and, with `slopes`, those of [`Piece::shared_slopes`]; `varied` is the piece of the
+    /// direction in the weights.
     #[inline(always)]
     pub fn shared_rates<S: Simd, const E: usize, const P: usize>(
         &self,
         simd: S,
         group: usize,
         varied: Option<&Piece<'_, T>>,
+        slopes: bool,
     ) -> Rates<S, T, E, P> {
-        let (row, stride, tile) = (P * T::lanes::<S>(), self.stride, self.tile);
-        let mut bias = load::<S, T, P, 1>(simd, self.bias);
-        let ground = ground(simd);
-        raise(&mut bias, ground);
-        let mut map = [[[[ground; 1]; P]; E]; 4];
-        map[0] = [bias; E];
-        let inputs = match tile.hidden[..] {
-            [] => [&tile.coefficients, &tile.slopes, &tile.rates, &tile.slope_rates],
-            _ => [&tile.hidden, &tile.hidden_slopes, &tile.hidden_rates, &tile.hidden_slope_rates],
+        let tile = self.tile;
+        let rates = match (&tile.hidden[..], varied) {
+            // Basis values change with d alone, all of an edge at one rate.
+            ([], None) => self.rates_by_distance::<S, E, P, false>(simd, group, self, slopes),
+            ([], Some(varied)) => self.rates_by_distance::<S, E, P, true>(simd, group, varied, slopes),
+            (_, None) => self.rates_of_hidden::<S, E, P, false>(simd, group, self, slopes),
+            (_, Some(varied)) => self.rates_of_hidden::<S, E, P, true>(simd, group, varied, slopes),
         };
-        for (k, weights) in self.weights.chunks_exact(row).enumerate() {
-            let weights = load::<S, T, P, 1>(simd, weights);
-            unroll!(i in 0..4 => {
-                let coefficients = &inputs[i][k * stride + group..][..E];
-                unroll!(e in 0..E => { add_scaled(&mut map[i][e], Lane::splat(simd, coefficients[e]), &weights); });
-            });
-        }
-        if let Some(varied) = varied {
-            let (bias, one) = (load::<S, T, P, 1>(simd, varied.bias), Lane::splat(simd, T::from_f64(1.0)));
-            unroll!(e in 0..E => { add_scaled(&mut map[2][e], one, &bias); });
-            for (k, weights) in varied.weights.chunks_exact(row).enumerate() {
-                let weights = load::<S, T, P, 1>(simd, weights);
-                unroll!(i in 0..2 => {
-                    let coefficients = &inputs[i][k * stride + group..][..E];
-                    unroll!(e in 0..E => {
-                        add_scaled(&mut map[2 + i][e], Lane::splat(simd, coefficients[e]), &weights);
-                    });
-                });
-            }
-        }
         let mut out = [[[Lane::splat(simd, T::default()); P]; E]; 4];
         unroll!(e in 0..E => {
             let at = group + e;
@@ -215,23 +195,160 @@ impl<T: Element> Piece<'_, T> {
             let (f2, rate) = (Lane::splat(simd, tile.f_c_curve[at]), Lane::splat(simd, tile.rate[at]));
             let (f_rate, f1_rate) = (f1 * rate, f2 * rate);
             unroll!(p in 0..P => {
-                let [g, g1] = [map[0][e][p][0] - ground, map[1][e][p][0] - ground];
-                let [g_rate, g1_rate] = [map[2][e][p][0] - ground, map[3][e][p][0] - ground];
+                let [g, g1, g_rate, g1_rate] = [rates[0][e][p], rates[1][e][p], rates[2][e][p], rates[3][e][p]];
                 out[0][e][p] = f * g;
-                out[1][e][p] = f1.mul_add(g, f * g1);
                 out[2][e][p] = f_rate.mul_add(g, f * g_rate);
-                out[3][e][p] = f1_rate.mul_add(g, f1.mul_add(g_rate, f_rate.mul_add(g1, f * g1_rate)));
+                if slopes {
+                    out[1][e][p] = f1.mul_add(g, f * g1);
+                    out[3][e][p] = f1_rate.mul_add(g, f1.mul_add(g_rate, f_rate.mul_add(g1, f * g1_rate)));
+                }
             });
         });
         out
     }
 
-    /// [`Piece::own_slopes`] and the rates of both; a table does not vary.
+    /// The map of basis values before f_c, its slope in d, and the rates of both.
+    #[inline(always)]
+    fn rates_by_distance<S: Simd, const E: usize, const P: usize, const VARIED: bool>(
+        &self,
+        simd: S,
+        group: usize,
+        varied: &Piece<'_, T>,
+        slopes: bool,
+    ) -> Rates<S, T, E, P> {
+        let tile = self.tile;
+        let (value, slope, curve) = (&tile.coefficients, &tile.slopes, &tile.curves);
+        let inputs: [&[T]; 4] = [value, slope, curve, curve];
+        // As many sums at once as there are registers for.
+        let ([g, g1, mut g2, _], mut by_weights) = if slopes && const { !VARIED } {
+            self.products::<S, E, P, 3, VARIED>(simd, group, inputs, value, varied)
+        } else {
+            self.products::<S, E, P, 2, VARIED>(simd, group, inputs, value, varied)
+        };
+        let mut slopes_by_weights = by_weights;
+        if const { VARIED } {
+            by_weights = varied.add_bias(simd, by_weights);
+            if slopes {
+                let curves: [&[T]; 4] = [curve; 4];
+                let (sums, by_varied) = self.products::<S, E, P, 1, VARIED>(simd, group, curves, slope, varied);
+                (g2, slopes_by_weights) = (sums[0], by_varied);
+            }
+        }
+        let rate = &tile.rate[group..group + E];
+        let mut out = [self.add_bias(simd, g), g1, by_weights, slopes_by_weights];
+        unroll!(e in 0..E => {
+            let rate = Lane::splat(simd, rate[e]);
+            unroll!(p in 0..P => {
+                out[2][e][p] = rate.mul_add(g1[e][p], by_weights[e][p]);
+                out[3][e][p] = rate.mul_add(g2[e][p], slopes_by_weights[e][p]);
+            });
+        });
+        out
+    }
+
+    /// [`Piece::rates_by_distance`] of a hidden layer, whose units change with their own weights too.
+    #[inline(always)]
+    fn rates_of_hidden<S: Simd, const E: usize, const P: usize, const VARIED: bool>(
+        &self,
+        simd: S,
+        group: usize,
+        varied: &Piece<'_, T>,
+        slopes: bool,
+    ) -> Rates<S, T, E, P> {
+        let tile = self.tile;
+        let (value, slope) = (&tile.hidden, &tile.hidden_slopes);
+        let inputs: [&[T]; 4] = [value, &tile.hidden_rates, slope, &tile.hidden_slope_rates];
+        let ([g, g_rate, g1, g1_rate], by_weights) = if slopes && const { !VARIED } {
+            self.products::<S, E, P, 4, VARIED>(simd, group, inputs, value, varied)
+        } else {
+            self.products::<S, E, P, 2, VARIED>(simd, group, inputs, value, varied)
+        };
+        let mut out = [self.add_bias(simd, g), g1, g_rate, g1_rate];
+        if const { VARIED } {
+            let mut by_weights = [varied.add_bias(simd, by_weights); 2];
+            if slopes {
+                let inputs = [inputs[2], inputs[3], inputs[3], inputs[3]];
+                let sums = self.products::<S, E, P, 2, VARIED>(simd, group, inputs, slope, varied);
+                ([out[1], out[3], ..], by_weights[1]) = sums;
+            }
+            unroll!(e in 0..E => {
+                unroll!(p in 0..P => {
+                    out[2][e][p] = out[2][e][p] + by_weights[0][e][p];
+                    out[3][e][p] = out[3][e][p] + by_weights[1][e][p];
+                });
+            });
+        }
+        out
+    }
+
+    /// Sums over the depth, of `E` edges: of the first `N` of `inputs` times the weights; with `VARIED` of `input` times those
+    /// of `varied`. What is not asked for is zero.
+    #[inline(always)]
+    #[allow(clippy::type_complexity)]
+    fn products<S: Simd, const E: usize, const P: usize, const N: usize, const VARIED: bool>(
+        &self,
+        simd: S,
+        group: usize,
+        inputs: [&[T]; 4],
+        input: &[T],
+        varied: &Piece<'_, T>,
+    ) -> ([[[Lane<S, T>; P]; E]; 4], [[Lane<S, T>; P]; E]) {
+        let (row, ground) = (P * T::lanes::<S>(), ground(simd));
+        let (mut sums, mut by_varied) = ([[[ground; P]; E]; 4], [[ground; P]; E]);
+        // Iterators of one length, so that nothing is checked within the loop.
+        let columns = |input| <[T]>::chunks_exact(input, self.stride);
+        let weights = self.weights.chunks_exact(row).zip(varied.weights.chunks_exact(row));
+        let inputs = columns(inputs[0]).zip(columns(inputs[1])).zip(columns(inputs[2]).zip(columns(inputs[3])));
+        for ((weights, varied), (((a, b), (c, d)), input)) in weights.zip(inputs.zip(columns(input))) {
+            let (weights, inputs) = (load::<S, T, P, 1>(simd, weights), [a, b, c, d]);
+            unroll!(i in 0..N => {
+                let coefficients = splats::<S, T, E>(simd, &inputs[i][group..]);
+                unroll!(e in 0..E => {
+                    unroll!(p in 0..P => {
+                        sums[i][e][p] = coefficients[e].mul_add(weights[p][0], sums[i][e][p]);
+                    });
+                });
+            });
+            if const { VARIED } {
+                let coefficients = splats::<S, T, E>(simd, &input[group..]);
+                let varied = load::<S, T, P, 1>(simd, varied);
+                unroll!(e in 0..E => {
+                    unroll!(p in 0..P => {
+                        by_varied[e][p] = coefficients[e].mul_add(varied[p][0], by_varied[e][p]);
+                    });
+                });
+            }
+        }
+        unroll!(e in 0..E => {
+            unroll!(p in 0..P => {
+                unroll!(i in 0..4 => { sums[i][e][p] = sums[i][e][p] - ground; });
+                by_varied[e][p] = by_varied[e][p] - ground;
+            });
+        });
+        (sums, by_varied)
+    }
+
+    /// Adds the bias to the values of `E` edges.
+    #[inline(always)]
+    fn add_bias<S: Simd, const E: usize, const P: usize>(
+        &self,
+        simd: S,
+        mut values: [[Lane<S, T>; P]; E],
+    ) -> [[Lane<S, T>; P]; E] {
+        let bias = load::<S, T, P, 1>(simd, self.bias);
+        unroll!(e in 0..E => {
+            unroll!(p in 0..P => { values[e][p] = values[e][p] + bias[p][0]; });
+        });
+        values
+    }
+
+    /// [`Piece::own`] and its rate and, with `slopes`, those of [`Piece::own_slopes`]; a table does not vary.
     #[inline(always)]
     pub fn own_rates<S: Simd, const D: usize, const E: usize, const P: usize>(
         &self,
         simd: S,
         group: usize,
+        slopes: bool,
     ) -> Rates<S, T, E, P> {
         let (row, tile) = (P * T::lanes::<S>(), self.tile);
         let mut out = [[[Lane::splat(simd, T::default()); P]; E]; 4];
@@ -244,7 +361,9 @@ impl<T: Element> Piece<'_, T> {
                 let weights = load::<S, T, P, 1>(simd, &weights[k * row..]);
                 add_scaled(&mut map[0], Lane::splat(simd, tile.coefficients[at * D + k]), &weights);
                 add_scaled(&mut map[1], Lane::splat(simd, tile.slopes[at * D + k]), &weights);
-                add_scaled(&mut map[2], Lane::splat(simd, tile.curves[at * D + k]), &weights);
+                if slopes {
+                    add_scaled(&mut map[2], Lane::splat(simd, tile.curves[at * D + k]), &weights);
+                }
             });
             unroll!(p in 0..P => {
                 out[0][e][p] = map[0][p][0];
@@ -295,7 +414,7 @@ pub(super) fn load<S: Simd, T: Element, const P: usize, const V: usize>(simd: S,
 /// subnormal.
 #[inline(always)]
 pub(super) fn ground<S: Simd, T: Element>(simd: S) -> Lane<S, T> {
-    Lane::splat(simd, T::from_f64(if const { size_of::<T>() == 4 } { 1e-30 } else { 1e-290 }))
+    Lane::splat(simd, T::from_f64(if const { size_of::<T>() == 4 } { 1e-31 } else { 1e-290 }))
 }
 
 /// Adds [`ground`] to every register.

@@ -33,6 +33,22 @@ pub(super) struct Channels {
     pub width: usize,
 }
 
+impl Channels {
+    /// These of row `row` of `matrix` [rows, features]. The row is looked up once for all of its registers, whose number the
+    /// compiler knows wherever it knows the width.
+    #[inline(always)]
+    pub fn of<T>(self, matrix: &[T], features: usize, row: usize) -> &[T] {
+        &matrix[row * features + self.first..][..self.width]
+    }
+
+    /// These of the three rows of atom `atom` of `matrix` [atoms, 3, features].
+    #[inline(always)]
+    pub fn of_three<T>(self, matrix: &[T], features: usize, atom: usize) -> [&[T]; 3] {
+        let row = 3 * atom;
+        [self.of(matrix, features, row), self.of(matrix, features, row + 1), self.of(matrix, features, row + 2)]
+    }
+}
+
 /// A tile with its filter and where its messages go.
 pub(super) struct Messages<'a, T> {
     pub call: &'a Call<'a, T>,
@@ -121,8 +137,8 @@ impl AddMessage<1> for Cfconv {
         [sum, ..]: &mut Sums<S, T, V>,
     ) {
         let Call { features, nodes, .. } = *messages.call;
-        let x = &nodes[messages.tile.sender[e] as usize * features..][..features];
-        unroll!(v in 0..V => { sum[v] = gather(simd, x, channels, v).mul_add(w[v], sum[v]); });
+        let x = channels.of(nodes, features, messages.tile.sender[e] as usize);
+        unroll!(v in 0..V => { sum[v] = register(simd, x, v).mul_add(w[v], sum[v]); });
     }
 }
 
@@ -139,16 +155,16 @@ impl AddMessage<3> for Painn {
         [q, mu @ ..]: &mut Sums<S, T, V>,
     ) {
         let Call { features, nodes, vectors, .. } = *messages.call;
-        let row = messages.tile.sender[e] as usize * 3 * features;
-        let (s, mu_j) = (&nodes[row..][..3 * features], &vectors[row..][..3 * features]);
+        let j = messages.tile.sender[e] as usize;
+        let (s, mu_j) = (channels.of_three(nodes, features, j), channels.of_three(vectors, features, j));
         let [x, y, z] = &messages.tile.u;
         let u = [Lane::splat(simd, x[e]), Lane::splat(simd, y[e]), Lane::splat(simd, z[e])];
         unroll!(v in 0..V => {
-            let part = |from: &[T], p: usize| gather(simd, &from[p * features..], channels, v);
-            q[v] = part(s, 0).mul_add(w[0][v], q[v]);
-            let (w_r, w_mu) = (part(s, 1) * w[1][v], part(s, 2) * w[2][v]);
+            q[v] = register(simd, s[0], v).mul_add(w[0][v], q[v]);
+            let (w_r, w_mu) = (register(simd, s[1], v) * w[1][v], register(simd, s[2], v) * w[2][v]);
             unroll!(axis in 0..3 => {
-                mu[axis][v] = w_mu.mul_add(part(mu_j, axis), w_r.mul_add(u[axis], mu[axis][v]));
+                let mu_j = register(simd, mu_j[axis], v);
+                mu[axis][v] = w_mu.mul_add(mu_j, w_r.mul_add(u[axis], mu[axis][v]));
             });
         });
     }
@@ -177,12 +193,11 @@ pub(super) fn prefetch<T>(from: &[T], at: usize, width: usize) {
     let _ = (from, at, width);
 }
 
-/// Register `v` of the channels of a pass.
+/// Register `v` of some channels, of which there are fewer than a register holds in the last pass only.
 #[inline(always)]
-pub(super) fn gather<S: Simd, T: Element>(simd: S, from: &[T], channels: Channels, v: usize) -> Lane<S, T> {
+pub(super) fn register<S: Simd, T: Element>(simd: S, channels: &[T], v: usize) -> Lane<S, T> {
     let lanes = T::lanes::<S>();
-    let from = &from[channels.first + v * lanes..];
-    if channels.width < lanes { Lane::load(simd, &from[..channels.width]) } else { Lane::load_full(simd, from) }
+    if channels.len() < lanes { Lane::load(simd, channels) } else { Lane::load_full(simd, &channels[v * lanes..]) }
 }
 
 impl<T: Element> Messages<'_, T> {

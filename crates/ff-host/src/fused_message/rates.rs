@@ -7,7 +7,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::call::{Backward, Call, Direction};
 use super::map::{Map, Rates};
-use super::message::{Cfconv, Channels, MessageStage, Painn, gather};
+use super::message::{Cfconv, Channels, MessageStage, Painn, register};
 use super::outer::{Accumulator, Inputs, Outer};
 use super::sweep::Sink;
 use super::tile::Tile;
@@ -142,7 +142,7 @@ trait AddRates<const P: usize> {
 /// The channels of row `row` of `from` [rows, F].
 #[inline(always)]
 fn row<S: Simd, T: Element>(simd: S, from: &[T], features: usize, row: usize, c: Channels) -> Lane<S, T> {
-    gather(simd, &from[row * features..][..features], c, 0)
+    register(simd, c.of(from, features, row), 0)
 }
 
 /// The channels of the three rows of atom `atom` of `from` [atoms, 3, F].
@@ -286,13 +286,15 @@ impl<T: Element> Pass<'_, T> {
         let zero = [Lane::splat(simd, T::default()); 6];
         let piece = self.filter.piece(self.tile, c.first, lanes);
         let varied = self.varied.as_ref().map(|map| map.piece(self.tile, c.first, lanes));
+        // Of messages slopes in d are not needed.
+        let slopes = self.end == End::Sender;
         let own = &self.tile.receiver[..self.tile.padded()];
         let (mut sums, mut own_row) = (zero, own[0]);
         for group in (0..self.tile.len).step_by(E) {
             let rates: Rates<S, T, E, P> = if const { D == 0 } {
-                piece.shared_rates(simd, group, varied.as_ref())
+                piece.shared_rates(simd, group, varied.as_ref(), slopes)
             } else {
-                piece.own_rates::<S, D, E, P>(simd, group)
+                piece.own_rates::<S, D, E, P>(simd, group, slopes)
             };
             unroll!(i in 0..E => {
                 let e = group + i;
@@ -324,18 +326,21 @@ impl<T: Element> Pass<'_, T> {
         let lanes = T::lanes::<S>();
         let at = EDGE_SUMS * lanes * e;
         let mut edge = [Lane::splat(simd, T::default()); EDGE_SUMS];
-        unroll!(q in 0..EDGE_SUMS => { edge[q] = Lane::load_full(simd, &self.edge_sums[at + q * lanes..]); });
+        let edge_sums = &self.edge_sums[at..][..EDGE_SUMS * lanes];
+        unroll!(q in 0..EDGE_SUMS => { edge[q] = Lane::load_full(simd, &edge_sums[q * lanes..]); });
         let [by_w, by_w_rate] = M::gradients(simd, self, e, c, filter, sums, &mut edge);
-        unroll!(q in 0..EDGE_SUMS => { edge[q].store_full(&mut self.edge_sums[at + q * lanes..]); });
+        let edge_sums = &mut self.edge_sums[at..][..EDGE_SUMS * lanes];
+        unroll!(q in 0..EDGE_SUMS => { edge[q].store_full(&mut edge_sums[q * lanes..]); });
         let [outer, outer_rate] = self.outer;
         if !outer.is_empty() {
             // A table has no weights, and no f_c of its own.
             let f_c = Lane::splat(simd, self.tile.f_c[e]);
             let f_c_rate = Lane::splat(simd, self.tile.f_c_slope[e]) * Lane::splat(simd, self.tile.rate[e]);
+            let row = e * P * lanes;
+            let (outer, outer_rate) = (&mut outer[row..][..P * lanes], &mut outer_rate[row..][..P * lanes]);
             unroll!(p in 0..P => {
-                let at = (e * P + p) * lanes;
-                (f_c * by_w[p]).store_full(&mut outer[at..]);
-                f_c_rate.mul_add(by_w[p], f_c * by_w_rate[p]).store_full(&mut outer_rate[at..]);
+                (f_c * by_w[p]).store_full(&mut outer[p * lanes..]);
+                f_c_rate.mul_add(by_w[p], f_c * by_w_rate[p]).store_full(&mut outer_rate[p * lanes..]);
             });
         }
     }
