@@ -1,7 +1,8 @@
 """Structures of small organic molecules as GFN2-xTB moves them: structures.py OUT
 
 The closed-shell molecules of H, C, N and O of ASE's G2 collection, each along Langevin dynamics at 300 and at 900 K from seeds of their
-own. The last fifth of each trajectory goes to OUT/test.extxyz, what is before it to OUT/structures.extxyz. Needs ase and tblite."""
+own. The last fifth of each trajectory goes to OUT/test_structures-<temperature>.extxyz, what is before it to OUT/structures.extxyz.
+Needs ase and tblite."""
 
 import sys
 from pathlib import Path
@@ -46,15 +47,16 @@ def trajectory(name, atoms, temperature, seed):
 
 def main():
     out = Path(sys.argv[1])
-    train, test = [], []
+    train, test = [], {temperature: [] for temperature in TEMPERATURES}
     for number, (name, atoms) in enumerate(molecules()):
         for k, temperature in enumerate(TEMPERATURES):
             frames = trajectory(name, atoms.copy(), temperature, 2 * number + k)
             train += frames[: -FRAMES // 5]
-            test += frames[-FRAMES // 5 :]
+            test[temperature] += frames[-FRAMES // 5 :]
         print(number, name, len(atoms), flush=True)
     write(out / "structures.extxyz", train)
-    write(out / "test_structures.extxyz", test)
+    for temperature, frames in test.items():
+        write(out / f"test_structures-{temperature}.extxyz", frames)
 
 
 main()
